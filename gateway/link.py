@@ -1,0 +1,262 @@
+"""Messages between the control process and a media worker, and their codec.
+
+The only sentence the two packages share: a plan goes down, events and a report come up. One message is
+one packet of a Unix `SOCK_SEQPACKET` socket, a JSON object with a `kind`; `Attach` carries the media
+stream's socket as a file descriptor beside it.
+
+Pure. Times that travel are wall-clock milliseconds (`at_ms`, Unix epoch), because the two processes do
+not share a monotonic origin.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
+
+import orjson
+
+from gateway.errors import LinkError
+from gateway.settings import MediaSettings
+
+PACKET_MAX_BYTES = 160 * 1024
+"""Below the kernel's default socket buffer (212,992 bytes), which bounds a SEQPACKET packet."""
+
+
+# ---- down: control → worker -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """The first message: who the worker is and what its bounds are."""
+
+    worker_id: str
+    settings: MediaSettings
+    log_level: str = "info"
+    log_format: str = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class CallPlan:
+    """Everything the media plane needs to know about one call."""
+
+    call_id: str
+    direction: str
+    """`inbound` or `outbound`."""
+    elevenlabs_base_url: str
+    elevenlabs_api_key: str
+    elevenlabs_agent_id: str
+    twilio_call_sid: str | None = None
+    """Known for inbound calls; checked against the stream's `start` when given."""
+    twilio_account_sid: str | None = None
+    dynamic_variables: dict[str, Any] = field(default_factory=dict)
+    conversation_config_override: dict[str, Any] = field(default_factory=dict)
+    user_id: str | None = None
+    recording_path: str | None = None
+    """Where the stereo WAV goes; `None` = no recording."""
+    attach_timeout_s: float = 20.0
+    max_call_s: float = 14_400.0
+
+    def __repr__(self) -> str:
+        return f"CallPlan(call_id={self.call_id!r}, direction={self.direction!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Open the agent leg now and hold its first words."""
+
+    plan: CallPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """The media stream has come: the descriptor beside this packet is its TCP socket.
+
+    `head` is the request head as read so far (it may include bytes beyond it), base64. The worker
+    answers the upgrade itself.
+    """
+
+    call_id: str
+    head: str
+    twilio_call_sid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The call will not come (no answer, busy, cancelled): drop the prepared agent leg."""
+
+    call_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """End the call in order: stop the agent, then report `Ending` as for any other end."""
+
+    call_id: str
+    reason: str
+    blame: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CloseCall:
+    """Twilio was told (or cannot be told) that the call is over: close what is still open."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSay:
+    """Put text into the conversation: `contextual_update` (silent) or `user_message` (answered)."""
+
+    call_id: str
+    type: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Take no more calls; end what is left politely when `timeout_s` is over, then exit."""
+
+    timeout_s: float
+
+
+# ---- up: worker → control ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    worker_id: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Every second: load of this worker and counters since its start."""
+
+    worker_id: str
+    calls: int
+    counters: dict[str, int | float]
+
+
+@dataclass(frozen=True, slots=True)
+class CallEvent:
+    """A named line of the call's timeline. `data` never holds audio or secrets."""
+
+    call_id: str
+    name: str
+    at_ms: int
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptTurn:
+    """What was said, and for the agent what of it was heard.
+
+    Sent again with the same `turn` whenever it is amended (an interruption cuts the agent's words, the
+    marks prove more of them): the last one counts.
+    """
+
+    call_id: str
+    turn: int
+    role: str
+    """`user` or `agent`."""
+    text: str
+    at_ms: int
+    heard: str | None = None
+    """Agent only: the part that was played into the caller's ear; `None` = not known yet."""
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The talk is over and what was said has been heard: end the telephone call now, then `CloseCall`.
+
+    `hang_up` is False when the caller leg is gone already, or when Twilio shall go on with the verbs
+    behind the stream (agent leg lost: apology, then `/twilio/continue`).
+    """
+
+    call_id: str
+    result: str
+    blame: str | None
+    reason: str
+    at_ms: int
+    hang_up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallReport:
+    """The last message of a call: how it ended and its media counters."""
+
+    call_id: str
+    result: str
+    """`completed`, `agent_fault`, `caller_fault`, `carrier_fault`, `gateway_fault`, `drained`, `cancelled`."""
+    blame: str | None
+    """`caller`, `agent`, `gateway`, `policy`, `twilio`; `None` after a normal end."""
+    reason: str
+    at_ms: int
+    attached: bool
+    """Whether a media stream was ever joined to the agent."""
+    conversation_id: str | None
+    stream_sid: str | None
+    twilio_call_sid: str | None
+    media: dict[str, Any]
+    legs: dict[str, Any]
+    recording: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """All calls of this worker have ended after `Drain`; it exits now."""
+
+    worker_id: str
+
+
+Down: TypeAlias = Configure | Prepare | Attach | Cancel | HangUp | CloseCall | AgentSay | Drain
+Up: TypeAlias = (
+    Ready | Heartbeat | CallEvent | TranscriptTurn | Ending | CallReport | Drained
+)
+
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (*get_args(Down), *get_args(Up))
+}
+
+
+def encode(message: Down | Up) -> bytes:
+    """One packet. Raises LinkError when it would not fit into PACKET_MAX_BYTES."""
+    packet = b'{"kind":"%s","body":%s}' % (
+        type(message).__name__.encode(),
+        orjson.dumps(message, option=orjson.OPT_PASSTHROUGH_SUBCLASS),
+    )
+    if len(packet) > PACKET_MAX_BYTES:
+        raise LinkError(f"{type(message).__name__} of {len(packet)} bytes does not fit a packet")
+    return packet
+
+
+def decode(packet: bytes) -> Down | Up:
+    """The message in a packet. Raises LinkError for anything that is not one."""
+    try:
+        outer = orjson.loads(packet)
+        message = _build(_KINDS[outer["kind"]], outer["body"])
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise LinkError(f"not a link message: {type(error).__name__}: {error}") from error
+    return typing.cast("Down | Up", message)
+
+
+def _build(kind: type[Any], body: dict[str, Any]) -> Any:
+    hints = get_type_hints(kind)
+    values = {}
+    for item in dataclasses.fields(kind):
+        if item.name in body:
+            values[item.name] = _convert(hints[item.name], body[item.name])
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast("type[Any]", hint), value)
+    if get_origin(hint) is types.UnionType and value is None:
+        return None
+    return value
