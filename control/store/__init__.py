@@ -1,0 +1,170 @@
+"""The ledger: SQLAlchemy Core, synchronous, in threads behind one small `Store`.
+
+    store = Store.open("sqlite:///tandem.db")
+    record = await store.read(calls.get, call_id)
+    await store.write(calls.update, call_id, status="ringing")
+
+The functions of `calls`, `agents`, `opt_outs`, … take a connection first and know no transaction; a
+write is one transaction, committed before `write` returns, so several of them can be composed into one:
+
+    def ended(conn, report): calls.update(conn, …); calls.append_events(conn, …)
+    await store.write(ended, report)
+
+A write is not interrupted by cancellation, only by its deadline: whoever asked for it may be gone, the
+record must not be. Threads do not see a mock clock: tests that use a store use the real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+import trio
+from sqlalchemy import Connection, Engine, exc, text
+
+from control.store import engine as engines
+from control.store import migrations, tenants
+from control.store.errors import (
+    BadCursor,
+    NumberTaken,
+    RecordNotFound,
+    StoreError,
+    StoreIncompatible,
+    StoreUnavailable,
+)
+
+__all__ = [
+    "BadCursor",
+    "NumberTaken",
+    "RecordNotFound",
+    "Store",
+    "StoreError",
+    "StoreIncompatible",
+    "StoreUnavailable",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DEADLINE_S = 5.0
+PING_DEADLINE_S = 2.0
+BUSY_PART = 0.8
+"""Part of the deadline that the database may wait for a lock, so that its own answer comes first."""
+READ_THREADS = 4
+
+
+class Store:
+    """Runs functions on the database, in threads, each with a deadline."""
+
+    def __init__(self, engine: Engine, *, deadline_s: float = DEADLINE_S) -> None:
+        self._engine = engine
+        self._deadline_s = deadline_s
+        self._reads = trio.CapacityLimiter(READ_THREADS)
+        # One writer at a time is all SQLite has; waiting here is fair, waiting in SQLite is not.
+        self._writes = trio.CapacityLimiter(1 if engine.dialect.name == "sqlite" else READ_THREADS)
+        if engines.is_memory(engine.url):
+            self._reads = self._writes
+
+    @classmethod
+    def open(cls, url: str, *, deadline_s: float = DEADLINE_S) -> Store:
+        """Connect, bring the schema up to date, make the default tenant. Blocks: call it at start.
+
+        Raises StoreUnavailable when the database cannot be opened, StoreIncompatible when a later
+        version has written it.
+        """
+        try:
+            engine = engines.create(
+                url, busy_timeout_ms=int(deadline_s * BUSY_PART * 1000), pool_size=READ_THREADS + 2
+            )
+        except (exc.ArgumentError, exc.NoSuchModuleError, ImportError) as error:
+            raise StoreUnavailable(f"not a usable store url: {error}") from error
+        store = cls(engine, deadline_s=deadline_s)
+        try:
+            store._write_now(_set_up)
+        except BaseException:
+            engine.dispose()
+            raise
+        return store
+
+    async def read(
+        self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`fn(conn, *args, **kwargs)` in a read transaction. Raises StoreUnavailable."""
+        return await self._in_thread(
+            lambda: self._read_now(fn, *args, **kwargs), self._reads, self._deadline_s
+        )
+
+    async def write(
+        self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`fn(conn, *args, **kwargs)` in one transaction, committed on return, rolled back on a raise.
+
+        Raises StoreUnavailable; after a deadline it is not known whether the write came to pass.
+        """
+        with trio.CancelScope(shield=True):
+            result = await self._in_thread(
+                lambda: self._write_now(fn, *args, **kwargs), self._writes, self._deadline_s
+            )
+        return result
+
+    async def ping(self) -> None:
+        """Raises StoreUnavailable unless the database answers a question."""
+        await self._in_thread(
+            lambda: self._read_now(_ping), self._reads, min(PING_DEADLINE_S, self._deadline_s)
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+    async def _in_thread(
+        self, fn: Callable[[], T], limiter: trio.CapacityLimiter, deadline_s: float
+    ) -> T:
+        # An abandoned thread keeps its place in the limiter until it is done, so a database that
+        # hangs costs a bounded number of threads.
+        try:
+            with trio.fail_after(deadline_s):
+                return await trio.to_thread.run_sync(fn, abandon_on_cancel=True, limiter=limiter)
+        except trio.TooSlowError as error:
+            raise StoreUnavailable(f"no answer within {deadline_s:g} s") from error
+
+    def _read_now(
+        self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        try:
+            with self._engine.connect() as conn, conn.begin():
+                return fn(conn, *args, **kwargs)
+        except exc.SQLAlchemyError as error:
+            raise _translated(error) from error
+
+    def _write_now(
+        self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        try:
+            with self._engine.connect() as raw:
+                conn = raw.execution_options(**{engines.WRITE: True})
+                with conn.begin():
+                    return fn(conn, *args, **kwargs)
+        except exc.SQLAlchemyError as error:
+            raise _translated(error) from error
+
+
+def _set_up(conn: Connection) -> None:
+    migrations.upgrade(conn)
+    tenants.ensure_default(conn)
+
+
+def _ping(conn: Connection) -> None:
+    conn.execute(text("SELECT 1"))
+
+
+_UNAVAILABLE = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
+
+
+def _translated(error: exc.SQLAlchemyError) -> Exception:
+    """StoreUnavailable for what the database did; anything else is our own mistake and stays."""
+    # sqlite3 says plain DatabaseError for a file that is broken or no database.
+    if isinstance(error, _UNAVAILABLE) or type(error) is exc.DatabaseError:
+        cause = getattr(error, "orig", None) or error
+        return StoreUnavailable(f"{type(cause).__name__}: {cause}")
+    return error

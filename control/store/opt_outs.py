@@ -1,0 +1,46 @@
+"""Numbers that must not be called, each for one tenant."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete, insert
+
+from control.store import cursor as cursors
+from control.store import rows
+from control.store.records import OptOutRecord
+from control.store.tables import opt_outs
+
+
+def add(conn: Connection, record: OptOutRecord) -> OptOutRecord:
+    """Put a number on the list; the entry that stands. The first one stays: its date is evidence."""
+    standing = get(conn, record.tenant_id, record.e164)
+    if standing is not None:
+        return standing
+    conn.execute(insert(opt_outs).values(rows.values(record)))
+    return record
+
+
+def get(conn: Connection, tenant_id: str, e164: str) -> OptOutRecord | None:
+    """The entry of a number."""
+    mine = (opt_outs.c.tenant_id == tenant_id) & (opt_outs.c.e164 == e164)
+    row = conn.execute(rows.query(opt_outs, OptOutRecord).where(mine)).one_or_none()
+    return None if row is None else rows.build(OptOutRecord, row)
+
+
+def list_opt_outs(
+    conn: Connection, *, tenant_id: str, limit: int = 50, cursor: str | None = None
+) -> tuple[list[OptOutRecord], str | None]:
+    """The tenant's list in order of number, and the cursor of the next page. Raises BadCursor."""
+    statement = (
+        rows.query(opt_outs, OptOutRecord)
+        .where(opt_outs.c.tenant_id == tenant_id)
+        .order_by(opt_outs.c.e164)
+    )
+    if cursor is not None:
+        statement = statement.where(opt_outs.c.e164 > cursors.decode(cursor))
+    return rows.page(conn, statement, OptOutRecord, "e164", limit)
+
+
+def remove(conn: Connection, tenant_id: str, e164: str) -> bool:
+    """Take a number off the list; whether it was on it."""
+    mine = (opt_outs.c.tenant_id == tenant_id) & (opt_outs.c.e164 == e164)
+    return conn.execute(delete(opt_outs).where(mine)).rowcount > 0

@@ -1,0 +1,134 @@
+"""What the store holds, as values. No SQL here; field names are column names.
+
+Times are aware datetimes in UTC; `at_ms` is wall-clock milliseconds (Unix epoch), as the workers send it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from control.ids import DEFAULT_TENANT_ID
+
+AGENT_STATUSES = ("provisioning", "live", "degraded", "failed", "closed")
+CALL_STATUSES = (
+    "queued",
+    "initiated",
+    "ringing",
+    "in-progress",
+    "completed",
+    "busy",
+    "failed",
+    "no-answer",
+    "canceled",
+    "blocked",
+)
+"""Twilio's words, and `blocked` for a call that policy refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRecord:
+    id: str
+    name: str
+    status: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRecord:
+    """A voice agent on a telephone number."""
+
+    id: str
+    name: str
+    created_at: datetime
+    updated_at: datetime
+    tenant_id: str = DEFAULT_TENANT_ID
+    status: str = "provisioning"
+    number_e164: str | None = None
+    number_sid: str | None = None
+    number_type: str | None = None
+    number_status: str | None = None
+    elevenlabs_agent_id: str | None = None
+    elevenlabs_status: str | None = None
+    business_url: str | None = None
+    vertical: str | None = None
+    timezone: str | None = None
+    location: Any = None
+    hours: Any = None
+    variables: dict[str, Any] = field(default_factory=dict)
+    extractions: Any = None
+    sms: Any = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    """`record` (bool), `max_call_s`, and what later versions add."""
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    """Provisioning: `{name, status, ms, error?}` each, in order."""
+    provisioning_started_at: datetime | None = None
+    provisioning_ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One telephone call, from the decision to the end."""
+
+    id: str
+    direction: str
+    created_at: datetime
+    tenant_id: str = DEFAULT_TENANT_ID
+    agent_id: str | None = None
+    from_number: str | None = None
+    to_number: str | None = None
+    status: str = "queued"
+    result: str | None = None
+    blame: str | None = None
+    reason: str | None = None
+    twilio_call_sid: str | None = None
+    conversation_id: str | None = None
+    ringing_at: datetime | None = None
+    answered_at: datetime | None = None
+    ended_at: datetime | None = None
+    variables: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    decision: dict[str, Any] | None = None
+    legs: dict[str, Any] = field(default_factory=dict)
+    media: dict[str, Any] = field(default_factory=dict)
+    recording: dict[str, Any] | None = None
+    extractions: dict[str, Any] = field(default_factory=dict)
+    summary: str | None = None
+    cost: dict[str, Any] = field(default_factory=dict)
+    dial_state: str | None = None
+    """Outbound: `intent`, `sent`, `created`, `uncertain`, `refused`."""
+    resumes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """A named line of a call's timeline."""
+
+    name: str
+    at_ms: int
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRecord:
+    """What was said in one turn, and for the agent what of it was heard."""
+
+    turn: int
+    role: str
+    text: str
+    at_ms: int
+    heard: str | None = None
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OptOutRecord:
+    """This number is not to be called for this tenant."""
+
+    e164: str
+    source: str
+    created_at: datetime
+    tenant_id: str = DEFAULT_TENANT_ID
+    reason: str | None = None

@@ -1,0 +1,218 @@
+"""The schema, in SQLAlchemy Core. Portable between SQLite and PostgreSQL.
+
+A change here needs a migration in `migrations/versions`; a test compares the two.
+Every table carries `tenant_id`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant: aware in, aware (UTC) out. SQLite keeps no zone, so it is taken off and put back."""
+
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = DateTime(timezone=True)
+    cache_ok: bool | None = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone is not an instant")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# SQLite numbers rows by itself only for INTEGER PRIMARY KEY.
+RowNumber = BigInteger().with_variant(Integer, "sqlite")
+Json = JSON(none_as_null=True)
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("tenant_id", String(40), ForeignKey("tenants.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("number_e164", String(16)),
+    Column("number_sid", String(34)),
+    Column("number_type", String(16)),
+    Column("number_status", String(16)),
+    Column("elevenlabs_agent_id", Text),
+    Column("elevenlabs_status", String(16)),
+    Column("business_url", Text),
+    Column("vertical", Text),
+    Column("timezone", Text),
+    Column("location", Json),
+    Column("hours", Json),
+    Column("variables", Json, nullable=False),
+    Column("extractions", Json),
+    Column("sms", Json),
+    Column("settings", Json, nullable=False),
+    Column("steps", Json, nullable=False),
+    Column("provisioning_started_at", UtcDateTime),
+    Column("provisioning_ended_at", UtcDateTime),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index("ix_agents_tenant_id_id", "tenant_id", "id"),
+)
+Index(
+    "uq_agents_number_e164_open",
+    agents.c.number_e164,
+    unique=True,
+    sqlite_where=agents.c.status != "closed",
+    postgresql_where=agents.c.status != "closed",
+)
+
+calls = Table(
+    "calls",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("tenant_id", String(40), ForeignKey("tenants.id"), nullable=False),
+    Column("agent_id", String(40), ForeignKey("agents.id")),
+    Column("direction", String(8), nullable=False),
+    # Not String(16): a caller may be a SIP address or "anonymous".
+    Column("from_number", Text),
+    Column("to_number", Text),
+    Column("status", String(16), nullable=False),
+    Column("result", String(32)),
+    Column("blame", String(16)),
+    Column("reason", Text),
+    Column("twilio_call_sid", String(64)),
+    Column("conversation_id", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("ringing_at", UtcDateTime),
+    Column("answered_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("variables", Json, nullable=False),
+    Column("metadata", Json, nullable=False),
+    Column("decision", Json),
+    Column("legs", Json, nullable=False),
+    Column("media", Json, nullable=False),
+    Column("recording", Json),
+    Column("extractions", Json, nullable=False),
+    Column("summary", Text),
+    Column("cost", Json, nullable=False),
+    Column("dial_state", String(16)),
+    Column("resumes", Integer, nullable=False),
+    Index("uq_calls_twilio_call_sid", "twilio_call_sid", unique=True),
+    Index("ix_calls_tenant_id_id", "tenant_id", "id"),
+    Index("ix_calls_agent_id_id", "agent_id", "id"),
+    Index("ix_calls_ended_at", "ended_at"),
+    Index("ix_calls_created_at", "created_at"),
+)
+
+call_events = Table(
+    "call_events",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    Column("tenant_id", String(40), nullable=False),
+    Column("call_id", String(40), ForeignKey("calls.id"), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("data", Json, nullable=False),
+    Index("ix_call_events_call_id_id", "call_id", "id"),
+)
+
+call_turns = Table(
+    "call_turns",
+    metadata,
+    Column("call_id", String(40), ForeignKey("calls.id"), primary_key=True),
+    Column("turn", Integer, primary_key=True, autoincrement=False),
+    Column("tenant_id", String(40), nullable=False),
+    Column("role", String(8), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("heard", Text),
+    Column("interrupted", Boolean, nullable=False),
+)
+
+# Append-only: what was decided, when, and from which inputs. `call_id` is no foreign key, because a
+# decision is kept even where the call is not.
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    Column("tenant_id", String(40), nullable=False),
+    Column("call_id", String(40)),
+    Column("phase", String(16), nullable=False),
+    Column("decision", Json, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Index("ix_decisions_call_id", "call_id"),
+    Index("ix_decisions_tenant_id_at", "tenant_id", "at"),
+)
+
+opt_outs = Table(
+    "opt_outs",
+    metadata,
+    Column("tenant_id", String(40), ForeignKey("tenants.id"), primary_key=True),
+    Column("e164", String(16), primary_key=True),
+    Column("source", String(32), nullable=False),
+    Column("reason", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant_id", String(40), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("status", Integer),
+    Column("headers", Json),
+    Column("body", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index("ix_idempotency_keys_created_at", "created_at"),
+)
+
+webhooks_seen = Table(
+    "webhooks_seen",
+    metadata,
+    Column("tenant_id", String(40), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Index("ix_webhooks_seen_at", "at"),
+)
