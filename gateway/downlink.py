@@ -1,0 +1,237 @@
+"""Agent audio on its way to the caller: current, paced, accounted for by marks.
+
+Audio of a turn that the caller has talked over is stale and dropped by its event id (never by time: audio of
+the next turn may follow at once). What is current goes to playout; what playout releases becomes `media`
+messages; every so often, and behind the last audio of a turn, a mark follows, whose echo tells what was
+heard. Pure.
+"""
+
+from __future__ import annotations
+
+import binascii
+from typing import Protocol
+
+from gateway import twilio_media
+from gateway.audio import ULAW_8000, AudioFormat
+from gateway.heard import AgentTurn, Heard
+from gateway.playout import BYTES_PER_MS, BYTES_PER_S, Playout
+from gateway.settings import MediaSettings
+from gateway.transcode import Transcoder
+
+END_MARK = "end"
+
+
+class AgentTap(Protocol):
+    """Whoever listens in on the agent as heard by the caller (the recorder)."""
+
+    def agent(self, at_s: float, ulaw: bytes) -> None: ...
+
+    def cut_agent(self, at_s: float) -> None: ...
+
+
+class Downlink:
+    """Playout, marks and the watermark of one call.
+
+    Invariant (µ-law bytes): received = stale + overrun + sent + queued + flushed.
+    """
+
+    __slots__ = (
+        "_drops_equal",
+        "_epoch",
+        "_mark_bytes",
+        "_marked_bytes",
+        "_stream_sid",
+        "_tap",
+        "_transcoder",
+        "bad_chunks",
+        "chunks",
+        "cleared_bytes",
+        "heard",
+        "marks_echoed",
+        "marks_sent",
+        "messages",
+        "out",
+        "playout",
+        "received_bytes",
+        "stale_bytes",
+        "stale_chunks",
+        "stale_equal_chunks",
+        "watermark",
+    )
+
+    def __init__(self, settings: MediaSettings, tap: AgentTap | None) -> None:
+        self.playout = Playout(settings)
+        self.heard = Heard()
+        self.out: list[bytes] = []
+        """Messages for the caller leg, not framed yet."""
+        self._tap = tap
+        self._transcoder: Transcoder | None = None
+        self._drops_equal = settings.interruption_drops_equal
+        self._mark_bytes = settings.mark_interval_ms * BYTES_PER_MS
+        self._marked_bytes = 0
+        self._stream_sid = b""
+        self._epoch = 0
+        self.watermark = -1
+        self.chunks = 0
+        self.bad_chunks = 0
+        self.received_bytes = 0
+        self.stale_chunks = 0
+        self.stale_equal_chunks = 0
+        self.stale_bytes = 0
+        self.cleared_bytes = 0
+        self.messages = 0
+        self.marks_sent = 0
+        self.marks_echoed = 0
+
+    def open_agent(self, agent_format: AudioFormat) -> None:
+        """The agent speaks in `agent_format`."""
+        self._transcoder = (
+            None if agent_format == ULAW_8000 else Transcoder(agent_format, ULAW_8000)
+        )
+
+    def open_caller(self, stream_sid: bytes) -> None:
+        """The stream has started: audio may be sent."""
+        self._stream_sid = stream_sid
+
+    # ---- in ------------------------------------------------------------------------------------
+
+    def push(
+        self,
+        payload: bytes,
+        event_id: int,
+        now_s: float,
+        next_turn: int,
+        alignment: tuple[tuple[str, ...], tuple[int, ...]] | None,
+    ) -> AgentTurn | None:
+        """One chunk of agent audio (`payload`: base64 text). Returns the turn if the chunk opened one.
+
+        Raises ValueError when the payload is no base64; the chunk is counted and nothing else changes.
+        """
+        self.chunks += 1
+        try:
+            audio = binascii.a2b_base64(payload, strict_mode=True)
+        except binascii.Error:
+            self.bad_chunks += 1
+            raise
+        is_stale = self._is_stale(event_id)
+        if self._transcoder is not None and not is_stale:
+            audio = self._transcoder.push(audio)
+        self.received_bytes += len(audio)
+        if is_stale:
+            self.stale_chunks += 1
+            self.stale_bytes += len(audio)
+            return None
+        accepted = self.playout.push(audio, now_s)
+        if not accepted:
+            return None
+        return self.heard.audio(accepted, event_id, now_s, next_turn, alignment)
+
+    def _is_stale(self, event_id: int) -> bool:
+        if event_id > self.watermark:
+            return False
+        if event_id == self.watermark:
+            self.stale_equal_chunks += 1
+            return self._drops_equal
+        return True
+
+    def end_turn(self) -> None:
+        """The agent has finished its reply.
+
+        The resampler is not flushed: the 1.4 ms it holds are silence, and the next turn pushes them out.
+        """
+        self.playout.end_turn()
+        self.heard.end_turn()
+
+    # ---- out -----------------------------------------------------------------------------------
+
+    def play(self, now_s: float) -> bool:
+        """Send what is due. True when audio was sent."""
+        playout = self.playout
+        starts_s = playout.horizon_s
+        audio = playout.take(now_s)
+        if not audio:
+            return False
+        self.out.append(
+            twilio_media.encode_media(
+                self._stream_sid, binascii.b2a_base64(audio, newline=False)
+            )
+        )
+        self.messages += 1
+        if self._tap is not None:
+            self._tap.agent(max(starts_s, now_s), audio)
+        if playout.sent_bytes - self._marked_bytes >= self._mark_bytes or not playout.queued_bytes:
+            self._mark(f"{self._epoch}:{playout.sent_bytes}")
+            self._marked_bytes = playout.sent_bytes
+        return True
+
+    def mark_end(self) -> None:
+        """Ask to be told when the last word has been played."""
+        self._mark(f"{self._epoch}:{END_MARK}")
+
+    def _mark(self, name: str) -> None:
+        self.out.append(twilio_media.encode_mark(self._stream_sid, name))
+        self.marks_sent += 1
+
+    def interrupt(self, event_id: int, now_s: float) -> tuple[int, list[tuple[AgentTurn, str]]]:
+        """Barge-in: raise the watermark, empty playout, clear Twilio's buffer.
+
+        The epoch changes first, so that the marks which `clear` sends back are not taken for heard audio.
+        Returns the bytes that the caller will not hear, and the interrupted turns with what was heard.
+        """
+        self.watermark = max(self.watermark, event_id)
+        self._epoch += 1
+        flushed = self.playout.flush(now_s)
+        sent = self.playout.sent_bytes
+        self._marked_bytes = sent
+        self.cleared_bytes += flushed.unheard_bytes
+        if self._transcoder is not None:
+            self._transcoder.flush()
+        if self._stream_sid:
+            self.out.append(twilio_media.encode_clear(self._stream_sid))
+        if self._tap is not None:
+            self._tap.cut_agent(now_s)
+        cut = self.heard.cut(sent - flushed.unheard_bytes, sent)
+        return flushed.queued_bytes + flushed.unheard_bytes, cut
+
+    def mark_echo(self, name: str) -> tuple[bool, list[AgentTurn]]:
+        """Twilio's echo of a mark. Returns whether it was the end mark, and the turns heard to their end."""
+        epoch, colon, position = name.partition(":")
+        if not colon or epoch != str(self._epoch):
+            return False, []
+        self.marks_echoed += 1
+        if position == END_MARK:
+            return True, self.heard.played(self.playout.sent_bytes)
+        return False, self.heard.played(int(position)) if position.isdecimal() else []
+
+    def report(self) -> dict[str, float]:
+        """Counters for the call's record."""
+        playout = self.playout
+        return {
+            "chunks": self.chunks,
+            "bad_chunks": self.bad_chunks,
+            "received_ms": round(self.received_bytes / BYTES_PER_MS, 1),
+            "sent_ms": round(playout.sent_bytes / BYTES_PER_MS, 1),
+            "sent_frames": round(playout.sent_bytes / (20 * BYTES_PER_MS), 2),
+            "messages": self.messages,
+            "heard_ms": round(
+                (playout.sent_bytes - self.cleared_bytes) / BYTES_PER_MS, 1
+            ),
+            "flushed_ms": round(playout.flushed_bytes / BYTES_PER_MS, 1),
+            "cleared_ms": round(self.cleared_bytes / BYTES_PER_MS, 1),
+            "stale_chunks": self.stale_chunks,
+            "stale_equal_chunks": self.stale_equal_chunks,
+            "stale_ms": round(self.stale_bytes / BYTES_PER_MS, 1),
+            "overrun_ms": round(playout.overrun_bytes / BYTES_PER_MS, 1),
+            "queued_ms": round(playout.queued_bytes / BYTES_PER_MS, 1),
+            "underruns": playout.underruns,
+            "underrun_ms": round(playout.underrun_ms, 1),
+            "late_underruns": playout.late_underruns,
+            "late_underrun_ms": round(playout.late_ms, 1),
+            "lead_ms": round(playout.lead_s * 1000, 1),
+            "burstiness_ms": round(playout.burstiness_s * 1000, 1),
+            "marks_sent": self.marks_sent,
+            "marks_echoed": self.marks_echoed,
+        }
+
+    def lead_ms(self, now_s: float) -> float:
+        return max(0.0, (self.playout.horizon_s - now_s)) * BYTES_PER_S / BYTES_PER_MS

@@ -1,0 +1,410 @@
+"""All sockets of a worker in one Trio task, and the playout grid beside it. A shell.
+
+Trio's price is per suspended read and write, not per byte. An epoll descriptor can itself be polled, so one
+task waits for *all* sockets with `wait_readable(inner_epoll)`; each wake then reads every ready socket,
+feeds its bridge and writes the results, all without blocking. The busier, the more sockets per wake.
+
+Nothing in here awaits per frame, locks, logs or touches a disk. What a call raises ends that call and no
+other: `_guarded` is the one broad `except` of the audio path.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from gateway.bridge import Bridge
+
+_READ = select.EPOLLIN | select.EPOLLRDHUP
+_READ_WRITE = _READ | select.EPOLLOUT
+_EVENTS_MAX = 1024
+_RECV_BYTES = 64 * 1024
+_READS_PER_WAKE = 16
+"""Reads of one TLS socket in one wake; a peer that floods us does not starve the others."""
+
+GRID_S = 0.020
+PHASES = 4
+"""The grid is split so that not all calls send in the same instant."""
+GRID_RESET_S = 1.0
+"""Later than this (machine suspended, process stopped) the grid starts anew instead of catching up."""
+
+_LATENCY_EDGES_MS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, math.inf)
+
+
+class Histogram:
+    """Counts by fixed upper edges in milliseconds; adding costs a few comparisons and no memory."""
+
+    __slots__ = ("counts", "max_ms", "sum_ms")
+
+    def __init__(self) -> None:
+        self.counts = [0] * len(_LATENCY_EDGES_MS)
+        self.sum_ms = 0.0
+        self.max_ms = 0.0
+
+    def add(self, value_ms: float) -> None:
+        index = 0
+        while value_ms > _LATENCY_EDGES_MS[index]:
+            index += 1
+        self.counts[index] += 1
+        self.sum_ms += value_ms
+        if value_ms > self.max_ms:
+            self.max_ms = value_ms
+
+    def quantile(self, share: float) -> float:
+        """Upper edge of the bucket that holds the given share of the values (0.0 when empty)."""
+        total = sum(self.counts)
+        if not total:
+            return 0.0
+        seen = 0
+        for edge, count in zip(_LATENCY_EDGES_MS, self.counts, strict=True):
+            seen += count
+            if seen >= share * total:
+                return min(edge, self.max_ms)
+        return self.max_ms
+
+    def report(self) -> dict[str, float]:
+        total = sum(self.counts)
+        return {
+            "count": total,
+            "mean_ms": round(self.sum_ms / total, 3) if total else 0.0,
+            "p50_ms": round(self.quantile(0.5), 3),
+            "p99_ms": round(self.quantile(0.99), 3),
+            "max_ms": round(self.max_ms, 3),
+        }
+
+
+class CallObserver(Protocol):
+    """The call's own task, as the media plane sees it. Both are called synchronously."""
+
+    def on_events(self) -> None:
+        """The bridge has events."""
+
+    def on_crash(self, error: Exception) -> None:
+        """Driving the bridge raised: the call is over, its sockets are closed."""
+
+
+class Leg:
+    """One socket of a call. Invariant: `fd` is in the epoll set until `close`."""
+
+    __slots__ = ("call", "fd", "is_agent", "is_tls", "pending", "sock")
+
+    def __init__(self, call: PlaneCall, sock: socket.socket, *, is_agent: bool) -> None:
+        self.call = call
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.is_agent = is_agent
+        self.is_tls = isinstance(sock, ssl.SSLSocket)
+        self.pending = bytearray()
+
+
+class PlaneCall:
+    """A bridge and its sockets, as the plane drives them."""
+
+    __slots__ = (
+        "agent",
+        "agent_peak_bytes",
+        "bridge",
+        "caller",
+        "caller_peak_bytes",
+        "clear_latency",
+        "is_gone",
+        "observer",
+        "phase",
+        "uplink_latency",
+    )
+
+    def __init__(self, bridge: Bridge, observer: CallObserver, phase: int) -> None:
+        self.bridge = bridge
+        self.observer = observer
+        self.phase = phase
+        self.caller: Leg | None = None
+        self.agent: Leg | None = None
+        self.is_gone = False
+        self.caller_peak_bytes = 0
+        self.agent_peak_bytes = 0
+        self.uplink_latency = Histogram()
+        self.clear_latency = Histogram()
+
+
+class MediaPlane:
+    """Drives the bridges of one worker. `run` it once; `add` calls, `adopt_*` their sockets."""
+
+    def __init__(self, *, leg_write_max_bytes: int) -> None:
+        self._write_max_bytes = leg_write_max_bytes
+        self._epoll = select.epoll()
+        self._legs: dict[int, Leg] = {}
+        self._phases: list[list[PlaneCall]] = [[] for _ in range(PHASES)]
+        self._has_calls = trio.Event()
+        self.calls = 0
+        self.wakes = 0
+        self.tick_lateness = Histogram()
+        self.ticks_missed = 0
+        self.grid_resets = 0
+        self.uplink_latency = Histogram()
+        self.clear_latency = Histogram()
+
+    # ---- calls and their sockets ---------------------------------------------------------------
+
+    def add(self, bridge: Bridge, observer: CallObserver) -> PlaneCall:
+        """A new call; it is ticked from now on, in the emptiest phase of the grid."""
+        phase = min(range(PHASES), key=lambda index: len(self._phases[index]))
+        call = PlaneCall(bridge, observer, phase)
+        self._phases[phase].append(call)
+        self.calls += 1
+        self._has_calls.set()
+        return call
+
+    def remove(self, call: PlaneCall) -> None:
+        """Forget the call and close what it still has open. Idempotent."""
+        if call.is_gone:
+            return
+        call.is_gone = True
+        self._phases[call.phase].remove(call)
+        self.calls -= 1
+        for leg in (call.caller, call.agent):
+            if leg is not None:
+                self._close(leg)
+
+    def adopt_agent(self, call: PlaneCall, sock: socket.socket, rest: bytes) -> None:
+        """The agent leg's socket, upgraded; `rest` are the bytes that came with the answer."""
+        call.agent = self._adopt(call, sock, is_agent=True)
+        now_s = trio.current_time()
+        self._guarded(call, lambda: call.bridge.agent_opened(now_s))
+        if rest:
+            self._guarded(call, lambda: call.bridge.agent_bytes(rest, now_s))
+        if call.agent is not None and call.agent.is_tls:
+            self._guarded(call, lambda: self._read(call.agent, now_s) if call.agent else None)
+        self._flush_guarded(call)
+
+    def adopt_caller(self, call: PlaneCall, sock: socket.socket, rest: bytes) -> None:
+        """The caller leg's socket, upgraded."""
+        call.caller = self._adopt(call, sock, is_agent=False)
+        now_s = trio.current_time()
+        self._guarded(call, lambda: call.bridge.caller_opened(now_s))
+        if rest:
+            self._guarded(call, lambda: call.bridge.caller_bytes(rest, now_s))
+        self._flush_guarded(call)
+
+    def _adopt(self, call: PlaneCall, sock: socket.socket, *, is_agent: bool) -> Leg:
+        sock.setblocking(False)
+        leg = Leg(call, sock, is_agent=is_agent)
+        self._legs[leg.fd] = leg
+        self._epoll.register(leg.fd, _READ)
+        return leg
+
+    def flush(self, call: PlaneCall) -> None:
+        """Send what the bridge has queued outside of a wake (a command), and tell its events."""
+        self._flush_guarded(call)
+
+    # ---- the two loops -------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Both loops, until cancelled; closes every socket at the end."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._run_sockets)
+                nursery.start_soon(self._run_grid)
+        finally:
+            for leg in list(self._legs.values()):
+                self._close(leg)
+            self._epoll.close()
+
+    async def _run_sockets(self) -> None:
+        inner_fd = self._epoll.fileno()
+        while True:
+            await trio.lowlevel.wait_readable(inner_fd)
+            self.wakes += 1
+            now_s = trio.current_time()
+            for fd, mask in self._epoll.poll(0, _EVENTS_MAX):
+                leg = self._legs.get(fd)
+                if leg is not None:
+                    self._ready(leg, mask, now_s)
+
+    async def _run_grid(self) -> None:
+        slot_s = GRID_S / PHASES
+        while True:
+            if not self.calls:
+                self._has_calls = trio.Event()
+                await self._has_calls.wait()
+            origin_s = trio.current_time()
+            slot = 0
+            while self.calls:
+                slot += 1
+                due_s = origin_s + slot * slot_s
+                await trio.sleep_until(due_s)
+                now_s = trio.current_time()
+                late_s = now_s - due_s
+                self.tick_lateness.add(late_s * 1000.0)
+                if late_s > GRID_S:
+                    self.ticks_missed += 1
+                    if late_s > GRID_RESET_S:
+                        self.grid_resets += 1
+                        break
+                self._tick(slot % PHASES, now_s)
+
+    def _tick(self, phase: int, now_s: float) -> None:
+        for call in self._phases[phase][:]:
+            if call.bridge.due_s <= now_s and not call.is_gone:
+                self._guarded(call, lambda call=call: call.bridge.tick(now_s))  # type: ignore[misc]
+                self._flush_guarded(call)
+
+    # ---- one socket ----------------------------------------------------------------------------
+
+    def _ready(self, leg: Leg, mask: int, now_s: float) -> None:
+        call = leg.call
+        try:
+            if mask & select.EPOLLOUT:
+                self._write_pending(leg, now_s)
+            if mask & ~select.EPOLLOUT:
+                self._read(leg, now_s)
+            self._flush(call, now_s)
+        except Exception as error:  # noqa: BLE001  the boundary around one call
+            self._crashed(call, error)
+
+    def _read(self, leg: Leg, now_s: float) -> None:
+        """Everything that is there. A TLS object can hold bytes that epoll does not announce."""
+        bridge = leg.call.bridge
+        feed = bridge.agent_bytes if leg.is_agent else bridge.caller_bytes
+        for _ in range(_READS_PER_WAKE):
+            try:
+                data = leg.sock.recv(_RECV_BYTES)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return
+            except OSError as error:
+                self._lost(leg, now_s, error.strerror or type(error).__name__)
+                return
+            if not data:
+                self._lost(leg, now_s, "connection closed by the peer")
+                return
+            feed(data, now_s)
+            if not leg.is_tls:
+                return
+        # Still more: epoll may stay silent about what the TLS object holds, so come back by ourselves.
+        if isinstance(leg.sock, ssl.SSLSocket) and leg.sock.pending():
+            trio.lowlevel.spawn_system_task(self._read_again, leg)
+
+    async def _read_again(self, leg: Leg) -> None:
+        if leg.fd in self._legs:
+            self._ready(leg, select.EPOLLIN, trio.current_time())
+
+    def _lost(self, leg: Leg, now_s: float, reason: str) -> None:
+        call = leg.call
+        self._close(leg)
+        if leg.is_agent:
+            call.agent = None
+            call.bridge.agent_closed(now_s, reason)
+        else:
+            call.caller = None
+            call.bridge.caller_closed(now_s, reason)
+
+    def _close(self, leg: Leg) -> None:
+        if self._legs.pop(leg.fd, None) is not None:
+            self._epoll.unregister(leg.fd)
+            leg.sock.close()
+
+    # ---- out -----------------------------------------------------------------------------------
+
+    def _flush(self, call: PlaneCall, now_s: float) -> None:
+        bridge = call.bridge
+        data = bridge.take_agent()
+        if data and call.agent is not None:
+            self._write(call.agent, data, now_s)
+            latency_ms = (trio.current_time() - now_s) * 1000.0
+            self.uplink_latency.add(latency_ms)
+            call.uplink_latency.add(latency_ms)
+        data = bridge.take_caller()
+        if data and call.caller is not None:
+            barge_ins = bridge.barge_ins
+            self._write(call.caller, data, now_s)
+            if barge_ins != sum(call.clear_latency.counts):
+                latency_ms = (trio.current_time() - now_s) * 1000.0
+                self.clear_latency.add(latency_ms)
+                call.clear_latency.add(latency_ms)
+        if bridge.events:
+            call.observer.on_events()
+
+    def _write(self, leg: Leg, data: bytes, now_s: float) -> None:
+        if leg.pending:
+            self._keep(leg, data, now_s)
+            return
+        try:
+            sent = leg.sock.send(data)
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            sent = 0
+        except OSError as error:
+            self._lost(leg, now_s, error.strerror or type(error).__name__)
+            return
+        if sent < len(data):
+            self._keep(leg, data[sent:], now_s)
+            if leg.fd in self._legs:
+                self._epoll.modify(leg.fd, _READ_WRITE)
+
+    def _keep(self, leg: Leg, data: bytes, now_s: float) -> None:
+        """The socket takes nothing at the moment: bounded, and over the bound the leg has failed."""
+        call = leg.call
+        leg.pending += data
+        size = len(leg.pending)
+        if leg.is_agent:
+            call.agent_peak_bytes = max(call.agent_peak_bytes, size)
+        else:
+            call.caller_peak_bytes = max(call.caller_peak_bytes, size)
+        if size <= self._write_max_bytes:
+            return
+        self._close(leg)
+        reason = f"stalled with {size} bytes unsent"
+        if leg.is_agent:
+            call.agent = None
+            call.bridge.agent_failed(reason, now_s)
+            call.bridge.agent_closed(now_s, reason)
+        else:
+            call.caller = None
+            call.bridge.caller_failed(reason, now_s)
+            call.bridge.caller_closed(now_s, reason)
+
+    def _write_pending(self, leg: Leg, now_s: float) -> None:
+        try:
+            while leg.pending:
+                sent = leg.sock.send(leg.pending)
+                del leg.pending[:sent]
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return
+        except OSError as error:
+            self._lost(leg, now_s, error.strerror or type(error).__name__)
+            return
+        self._epoll.modify(leg.fd, _READ)
+
+    # ---- the boundary --------------------------------------------------------------------------
+
+    def _guarded(self, call: PlaneCall, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001  the boundary around one call
+            self._crashed(call, error)
+
+    def _flush_guarded(self, call: PlaneCall) -> None:
+        if not call.is_gone:
+            self._guarded(call, lambda: self._flush(call, trio.current_time()))
+
+    def _crashed(self, call: PlaneCall, error: Exception) -> None:
+        if not call.is_gone:
+            self.remove(call)
+            call.observer.on_crash(error)
+
+    def report(self) -> dict[str, int | float]:
+        """Counters for the worker's heartbeat."""
+        return {
+            "calls": self.calls,
+            "wakes": self.wakes,
+            "ticks_missed": self.ticks_missed,
+            "grid_resets": self.grid_resets,
+            "tick_lateness_p99_ms": round(self.tick_lateness.quantile(0.99), 3),
+            "tick_lateness_max_ms": round(self.tick_lateness.max_ms, 3),
+            "uplink_latency_p99_ms": round(self.uplink_latency.quantile(0.99), 3),
+            "clear_latency_p99_ms": round(self.clear_latency.quantile(0.99), 3),
+        }
