@@ -1,0 +1,1 @@
+"""Twilio at the edge: request validation and documents (pure), and the only user of its REST client."""
