@@ -152,6 +152,7 @@ class Store:
 def _set_up(conn: Connection) -> None:
     migrations.upgrade(conn)
     tenants.ensure_default(conn)
+    tenants.prove_writable(conn)
 
 
 def _ping(conn: Connection) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, update
 
 from control.ids import DEFAULT_TENANT_ID
 from control.store import rows
@@ -23,6 +23,12 @@ def ensure_default(conn: Connection) -> TenantRecord:
     record = TenantRecord(DEFAULT_TENANT_ID, "default", "active", _SINCE, _SINCE)
     conn.execute(insert(tenants).values(rows.values(record)))
     return record
+
+
+def prove_writable(conn: Connection) -> None:
+    """Change nothing, by a write: a database that can only be read is to be found out at start."""
+    mine = tenants.c.id == DEFAULT_TENANT_ID
+    conn.execute(update(tenants).where(mine).values(status=tenants.c.status))
 
 
 def get(conn: Connection, tenant_id: str) -> TenantRecord | None:
