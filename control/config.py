@@ -1,0 +1,261 @@
+"""`config.toml` and the environment into one frozen `Settings`, or a message that names the wrong key.
+
+Each section is a dataclass whose fields are the section's keys; `[media]` is
+`gateway.settings.MediaSettings`. Where values come from is in `control.config_sources`, what ranges they may
+have in `control.config_checks`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from control.config_checks import (
+    Listen,
+    account_sid,
+    host_label,
+    one_of,
+    origin,
+    positive,
+    problems_of,
+    store_url,
+    store_url_masked,
+    websocket_origin,
+)
+from control.config_sources import ConfigError, Secret, Sources, reading
+from gateway.settings import MediaSettings
+
+__all__ = ["ConfigError", "Listen", "Secret", "Settings", "load", "masked", "warnings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicSettings:
+    """`[public]`: the port for the providers' webhooks and for media streams."""
+
+    listen: Listen = field(default=Listen("0.0.0.0", 8443), metadata=reading(Listen.parse))
+    url: str = field(metadata=reading(origin))
+
+    @property
+    def media_url(self) -> str:
+        """`wss://…`, or `ws://…` when `url` is plain http: what `/media/{ticket}` is appended to."""
+        return websocket_origin(self.url)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSettings:
+    """`[control]`: the operators' port."""
+
+    listen: Listen = field(default=Listen("127.0.0.1", 8080), metadata=reading(Listen.parse))
+    admin_key: Secret = field(metadata=reading(Secret, file_variant=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwilioSettings:
+    """`[twilio]`."""
+
+    account_sid: str = field(metadata=reading(account_sid, file_variant=True))
+    auth_token: Secret = field(metadata=reading(Secret, file_variant=True))
+    api_base_url: str = field(default="https://api.twilio.com", metadata=reading(origin))
+    edge: str = field(default="", metadata=reading(host_label))
+    region: str = field(default="", metadata=reading(host_label))
+    cps: float = field(default=1.0, metadata=reading(positive, raw=float))
+    """Calls a second that the account may create."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElevenLabsSettings:
+    """`[elevenlabs]`."""
+
+    api_key: Secret = field(metadata=reading(Secret, file_variant=True))
+    base_url: str = field(default="https://api.elevenlabs.io", metadata=reading(origin))
+    webhook_secret: Secret | None = field(default=None, metadata=reading(Secret, file_variant=True))
+
+    @property
+    def websocket_url(self) -> str:
+        """`wss://…` with the host of `base_url`; a signed URL names its own."""
+        return websocket_origin(self.base_url)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """`[store]`. The URL may hold a password, so it is not shown by `repr`."""
+
+    url: str = field(default="sqlite:///tandem.db", repr=False, metadata=reading(store_url))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySettings:
+    """`[policy]`: names of rules in their order, and `[policy.<rule>]` as `tables[rule]`."""
+
+    rules: tuple[str, ...] = ("system", "opt_out")
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict, metadata=reading(key=False))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """`[log]`."""
+
+    level: str = field(
+        default="info", metadata=reading(one_of("debug", "info", "warning", "error"))
+    )
+    format: str = field(default="json", metadata=reading(one_of("json", "text")))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The whole configuration. Built by `load`."""
+
+    public: PublicSettings
+    control: ControlSettings
+    twilio: TwilioSettings
+    elevenlabs: ElevenLabsSettings
+    media: MediaSettings = field(default_factory=MediaSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    policy: PolicySettings = field(default_factory=PolicySettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret text, for the log to hide."""
+        found = [
+            value.reveal()
+            for section in dataclasses.fields(self)
+            for value in _values(getattr(self, section.name)).values()
+            if isinstance(value, Secret)
+        ]
+        found.append(store_url_masked(self.store.url)[1])
+        for table in self.policy.tables.values():
+            found += [value for key, value in table.items() if _is_plugin_secret(key, value)]
+        return tuple(text for text in found if text)
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "public": PublicSettings,
+    "control": ControlSettings,
+    "twilio": TwilioSettings,
+    "elevenlabs": ElevenLabsSettings,
+    "media": MediaSettings,
+    "store": StoreSettings,
+    "policy": PolicySettings,
+    "log": LogSettings,
+}
+
+
+def load(path: str | Path, environ: Mapping[str, str]) -> Settings:
+    """Read, check and build. Raises ConfigError with one line a problem."""
+    document = _read(Path(path))
+    sources = Sources(document, environ)
+    sources.check_names(SECTIONS, free=("policy",))
+    values = {name: sources.section(name, section) for name, section in SECTIONS.items()}
+    policy = document.get("policy", {})
+    if isinstance(policy, dict):
+        values["policy"]["tables"] = {
+            name: table for name, table in policy.items() if isinstance(table, dict)
+        }
+    if sources.problems:
+        raise ConfigError(*sources.problems)
+    settings = Settings(**{name: SECTIONS[name](**values[name]) for name in SECTIONS})
+    found = problems_of(settings.media)
+    if settings.public.listen.clashes_with(settings.control.listen):
+        found.append("control.listen: is the same address and port as public.listen")
+    if found:
+        raise ConfigError(*found)
+    return settings
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file (name it with --config)") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+
+
+def masked(settings: Settings) -> str:
+    """The configuration in force as TOML, defaults written out, secrets as `"***"`."""
+    lines: list[str] = []
+    for section in dataclasses.fields(settings):
+        lines.append(f"[{section.name}]")
+        for key, value in _values(getattr(settings, section.name)).items():
+            if key != "tables":
+                lines.append(f"{key} = {_toml(_shown(f'{section.name}.{key}', value))}")
+        lines.append("")
+    for rule, table in settings.policy.tables.items():
+        lines.append(f"[policy.{_toml_key(rule)}]")
+        for key, value in table.items():
+            shown = "***" if _is_plugin_secret(key, value) else value
+            lines.append(f"{_toml_key(key)} = {_toml(shown)}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _shown(key: str, value: Any) -> Any:
+    if key == "twilio.account_sid":
+        return f"{value[:2]}***{value[-4:]}"
+    if key == "store.url":
+        return store_url_masked(value)[0]
+    return "" if value is None else value
+
+
+def _is_plugin_secret(key: str, value: object) -> bool:
+    """A plug-in's settings are not typed by us; the name of the key has to tell."""
+    return isinstance(value, str) and re.search("key|token|secret|password", key, re.I) is not None
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What works but is probably not meant; each line names its key."""
+    found = []
+    if not settings.control.listen.is_loopback:
+        found.append(
+            f"control.listen: {settings.control.listen} is not a loopback address: "
+            "everybody who reaches it needs only the admin key"
+        )
+    if settings.public.url.startswith("http://"):
+        found.append("public.url: is plain http: Twilio opens media streams over wss only")
+    if any(text.startswith("change-me") for text in settings.secrets()):
+        found.append("a secret still begins with change-me, as in the sample configuration")
+    if len(settings.control.admin_key.reveal()) < 16:
+        found.append("control.admin_key: is shorter than 16 characters")
+    if not settings.policy.rules:
+        found.append("policy.rules: is empty: every call is allowed")
+    return found
+
+
+def _values(section: Any) -> dict[str, Any]:
+    return {item.name: getattr(section, item.name) for item in dataclasses.fields(section)}
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, dict):
+        pairs = (f"{_toml_key(key)} = {_toml(item)}" for key, item in value.items())
+        return "{ " + ", ".join(pairs) + " }"
+    if isinstance(value, str | Secret | Listen):
+        return _toml_string(str(value))
+    return str(value)  # the dates of TOML are written as they print
+
+
+def _toml_key(key: str) -> str:
+    bare = key and all(char.isascii() and (char.isalnum() or char in "-_") for char in key)
+    return key if bare else _toml_string(key)
+
+
+def _toml_string(text: str) -> str:
+    escaped = "".join(
+        f"\\{char}" if char in '"\\' else char if char.isprintable() else f"\\U{ord(char):08x}"
+        for char in text
+    )
+    return f'"{escaped}"'
