@@ -1,0 +1,108 @@
+"""Prometheus metrics: the counters that the parts of control count up, and the workers' own.
+
+One `Metrics` is made by the composition root and passed in; it has its own registry, so tests do not
+share one. Label values come from small fixed sets, never from a client: an unknown path counts as
+`other`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# A second series with the birth of every counter doubles the page and says nothing here.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class WorkerStats(Protocol):
+    """What the worker pool says about one worker."""
+
+    @property
+    def worker_id(self) -> str: ...
+    @property
+    def calls(self) -> int: ...
+    @property
+    def counters(self) -> Mapping[str, int | float]: ...
+
+
+class Metrics:
+    """The counters, by their names without `tandem_` and `_total`."""
+
+    def __init__(self, version: str = "") -> None:
+        self.registry = CollectorRegistry()
+        self.webhooks = self._counter(
+            "webhooks", "Webhooks received, by path and what became of them.", "path", "outcome"
+        )
+        self.signature_failures = self._counter(
+            "signature_failures", "Requests refused for a missing or wrong provider signature."
+        )
+        self.calls = self._counter(
+            "calls", "Calls that have ended.", "direction", "result", "blame"
+        )
+        self.policy_decisions = self._counter(
+            "policy_decisions", "Policy decisions, by the rule that decided.", "outcome", "rule"
+        )
+        self.tickets_refused = self._counter(
+            "tickets_refused", "Media streams refused by their ticket.", "why"
+        )
+        self.twilio_requests = self._counter(
+            "twilio_requests", "Requests to Twilio's REST API.", "endpoint", "outcome"
+        )
+        self.api_requests = self._counter(
+            "api_requests", "Requests to the control API.", "method", "route", "status"
+        )
+        self.calls_live = self._gauge("calls_live", "Calls that have not ended.")
+        self.draining = self._gauge("draining", "1 while no new calls are taken.")
+        self._workers = _WorkerCollector()
+        self.registry.register(self._workers)
+        if version:
+            self._gauge("build_info", "The version that runs.", "version").labels(version).set(1)
+
+    def render(self, workers: Sequence[WorkerStats] = ()) -> bytes:
+        """The page for a scrape, in CONTENT_TYPE. `workers` is the pool's state of this moment."""
+        self._workers.stats = tuple(workers)
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"tandem_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"tandem_{name}", text, labels, registry=self.registry)
+
+
+class _WorkerCollector(Collector):
+    """The workers' counters as they came with the last heartbeat: `tandem_media_<name>_total`."""
+
+    stats: tuple[WorkerStats, ...] = ()
+
+    def collect(self) -> Iterable[Metric]:
+        calls = GaugeMetricFamily(
+            "tandem_media_calls", "Calls on a media worker.", labels=["worker"]
+        )
+        counters: dict[str, CounterMetricFamily] = {}
+        for worker in self.stats:
+            calls.add_metric([worker.worker_id], worker.calls)
+            for name, value in worker.counters.items():
+                clean = re.sub(r"[^a-zA-Z0-9_]", "_", name).removesuffix("_total")
+                if clean not in counters:
+                    counters[clean] = _family(clean)
+                counters[clean].add_metric([worker.worker_id], value)
+        return [calls, *counters.values()]
+
+
+def _family(name: str) -> CounterMetricFamily:
+    text = f"Media workers: {name}, since their start."
+    return CounterMetricFamily(f"tandem_media_{name}", text, labels=["worker"])

@@ -1,0 +1,80 @@
+"""Metrics: names, labels, and the workers' counters at the moment of a scrape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from control.metrics import Metrics
+
+
+@dataclass
+class Worker:
+    worker_id: str
+    calls: int
+    counters: dict[str, int | float] = field(default_factory=dict)
+
+
+def samples(page: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(page.decode())
+        for sample in family.samples
+    }
+
+
+def test_metrics_counted_up_are_on_the_page_under_their_names() -> None:
+    """Every counter of the glossary is there with its labels, and all names begin with tandem_."""
+    metrics = Metrics(version="1.2.3")
+    metrics.webhooks.labels("/twilio/voice", "ok").inc()
+    metrics.signature_failures.inc()
+    metrics.calls.labels("inbound", "completed", "none").inc(2)
+    metrics.policy_decisions.labels("deny", "DNC-INT").inc()
+    metrics.tickets_refused.labels("expired").inc()
+    metrics.twilio_requests.labels("calls.create", "ok").inc()
+    metrics.calls_live.set(3)
+    found = samples(metrics.render())
+    assert found == {
+        ("tandem_webhooks_total", (("outcome", "ok"), ("path", "/twilio/voice"))): 1,
+        ("tandem_signature_failures_total", ()): 1,
+        (
+            "tandem_calls_total",
+            (("blame", "none"), ("direction", "inbound"), ("result", "completed")),
+        ): 2,
+        ("tandem_policy_decisions_total", (("outcome", "deny"), ("rule", "DNC-INT"))): 1,
+        ("tandem_tickets_refused_total", (("why", "expired"),)): 1,
+        (
+            "tandem_twilio_requests_total",
+            (("endpoint", "calls.create"), ("outcome", "ok")),
+        ): 1,
+        ("tandem_calls_live", ()): 3,
+        ("tandem_draining", ()): 0,
+        ("tandem_build_info", (("version", "1.2.3"),)): 1,
+    }
+
+
+def test_metrics_of_workers_are_those_of_the_scrape() -> None:
+    """Counters carry the worker; a worker that is gone is gone from the page."""
+    metrics = Metrics()
+    page = metrics.render(
+        [
+            Worker("w1", 2, {"frames_in": 10, "odd name": 1.5, "calls": 7}),
+            Worker("w2", 0, {"frames_in": 4}),
+        ]
+    )
+    found = samples(page)
+    assert found["tandem_media_calls", (("worker", "w1"),)] == 2
+    assert found["tandem_media_calls_total", (("worker", "w1"),)] == 7
+    assert found["tandem_media_frames_in_total", (("worker", "w1"),)] == 10
+    assert found["tandem_media_frames_in_total", (("worker", "w2"),)] == 4
+    assert found["tandem_media_odd_name_total", (("worker", "w1"),)] == 1.5
+    assert page.count(b"# TYPE tandem_media_frames_in_total counter") == 1
+    assert not [key for key in samples(metrics.render()) if key[0].startswith("tandem_media_")]
+
+
+def test_metrics_of_two_objects_are_apart() -> None:
+    """No process-wide registry: what one counts the other does not show."""
+    one, other = Metrics(), Metrics()
+    one.signature_failures.inc()
+    assert samples(other.render())["tandem_signature_failures_total", ()] == 0
