@@ -1,0 +1,397 @@
+"""Twilio's REST API: the only module that talks to it, through the official client, in threads.
+
+Errors say what is known afterwards, because creating a call is not idempotent:
+
+    TwilioRefused       it answered no: nothing was done
+    TwilioUnreachable   no byte of the request was written: nothing was done
+    TwilioUncertain     the request left and no usable answer came: it may have been done
+
+Only what surely was not done is tried again (429, connection refused), with a bounded back-off; requests
+that may be repeated (reading, ending a call, setting a number's webhooks) are also tried again after an
+uncertain answer.
+
+Source: Twilio docs, "Calls", "IncomingPhoneNumbers", "Error 20429", "Error 20500".
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+import trio
+import urllib3.exceptions
+from requests.adapters import HTTPAdapter
+from twilio.base.exceptions import TwilioException, TwilioRestException, TwilioServiceException
+from twilio.http import HttpClient
+from twilio.http.response import Response
+from twilio.rest import Client
+
+DEFAULT_ORIGIN = "https://api.twilio.com"
+THREADS_MAX = 16
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 30.0
+"""Twilio gives up by itself after up to 26 s: a shorter wait would make known outcomes uncertain."""
+ATTEMPTS_MAX = 5
+BACKOFF_FIRST_S = 0.1
+BACKOFF_MAX_S = 30.0
+BACKOFF_JITTER = 0.1
+
+STATUS_EVENTS = ["initiated", "ringing", "answered", "completed"]
+ALREADY_OVER = frozenset({20404, 21220})
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+T = TypeVar("T")
+
+
+class TwilioError(Exception):
+    """Base of what a request to Twilio can end in."""
+
+
+class TwilioRefused(TwilioError):
+    """Twilio said no; `code` is its error code (0 when it gave none), `status` the HTTP status."""
+
+    def __init__(self, status: int, code: int, message: str) -> None:
+        super().__init__(f"Twilio refused: {message} (HTTP {status}, error {code})")
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+class TwilioUnreachable(TwilioError):
+    """No connection: nothing was written."""
+
+
+class TwilioUncertain(TwilioError):
+    """The request was sent, or may have been, and its outcome is not known."""
+
+
+class _Revealing(Protocol):
+    def reveal(self) -> str: ...
+
+
+class TwilioAccount(Protocol):
+    """The `[twilio]` section of the configuration, as far as it is needed here."""
+
+    @property
+    def account_sid(self) -> str: ...
+    @property
+    def auth_token(self) -> _Revealing: ...
+    @property
+    def api_base_url(self) -> str: ...
+    @property
+    def edge(self) -> str | None: ...
+    @property
+    def region(self) -> str | None: ...
+
+
+class OwnedNumber(NamedTuple):
+    """A number of the account."""
+
+    sid: str
+    e164: str
+    status: str | None
+    voice_url: str | None
+    voice_fallback_url: str | None
+    status_callback: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallSeen:
+    """A call as Twilio knows it."""
+
+    sid: str
+    status: str
+    to: str
+    from_: str
+    created_at: datetime | None
+    duration_s: int | None
+
+
+class TwilioRest:
+    """One account's REST client. `count(endpoint, outcome)` is called once for each HTTP request."""
+
+    def __init__(
+        self,
+        settings: TwilioAccount,
+        *,
+        count: Callable[[str, str], None] = lambda endpoint, outcome: None,
+        read_timeout_s: float = READ_TIMEOUT_S,
+    ) -> None:
+        self._limiter = trio.CapacityLimiter(THREADS_MAX)
+        self._count = count
+        http = _Transport(settings.api_base_url, read_timeout_s)
+        self._client = Client(
+            settings.account_sid,
+            settings.auth_token.reveal(),
+            http_client=http,
+            region=settings.region or None,
+            edge=settings.edge or None,
+            # Not empty, or the client would look into the process's own environment.
+            environment={"TANDEM": "1"},
+        )
+        self._http = http
+
+    def close(self) -> None:
+        """Give the pooled connections back."""
+        self._http.session.close()
+
+    async def create_call(
+        self,
+        *,
+        to: str,
+        from_: str,
+        url: str,
+        fallback_url: str,
+        status_callback: str,
+        time_limit_s: int,
+        ring_timeout_s: int = 60,
+    ) -> str:
+        """Dial, once. Returns the call SID. Raises all three errors; never sent again when uncertain."""
+        call = await self._ask(
+            "calls.create",
+            partial(
+                self._client.calls.create,
+                to=to,
+                from_=from_,
+                url=url,
+                method="POST",
+                fallback_url=fallback_url,
+                fallback_method="POST",
+                status_callback=status_callback,
+                status_callback_method="POST",
+                status_callback_event=STATUS_EVENTS,
+                timeout=ring_timeout_s,
+                time_limit=time_limit_s,
+            ),
+            repeatable=False,
+        )
+        if not isinstance(call.sid, str) or not call.sid:
+            raise TwilioUncertain("the answer to a dial request named no call")
+        return call.sid
+
+    async def end_call(self, sid: str) -> bool:
+        """Hang up. True when it was ended now, False when it was over already."""
+        try:
+            await self._ask(
+                "calls.end", partial(self._client.calls(sid).update, status="completed")
+            )
+        except TwilioRefused as refusal:
+            if refusal.code in ALREADY_OVER or refusal.status == 404:
+                return False
+            raise
+        return True
+
+    async def fetch_call(self, sid: str) -> CallSeen | None:
+        """The call as Twilio knows it now; None when it knows no such call."""
+        try:
+            return _seen(await self._ask("calls.fetch", self._client.calls(sid).fetch))
+        except TwilioRefused as refusal:
+            if refusal.status == 404:
+                return None
+            raise
+
+    async def list_calls(self, *, to: str, from_: str, since: datetime) -> list[CallSeen]:
+        """Calls from and to these numbers, created at `since` or later; newest first, at most 50.
+
+        Filtered here by creation time: Twilio filters by start time, which a queued call has not.
+        """
+        found = await self._ask(
+            "calls.list", partial(self._client.calls.list, to=to, from_=from_, limit=50)
+        )
+        seen = [_seen(call) for call in found]
+        return [call for call in seen if call.created_at is None or call.created_at >= since]
+
+    async def find_number(self, e164: str) -> OwnedNumber | None:
+        """The account's number `e164`, or None when the account does not own it."""
+        found = await self._ask(
+            "numbers.list",
+            partial(self._client.incoming_phone_numbers.list, phone_number=e164, limit=20),
+        )
+        # The filter matches parts of numbers too.
+        return next((_owned(number) for number in found if number.phone_number == e164), None)
+
+    async def set_number_webhooks(
+        self, sid: str, *, voice_url: str, voice_fallback_url: str, status_callback: str
+    ) -> OwnedNumber:
+        """Route a number's calls to us."""
+        number = await self._ask(
+            "numbers.update",
+            partial(
+                self._client.incoming_phone_numbers(sid).update,
+                voice_url=voice_url,
+                voice_method="POST",
+                voice_fallback_url=voice_fallback_url,
+                voice_fallback_method="POST",
+                status_callback=status_callback,
+                status_callback_method="POST",
+            ),
+        )
+        return _owned(number)
+
+    async def _ask(
+        self, endpoint: str, request: Callable[[], Any], *, repeatable: bool = True
+    ) -> Any:
+        delay_s = BACKOFF_FIRST_S
+        for left in reversed(range(ATTEMPTS_MAX)):
+            try:
+                return await self._once(endpoint, request)
+            except TwilioRefused as refusal:
+                if refusal.status != 429 or not left:
+                    raise
+            except TwilioUnreachable:
+                if not left:
+                    raise
+            except TwilioUncertain:
+                if not repeatable or not left:
+                    raise
+            await trio.sleep(delay_s * random.uniform(1 - BACKOFF_JITTER, 1 + BACKOFF_JITTER))
+            delay_s = min(delay_s * 2, BACKOFF_MAX_S)
+        raise AssertionError("unreachable")
+
+    async def _once(self, endpoint: str, request: Callable[[], Any]) -> Any:
+        # A thread cannot be cancelled, only left behind: whoever dials has recorded the intent before.
+        outcome = "uncertain"
+        try:
+            answer = await trio.to_thread.run_sync(
+                partial(_translated, request), limiter=self._limiter, abandon_on_cancel=True
+            )
+            outcome = "ok"
+        except TwilioRefused as refusal:
+            outcome = "busy" if refusal.status == 429 else "refused"
+            raise
+        except TwilioUnreachable:
+            outcome = "unreachable"
+            raise
+        finally:
+            self._count(endpoint, outcome)
+        return answer
+
+
+def _translated(request: Callable[[], T]) -> T:
+    """Run the request; foreign exceptions leave as ours."""
+    try:
+        return request()
+    except (TwilioRestException, TwilioServiceException) as error:
+        raise _refusal_or_doubt(error) from error
+    except requests.exceptions.ConnectionError as error:  # includes ConnectTimeout
+        if _nothing_written(error):
+            raise TwilioUnreachable(f"no connection to Twilio: {_cause(error)}") from error
+        raise TwilioUncertain(f"connection to Twilio lost: {_cause(error)}") from error
+    except requests.exceptions.RequestException as error:
+        raise TwilioUncertain(f"no answer from Twilio: {type(error).__name__}") from error
+    except (TwilioException, ValueError, KeyError, TypeError, AttributeError) as error:
+        # The client reads the answer's JSON without looking: whatever is odd there ends here.
+        raise TwilioUncertain(f"unreadable answer from Twilio: {type(error).__name__}") from error
+
+
+def _refusal_or_doubt(error: Any) -> TwilioError:
+    status = error.status if isinstance(error.status, int) else 0
+    if status >= 500 or status == 408 or status < 300:
+        return TwilioUncertain(f"Twilio failed with HTTP {status}")
+    text = (
+        getattr(error, "msg", None) or getattr(error, "detail", None) or getattr(error, "title", "")
+    )
+    code = error.code if isinstance(error.code, int) else 0
+    return TwilioRefused(status, code, str(text)[:300])
+
+
+def _nothing_written(error: requests.exceptions.ConnectionError) -> bool:
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return True
+    cause = error.args[0] if error.args else None
+    reason = getattr(cause, "reason", cause)
+    if isinstance(reason, urllib3.exceptions.SSLError):
+        # Other TLS errors may also come while the answer is read.
+        return any(isinstance(inner, ssl.SSLCertVerificationError) for inner in reason.args)
+    return isinstance(
+        reason,
+        urllib3.exceptions.NewConnectionError
+        | urllib3.exceptions.ConnectTimeoutError
+        | urllib3.exceptions.ProxyError,
+    )
+
+
+def _cause(error: BaseException) -> str:
+    cause = error.args[0] if error.args else error
+    return type(getattr(cause, "reason", cause)).__name__
+
+
+def _seen(call: Any) -> CallSeen:
+    return CallSeen(
+        sid=call.sid,
+        status=str(call.status),
+        to=str(call.to),
+        from_=str(call._from),
+        created_at=call.date_created if isinstance(call.date_created, datetime) else None,
+        duration_s=int(call.duration) if str(call.duration or "").isdigit() else None,
+    )
+
+
+def _owned(number: Any) -> OwnedNumber:
+    return OwnedNumber(
+        sid=number.sid,
+        e164=number.phone_number,
+        status=number.status,
+        voice_url=number.voice_url,
+        voice_fallback_url=number.voice_fallback_url,
+        status_callback=number.status_callback,
+    )
+
+
+class _Transport(HttpClient):  # type: ignore[misc]
+    """The client's HTTP: one pooled session, deadlines on every socket, any origin.
+
+    The client's own transport has no timeout, logs every parameter (telephone numbers among them) and
+    knows no other origin than Twilio's.
+    """
+
+    def __init__(self, api_base_url: str, read_timeout_s: float) -> None:
+        self.is_async = False
+        self.timeouts_s = (CONNECT_TIMEOUT_S, read_timeout_s)
+        self.session = requests.Session()
+        adapter = HTTPAdapter(pool_connections=8, pool_maxsize=THREADS_MAX, max_retries=0)
+        self.session.mount("https://", adapter)
+        self.session.mount("http://", adapter)
+        base = api_base_url.rstrip("/")
+        self.origin = None if base == DEFAULT_ORIGIN else base
+        if self.origin and urlsplit(self.origin).hostname in _LOOPBACK:
+            self.session.trust_env = False  # no proxy on the way to this machine
+
+    def request(
+        self,
+        method: str,
+        uri: str,
+        params: dict[str, object] | None = None,
+        data: dict[str, object] | None = None,
+        headers: dict[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+        timeout: float | None = None,
+        allow_redirects: bool = False,
+    ) -> Response:
+        """One HTTP request. Raises `requests` exceptions."""
+        is_json = (headers or {}).get("Content-Type") == "application/json"
+        response = self.session.request(
+            method.upper(),
+            self._at_origin(uri),
+            params=params,  # type: ignore[arg-type]
+            data=None if is_json else data,
+            json=data if is_json else None,  # type: ignore[arg-type]
+            headers=headers,
+            auth=auth,
+            timeout=self.timeouts_s,
+            allow_redirects=allow_redirects,
+        )
+        return Response(response.status_code, response.text, response.headers)
+
+    def _at_origin(self, uri: str) -> str:
+        if self.origin is None:
+            return uri
+        parts = urlsplit(uri)
+        return self.origin + parts.path + ("?" + parts.query if parts.query else "")
