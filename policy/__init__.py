@@ -17,7 +17,7 @@ from __future__ import annotations
 from policy.decision import Decision, Outcome, Rule, RuleResult
 from policy.engine import evaluate
 from policy.facts import Facts, OptOut
-from policy.masking import mask_number
+from policy.masking import mask_number, mask_numbers
 from policy.registry import PolicyConfigError, load_rules
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "evaluate",
     "load_rules",
     "mask_number",
+    "mask_numbers",
 ]

@@ -1,0 +1,38 @@
+"""The wall clock: what time it is for records and for the law. Durations are `trio.current_time()`'s.
+
+Rules about hours depend on a clock that is right, so a step of it (somebody set it, NTP corrected it) can
+be seen: wall time is compared with the monotonic clock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+
+class Clock:
+    """Wall time in UTC. Tests hand in their own two functions, both in seconds, or a subclass."""
+
+    def __init__(
+        self,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._wall = wall
+        self._monotonic = monotonic
+        self._ahead_s = wall() - monotonic()
+
+    def now(self) -> datetime:
+        """The present, aware, in UTC."""
+        return datetime.fromtimestamp(self._wall(), UTC)
+
+    def stepped_s(self) -> float:
+        """How far the wall clock was set forward (or back: negative) since the last time this was asked.
+
+        Slewing by NTP shows as a few hundred microseconds a second; the caller says what is too much.
+        """
+        ahead_s = self._wall() - self._monotonic()
+        step_s = ahead_s - self._ahead_s
+        self._ahead_s = ahead_s
+        return step_s
