@@ -49,6 +49,8 @@ CLIENT_NAME = "tandem"
 class Tap(CallerTap, AgentTap, Protocol):
     """The recorder's ear."""
 
+    def start(self, now_s: float) -> None: ...
+
 
 class Bridge:
     """The state of one call. See the module's docstring for the way to drive it."""
@@ -56,9 +58,8 @@ class Bridge:
     def __init__(self, plan: CallPlan, settings: MediaSettings, tap: Tap | None = None) -> None:
         self._plan = plan
         self._settings = settings
-        self._caller = WebSocket(
-            client=False, max_message_bytes=settings.caller_message_max_bytes
-        )
+        self._tap = tap
+        self._caller = WebSocket(client=False, max_message_bytes=settings.caller_message_max_bytes)
         self._agent = WebSocket(client=True, max_message_bytes=settings.agent_message_max_bytes)
         self._out_caller: list[bytes] = []
         self._out_agent: list[bytes] = []
@@ -216,9 +217,7 @@ class Bridge:
             case convai.AgentResponseComplete():
                 self.downlink.end_turn()
             case convai.AgentResponseCorrection():
-                self._note(
-                    "agent_response_corrected", now_s, corrected_chars=len(event.corrected)
-                )
+                self._note("agent_response_corrected", now_s, corrected_chars=len(event.corrected))
             case convai.Metadata():
                 self._agent_metadata(event, now_s)
             case convai.ClientToolCall():
@@ -236,7 +235,9 @@ class Bridge:
             case convai.QueueStatus():
                 self._note("agent_queue", now_s, status=event.status)
             case convai.AgentError():
-                self._agent_error = f"{event.error_type or event.code}: {event.message or event.reason or ''}"
+                self._agent_error = (
+                    f"{event.error_type or event.code}: {event.message or event.reason or ''}"
+                )
                 self._note("agent_error", now_s, code=event.code, type=event.error_type)
             case convai.GuardrailTriggered():
                 self._note("agent_guardrail", now_s)
@@ -448,6 +449,8 @@ class Bridge:
         self.stream_sid = event.stream_sid
         self._stream_sid = event.stream_sid.encode()
         self.downlink.open_caller(self._stream_sid)
+        if self._tap is not None:
+            self._tap.start(now_s)
         self._note("stream_started", now_s, stream_sid=event.stream_sid)
         self.events.append(StreamStarted(event.stream_sid, event.call_sid))
         self._play(now_s)  # the first words are here already when the agent leg was warmed
@@ -477,7 +480,10 @@ class Bridge:
         if self.ended is None:
             self._finish(
                 Termination(
-                    "carrier_fault", "twilio", f"caller leg closed with {code} without `stop`", False
+                    "carrier_fault",
+                    "twilio",
+                    f"caller leg closed with {code} without `stop`",
+                    False,
                 ),
                 now_s,
             )
@@ -501,18 +507,14 @@ class Bridge:
             self._agent_is_open
             and now_s - self._agent_last_s >= self._settings.agent_idle_timeout_s
         ):
-            self._agent_failed(
-                f"silent for {self._settings.agent_idle_timeout_s:g} s", now_s
-            )
+            self._agent_failed(f"silent for {self._settings.agent_idle_timeout_s:g} s", now_s)
         self._rearm()
 
     def _play(self, now_s: float) -> None:
         if self.downlink.play(now_s) and not self._sent_first_audio:
             self._sent_first_audio = True
             self.first_audio_ms = (now_s - (self._started_s or now_s)) * 1000.0
-            self._note(
-                "first_audio_sent", now_s, since_start_ms=round(self.first_audio_ms, 2)
-            )
+            self._note("first_audio_sent", now_s, since_start_ms=round(self.first_audio_ms, 2))
 
     def _rearm(self) -> None:
         """Work out when `tick` is next needed."""
@@ -541,11 +543,16 @@ class Bridge:
     def close(self, now_s: float) -> None:
         """Say goodbye on whatever is still open (after `ended`)."""
         fault = self.ended is not None and self.ended.blame is not None
-        if self._caller_is_open:
+        if self._caller_is_open and not self._caller.close_sent:
             self._out_caller.append(
                 self._caller.encode_close(1011 if fault else 1000, "call ended")
             )
         self._close_agent()
+
+    @property
+    def caller_is_done(self) -> bool:
+        """Both sides said goodbye; as the server it is for us to close the connection (RFC 6455, 7.1.1)."""
+        return self._caller.close_sent and self._caller.close_received is not None
 
     def _close_agent(self) -> None:
         if self._agent_is_open and not self._agent.close_sent:

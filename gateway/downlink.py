@@ -152,9 +152,7 @@ class Downlink:
         if not audio:
             return False
         self.out.append(
-            twilio_media.encode_media(
-                self._stream_sid, binascii.b2a_base64(audio, newline=False)
-            )
+            twilio_media.encode_media(self._stream_sid, binascii.b2a_base64(audio, newline=False))
         )
         self.messages += 1
         if self._tap is not None:
@@ -213,9 +211,7 @@ class Downlink:
             "sent_ms": round(playout.sent_bytes / BYTES_PER_MS, 1),
             "sent_frames": round(playout.sent_bytes / (20 * BYTES_PER_MS), 2),
             "messages": self.messages,
-            "heard_ms": round(
-                (playout.sent_bytes - self.cleared_bytes) / BYTES_PER_MS, 1
-            ),
+            "heard_ms": round((playout.sent_bytes - self.cleared_bytes) / BYTES_PER_MS, 1),
             "flushed_ms": round(playout.flushed_bytes / BYTES_PER_MS, 1),
             "cleared_ms": round(self.cleared_bytes / BYTES_PER_MS, 1),
             "stale_chunks": self.stale_chunks,

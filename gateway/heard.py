@@ -68,7 +68,11 @@ class Heard:
         Returns the turn when it is open already, else None (the next audio opens it).
         """
         turn = self._open[-1] if self._open else None
-        if turn is not None and not self._turn_closed and (not turn.text or turn.event_id == event_id):
+        if (
+            turn is not None
+            and not self._turn_closed
+            and (not turn.text or turn.event_id == event_id)
+        ):
             turn.text = f"{turn.text} {text}".strip() if turn.event_id == event_id else text
             return turn
         self._pending_text = (event_id, text)

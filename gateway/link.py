@@ -215,13 +215,9 @@ class Drained:
 
 
 Down: TypeAlias = Configure | Prepare | Attach | Cancel | HangUp | CloseCall | AgentSay | Drain
-Up: TypeAlias = (
-    Ready | Heartbeat | CallEvent | TranscriptTurn | Ending | CallReport | Drained
-)
+Up: TypeAlias = Ready | Heartbeat | CallEvent | TranscriptTurn | Ending | CallReport | Drained
 
-_KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (*get_args(Down), *get_args(Up))
-}
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (*get_args(Down), *get_args(Up))}
 
 
 def encode(message: Down | Up) -> bytes:

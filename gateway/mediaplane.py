@@ -11,6 +11,7 @@ other: `_guarded` is the one broad `except` of the audio path.
 from __future__ import annotations
 
 import math
+import os
 import select
 import socket
 import ssl
@@ -85,6 +86,9 @@ class CallObserver(Protocol):
     def on_events(self) -> None:
         """The bridge has events."""
 
+    def on_leg_gone(self) -> None:
+        """One of the call's sockets was closed."""
+
     def on_crash(self, error: Exception) -> None:
         """Driving the bridge raised: the call is over, its sockets are closed."""
 
@@ -109,6 +113,7 @@ class PlaneCall:
     __slots__ = (
         "agent",
         "agent_peak_bytes",
+        "barge_ins_seen",
         "bridge",
         "caller",
         "caller_peak_bytes",
@@ -128,6 +133,7 @@ class PlaneCall:
         self.is_gone = False
         self.caller_peak_bytes = 0
         self.agent_peak_bytes = 0
+        self.barge_ins_seen = 0
         self.uplink_latency = Histogram()
         self.clear_latency = Histogram()
 
@@ -139,6 +145,9 @@ class MediaPlane:
         self._write_max_bytes = leg_write_max_bytes
         self._epoll = select.epoll()
         self._legs: dict[int, Leg] = {}
+        self._again: list[Leg] = []
+        self._again_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._again_fd, select.EPOLLIN)
         self._phases: list[list[PlaneCall]] = [[] for _ in range(PHASES)]
         self._has_calls = trio.Event()
         self.calls = 0
@@ -214,6 +223,7 @@ class MediaPlane:
             for leg in list(self._legs.values()):
                 self._close(leg)
             self._epoll.close()
+            os.close(self._again_fd)
 
     async def _run_sockets(self) -> None:
         inner_fd = self._epoll.fileno()
@@ -225,6 +235,8 @@ class MediaPlane:
                 leg = self._legs.get(fd)
                 if leg is not None:
                     self._ready(leg, mask, now_s)
+                elif fd == self._again_fd:
+                    self._read_again(now_s)
 
     async def _run_grid(self) -> None:
         slot_s = GRID_S / PHASES
@@ -251,8 +263,11 @@ class MediaPlane:
     def _tick(self, phase: int, now_s: float) -> None:
         for call in self._phases[phase][:]:
             if call.bridge.due_s <= now_s and not call.is_gone:
-                self._guarded(call, lambda call=call: call.bridge.tick(now_s))  # type: ignore[misc]
-                self._flush_guarded(call)
+                try:
+                    call.bridge.tick(now_s)
+                    self._flush(call, now_s)
+                except Exception as error:  # noqa: BLE001  the boundary around one call
+                    self._crashed(call, error)
 
     # ---- one socket ----------------------------------------------------------------------------
 
@@ -285,13 +300,17 @@ class MediaPlane:
             feed(data, now_s)
             if not leg.is_tls:
                 return
-        # Still more: epoll may stay silent about what the TLS object holds, so come back by ourselves.
-        if isinstance(leg.sock, ssl.SSLSocket) and leg.sock.pending():
-            trio.lowlevel.spawn_system_task(self._read_again, leg)
+        # Still more: epoll is silent about what the TLS object holds, so the next wake is of our making.
+        self._again.append(leg)
+        os.eventfd_write(self._again_fd, 1)
 
-    async def _read_again(self, leg: Leg) -> None:
-        if leg.fd in self._legs:
-            self._ready(leg, select.EPOLLIN, trio.current_time())
+    def _read_again(self, now_s: float) -> None:
+        os.eventfd_read(self._again_fd)
+        legs = self._again
+        self._again = []
+        for leg in legs:
+            if leg.fd in self._legs:
+                self._ready(leg, select.EPOLLIN, now_s)
 
     def _lost(self, leg: Leg, now_s: float, reason: str) -> None:
         call = leg.call
@@ -307,6 +326,7 @@ class MediaPlane:
         if self._legs.pop(leg.fd, None) is not None:
             self._epoll.unregister(leg.fd)
             leg.sock.close()
+            leg.call.observer.on_leg_gone()
 
     # ---- out -----------------------------------------------------------------------------------
 
@@ -320,12 +340,14 @@ class MediaPlane:
             call.uplink_latency.add(latency_ms)
         data = bridge.take_caller()
         if data and call.caller is not None:
-            barge_ins = bridge.barge_ins
             self._write(call.caller, data, now_s)
-            if barge_ins != sum(call.clear_latency.counts):
+            if bridge.barge_ins != call.barge_ins_seen:
+                call.barge_ins_seen = bridge.barge_ins
                 latency_ms = (trio.current_time() - now_s) * 1000.0
                 self.clear_latency.add(latency_ms)
                 call.clear_latency.add(latency_ms)
+        if bridge.caller_is_done and call.caller is not None and not call.caller.pending:
+            self._lost(call.caller, now_s, "closing handshake complete")
         if bridge.events:
             call.observer.on_events()
 

@@ -1,0 +1,382 @@
+"""The media workers as control sees them: started, watched, chosen, replaced.
+
+One `SOCK_SEQPACKET` pair to each. What a worker says comes out of `events` in order; when a worker dies its
+calls are named in one `WorkerLost`, and a new worker takes its place.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import trio
+
+import gateway
+from gateway import link
+from gateway.errors import LinkError
+from gateway.link import (
+    AgentSay,
+    Attach,
+    CallPlan,
+    CallReport,
+    Cancel,
+    CloseCall,
+    Configure,
+    Down,
+    Drain,
+    Drained,
+    HangUp,
+    Heartbeat,
+    Prepare,
+    Ready,
+    Up,
+)
+from gateway.settings import MediaSettings
+
+START_TIMEOUT_S = 20.0
+HEARTBEAT_TIMEOUT_S = 10.0
+"""A worker that says nothing for so long hangs: it is killed and replaced."""
+RESTART_MIN_S = 0.2
+RESTART_MAX_S = 10.0
+EVENTS_MAX = 10_000
+"""Messages that wait for the switchboard. When it is full the readers wait, and then the workers' own bounded
+queues fill: they drop timeline lines, never the end of a call."""
+SEND_QUEUE_MAX = 10_000
+
+
+class PoolFull(Exception):
+    """No worker takes another call."""
+
+
+class WorkerGone(Exception):
+    """The worker that held the call is not there any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """A worker died with these calls on it."""
+
+    worker_id: str
+    call_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStats:
+    worker_id: str
+    pid: int
+    calls: int
+    counters: dict[str, int | float]
+
+
+PoolEvent: TypeAlias = Up | WorkerLost
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One process and its link, from start to end."""
+
+    worker_id: str
+    process: subprocess.Popen[bytes]
+    sock: socket.socket
+    send: trio.MemorySendChannel[tuple[Down, int | None]]
+    outbox: trio.MemoryReceiveChannel[tuple[Down, int | None]]
+    calls: set[str] = field(default_factory=set)
+    is_ready: bool = False
+    is_draining: bool = False
+    counters: dict[str, int | float] = field(default_factory=dict)
+    watch: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+
+class WorkerPool:
+    """`run` starts and keeps `count` workers. All commands are synchronous and only queue."""
+
+    def __init__(
+        self,
+        settings: MediaSettings,
+        *,
+        log_level: str = "info",
+        log_format: str = "json",
+        log: Callable[..., None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._log_level = log_level
+        self._log_format = log_format
+        self._log = log or (lambda *_args, **_fields: None)
+        self.count = settings.workers or max(1, (os.cpu_count() or 2) - 1)
+        self._workers: dict[str, _Worker] = {}
+        self._homes: dict[str, _Worker] = {}
+        self._events_in: trio.MemorySendChannel[PoolEvent]
+        self._events_in, self.events = trio.open_memory_channel[PoolEvent](EVENTS_MAX)
+        self._started = 0
+        self.restarts = 0
+        self._is_draining = False
+        self._worker_gone = trio.Event()
+
+    # ---- life ----------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the workers alive until cancelled; `started` when all of them take calls."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(self.count):
+                await nursery.start(self._keep_worker)
+            task_status.started()
+
+    async def _keep_worker(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """One seat: a worker, and after its death another, with growing pauses while they die young."""
+        pause_s = RESTART_MIN_S
+        is_first = True
+        while True:
+            began_s = trio.current_time()
+            try:
+                await self._run_worker(task_status if is_first else trio.TASK_STATUS_IGNORED)
+            except LinkError as error:
+                if is_first and not self._workers:
+                    raise LinkError(f"a media worker could not be started: {error}") from error
+                self._log("worker_failed", error=str(error))
+            is_first = False
+            if self._is_draining:
+                return
+            pause_s = RESTART_MIN_S if trio.current_time() - began_s > 30.0 else pause_s * 2
+            self.restarts += 1
+            await trio.sleep(min(pause_s, RESTART_MAX_S))
+
+    async def _run_worker(self, task_status: trio.TaskStatus[None]) -> None:
+        worker = self._spawn()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write_link, worker)
+                failure = await self._attend(worker, task_status)
+                nursery.cancel_scope.cancel()
+            if failure is not None:
+                raise failure
+        finally:
+            self._workers.pop(worker.worker_id, None)
+            worker.sock.close()
+            worker.process.kill()
+            with trio.CancelScope(shield=True), trio.move_on_after(5.0):
+                await trio.to_thread.run_sync(worker.process.wait)
+            self._lose_calls(worker)
+            self._worker_gone.set()
+
+    async def _attend(
+        self, worker: _Worker, task_status: trio.TaskStatus[None]
+    ) -> LinkError | None:
+        """Listen to a worker until its link ends. Returns what went wrong, if anything did."""
+        try:
+            with trio.fail_after(START_TIMEOUT_S):
+                await self._wait_ready(worker)
+            self._workers[worker.worker_id] = worker
+            self._log("worker_ready", worker=worker.worker_id, pid=worker.process.pid)
+            task_status.started()
+            await self._read_link(worker)
+        except LinkError as error:
+            return error
+        except trio.TooSlowError:
+            return LinkError(f"worker was not ready after {START_TIMEOUT_S:g} s")
+        return None
+
+    def _spawn(self) -> _Worker:
+        self._started += 1
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        process = subprocess.Popen(
+            worker_command(theirs.fileno()),
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+            env=worker_environment(),
+        )
+        theirs.close()
+        ours.setblocking(False)
+        send, outbox = trio.open_memory_channel[tuple[Down, "int | None"]](SEND_QUEUE_MAX)
+        worker = _Worker(f"w{self._started}", process, ours, send, outbox)
+        send.send_nowait(
+            (
+                Configure(worker.worker_id, self._settings, self._log_level, self._log_format),
+                None,
+            )
+        )
+        return worker
+
+    async def _wait_ready(self, worker: _Worker) -> None:
+        message = await _receive(worker.sock)
+        if not isinstance(message, Ready):
+            raise LinkError("worker ended before it was ready")
+        worker.is_ready = True
+        await self._events_in.send(message)
+
+    async def _read_link(self, worker: _Worker) -> None:
+        while True:
+            with trio.move_on_after(HEARTBEAT_TIMEOUT_S):
+                message = await _receive(worker.sock)
+                if message is None:
+                    return
+                self._note(worker, message)
+                if isinstance(message, Drained):
+                    worker.calls.clear()
+                    return
+                if not isinstance(message, Heartbeat):
+                    await self._events_in.send(message)
+                continue
+            self._log("worker_silent", worker=worker.worker_id)
+            return
+
+    def _note(self, worker: _Worker, message: Up) -> None:
+        if isinstance(message, Heartbeat):
+            worker.counters = message.counters
+        elif isinstance(message, CallReport):
+            worker.calls.discard(message.call_id)
+            if self._homes.get(message.call_id) is worker:
+                del self._homes[message.call_id]
+
+    async def _write_link(self, worker: _Worker) -> None:
+        async for message, fd in worker.outbox:
+            packet = link.encode(message)
+            while True:
+                try:
+                    if fd is None:
+                        worker.sock.send(packet)
+                    else:
+                        socket.send_fds(worker.sock, [packet], [fd])
+                    break
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(worker.sock)
+                except OSError:
+                    return  # the reader sees the end of the link as well
+            if fd is not None:
+                os.close(fd)
+
+    def _lose_calls(self, worker: _Worker) -> None:
+        lost = tuple(sorted(worker.calls))
+        for call_id in lost:
+            if self._homes.get(call_id) is worker:
+                del self._homes[call_id]
+        if lost:
+            self._log("worker_lost", worker=worker.worker_id, calls=len(lost))
+            try:
+                self._events_in.send_nowait(WorkerLost(worker.worker_id, lost))
+            except trio.WouldBlock:
+                self._log("worker_lost_untold", worker=worker.worker_id, calls=len(lost))
+
+    # ---- placing calls -------------------------------------------------------------------------
+
+    @property
+    def is_ready(self) -> bool:
+        return len(self._workers) == self.count
+
+    def prepare(self, plan: CallPlan) -> str:
+        """Place a call on the worker with the most headroom. Returns its id; raises PoolFull."""
+        limit = self._settings.max_calls_per_worker
+        free = [
+            worker
+            for worker in self._workers.values()
+            if not worker.is_draining and len(worker.calls) < limit
+        ]
+        if not free or self._is_draining:
+            raise PoolFull
+        worker = min(free, key=lambda candidate: len(candidate.calls))
+        try:
+            worker.send.send_nowait((Prepare(plan), None))
+        except trio.WouldBlock:
+            raise PoolFull from None
+        worker.calls.add(plan.call_id)
+        self._homes[plan.call_id] = worker
+        return worker.worker_id
+
+    async def attach(
+        self, call_id: str, sock: socket.socket, head: bytes, twilio_call_sid: str | None = None
+    ) -> None:
+        """Hand the media stream's socket to the worker that holds the call. Raises WorkerGone.
+
+        Our copy of the descriptor is closed once it has been sent; `sock` must not be used afterwards.
+        """
+        worker = self._homes.get(call_id)
+        if worker is None:
+            sock.close()
+            raise WorkerGone(call_id)
+        message = Attach(call_id, base64.b64encode(head).decode(), twilio_call_sid)
+        with trio.move_on_after(2.0):
+            await worker.send.send((message, sock.detach()))
+            return
+        raise WorkerGone(call_id)
+
+    def holds(self, call_id: str) -> bool:
+        return call_id in self._homes
+
+    def cancel(self, call_id: str, reason: str) -> None:
+        self._command(call_id, Cancel(call_id, reason))
+
+    def hang_up(self, call_id: str, reason: str, blame: str | None = None) -> None:
+        self._command(call_id, HangUp(call_id, reason, blame))
+
+    def close_call(self, call_id: str) -> None:
+        self._command(call_id, CloseCall(call_id))
+
+    def say(self, call_id: str, kind: str, text: str) -> None:
+        self._command(call_id, AgentSay(call_id, kind, text))
+
+    def _command(self, call_id: str, message: Down) -> None:
+        worker = self._homes.get(call_id)
+        if worker is None:
+            return
+        try:
+            worker.send.send_nowait((message, None))
+        except trio.WouldBlock:
+            # Ten thousand commands unread: this worker hangs, and the watch will replace it.
+            self._log("worker_link_full", worker=worker.worker_id)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let all calls end within `timeout_s` and the workers exit. Returns when they are gone."""
+        self._is_draining = True
+        for worker in list(self._workers.values()):
+            worker.is_draining = True
+            with trio.move_on_after(1.0):
+                await worker.send.send((Drain(timeout_s), None))
+        while self._workers:
+            self._worker_gone = trio.Event()
+            await self._worker_gone.wait()
+
+    def stats(self) -> list[WorkerStats]:
+        return [
+            WorkerStats(
+                worker.worker_id, worker.process.pid, len(worker.calls), dict(worker.counters)
+            )
+            for worker in self._workers.values()
+        ]
+
+
+def worker_command(link_fd: int) -> list[str]:
+    """The command line of a worker process."""
+    return [sys.executable, "-m", "gateway.worker", "--link-fd", str(link_fd)]
+
+
+def worker_environment() -> dict[str, str]:
+    """Our environment, with the place this package was loaded from in front of the module path."""
+    home = str(Path(gateway.__file__).resolve().parent.parent)
+    path = os.environ.get("PYTHONPATH", "")
+    return {**os.environ, "PYTHONPATH": f"{home}{os.pathsep}{path}" if path else home}
+
+
+async def _receive(sock: socket.socket) -> Up | None:
+    """The next message of a worker; None at the end of the link."""
+    while True:
+        await trio.lowlevel.wait_readable(sock)
+        try:
+            packet = sock.recv(link.PACKET_MAX_BYTES)
+        except BlockingIOError:
+            continue
+        except OSError:
+            return None
+        if not packet:
+            return None
+        message = link.decode(packet)
+        return message  # type: ignore[return-value]  # a worker only ever sends Up messages

@@ -1,0 +1,336 @@
+"""One call's own task: everything that waits. A shell.
+
+    dial the agent leg ─┐
+    wait for the stream ├─ talk ─ ending: tell control, wait for its word ─ close ─ report
+    deadlines ──────────┘
+
+The media plane drives the bridge; this task only opens, waits and closes. Whatever goes wrong ends this call
+with a report and no other.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import httpx
+import trio
+
+from gateway.bridge import Bridge
+from gateway.errors import LegError
+from gateway.events import (
+    AgentReady,
+    Finished,
+    Note,
+    StreamStarted,
+    Termination,
+    ToolCall,
+    Turn,
+)
+from gateway.legs import OpenLeg, open_agent_leg, upgrade_caller
+from gateway.link import (
+    CallEvent,
+    CallPlan,
+    CallReport,
+    Ending,
+    TranscriptTurn,
+    Up,
+)
+from gateway.mediaplane import MediaPlane
+from gateway.recorder import CallTap, Recorder
+from gateway.settings import MediaSettings
+
+ENDING_TIMEOUT_S = 15.0
+"""How long control may take to end the telephone call before we close the socket without its word."""
+RECORDING_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class CallSurroundings:
+    """What every call of a worker shares."""
+
+    plane: MediaPlane
+    settings: MediaSettings
+    http: httpx.AsyncClient
+    tls: ssl.SSLContext
+    recorder: Recorder
+    tell: Callable[[Up], None]
+    """Queue a message to control; never waits."""
+    wall_ms: Callable[[float], int]
+    """Trio's clock to Unix milliseconds."""
+
+
+class Call:
+    """A call from `Prepare` to `CallReport`. `run` is its task; the other methods are commands."""
+
+    def __init__(self, plan: CallPlan, around: CallSurroundings) -> None:
+        self.plan = plan
+        self._around = around
+        self._tap = CallTap(around.recorder, plan.recording_path) if plan.recording_path else None
+        self.bridge = Bridge(plan, around.settings, self._tap)
+        self._plane_call = around.plane.add(self.bridge, self)
+        self._attached = trio.Event()
+        self._started = trio.Event()
+        self._agent_ready = trio.Event()
+        self._leg_gone = trio.Event()
+        self._finished = trio.Event()
+        self._may_close = trio.Event()
+        self._was_attached = False
+        self._ended_s = 0.0
+        self._marks: dict[str, float] = {}
+        self._termination: Termination | None = None
+
+    # ---- commands (synchronous) ----------------------------------------------------------------
+
+    def attach(self, sock: socket.socket, head: bytes) -> None:
+        """The media stream has come: answer its upgrade and join it to the bridge."""
+        if self._was_attached or self._finished.is_set():
+            sock.close()
+            return
+        now_s = trio.current_time()
+        try:
+            leg = upgrade_caller(sock, head)
+        except LegError as error:
+            sock.close()
+            self.bridge.caller_failed(error.reason, now_s)
+            self._around.plane.flush(self._plane_call)
+            return
+        self._was_attached = True
+        self._attached.set()
+        self._around.plane.adopt_caller(self._plane_call, leg.sock, leg.rest)
+
+    def hang_up(self, termination: Termination) -> None:
+        """End now. Nothing happens when the call is over already."""
+        self.bridge.hang_up(termination, trio.current_time())
+        self._around.plane.flush(self._plane_call)
+
+    def drain(self, termination: Termination) -> None:
+        """End as soon as the caller has heard what was said so far."""
+        self.bridge.drain(termination, trio.current_time())
+        self._around.plane.flush(self._plane_call)
+
+    def say_to_agent(self, kind: str, text: str) -> None:
+        self.bridge.say_to_agent(kind, text)
+        self._around.plane.flush(self._plane_call)
+
+    def close(self) -> None:
+        """Control's word that Twilio knows: the sockets may go."""
+        self._may_close.set()
+
+    # ---- what the media plane tells ------------------------------------------------------------
+
+    def on_events(self) -> None:
+        """Called by the media plane, synchronously; everything in here only queues."""
+        events = self.bridge.events
+        self.bridge.events = []
+        for event in events:
+            match event:
+                case Note():
+                    self._note(event.name, event.at_s, event.data)
+                case Turn():
+                    self._around.tell(
+                        TranscriptTurn(
+                            self.plan.call_id,
+                            event.number,
+                            event.role,
+                            event.text,
+                            self._around.wall_ms(event.at_s),
+                            event.heard,
+                            event.interrupted,
+                        )
+                    )
+                case StreamStarted():
+                    self._started.set()
+                case ToolCall():
+                    # No client tool is offered by this gateway yet; an agent that waits for one gets
+                    # its answer at once instead of dead air.
+                    self.bridge.tool_result(
+                        event.tool_call_id, f"{event.tool_name} is not available", is_error=True
+                    )
+                    self._around.plane.flush(self._plane_call)
+                case Finished():
+                    self._ended_s = event.at_s
+                    self._termination = event.termination
+                    self._finished.set()
+                case AgentReady():
+                    self._agent_ready.set()
+
+    def on_leg_gone(self) -> None:
+        """A socket of this call was closed."""
+        self._leg_gone.set()
+
+    def on_crash(self, error: Exception) -> None:
+        """A bug of ours in this call's bridge: its sockets are closed already."""
+        now_s = trio.current_time()
+        self._note("error", now_s, {"leg": "gateway", "reason": _describe(error)})
+        if self._termination is None:
+            self._ended_s = now_s
+            self._termination = Termination(
+                "gateway_fault", "gateway", f"internal error: {_describe(error)}", False
+            )
+        self._finished.set()
+
+    def _note(self, name: str, at_s: float, data: dict[str, Any]) -> None:
+        self._marks.setdefault(name, at_s)
+        self._around.tell(CallEvent(self.plan.call_id, name, self._around.wall_ms(at_s), data))
+
+    # ---- the story -----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """From warming the agent leg to the report. Raises nothing but what a bug raises."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._dial_agent)
+                nursery.start_soon(self._expect_stream)
+                with trio.move_on_after(self.plan.max_call_s) as lifetime:
+                    await self._finished.wait()
+                if lifetime.cancelled_caught:
+                    self.hang_up(Termination("completed", None, "maximum duration reached", True))
+                nursery.cancel_scope.cancel()
+            await self._end()
+        finally:
+            self._around.plane.remove(self._plane_call)
+
+    async def _dial_agent(self) -> None:
+        around = self._around
+        self._note("agent_dialing", trio.current_time(), {})
+        try:
+            leg = await open_agent_leg(
+                self.plan, around.settings, around.http, around.tls, self._dialing_note
+            )
+        except LegError as error:
+            self._agent_failed(str(error).removeprefix("agent leg: "))
+            return
+        self._join_agent(leg)
+        with trio.move_on_after(around.settings.agent_first_message_timeout_s):
+            await self._agent_ready.wait()
+            return
+        self._agent_failed("sent no conversation metadata in time")
+
+    def _dialing_note(self, name: str) -> None:
+        self._note(name, trio.current_time(), {})
+
+    def _join_agent(self, leg: OpenLeg) -> None:
+        self._note("agent_connected", trio.current_time(), {})
+        self._around.plane.adopt_agent(self._plane_call, leg.sock, leg.rest)
+
+    def _agent_failed(self, reason: str) -> None:
+        self.bridge.agent_failed(reason, trio.current_time())
+        self._around.plane.flush(self._plane_call)
+
+    async def _expect_stream(self) -> None:
+        """The stream has to come, and to start, in time; the agent costs money while it waits."""
+        with trio.move_on_after(self.plan.attach_timeout_s):
+            await self._attached.wait()
+        if not self._attached.is_set():
+            self.hang_up(
+                Termination("cancelled", "twilio", "no media stream came for the call", False)
+            )
+            return
+        with trio.move_on_after(self._around.settings.stream_start_timeout_s):
+            await self._started.wait()
+            return
+        self.bridge.caller_failed("sent no `start` in time", trio.current_time())
+        self._around.plane.flush(self._plane_call)
+
+    async def _end(self) -> None:
+        """Two steps: the telephone call is ended first (by control), then our socket is closed.
+
+        In the other order Twilio would go on with the verbs behind the stream and apologise after a
+        perfectly good call.
+        """
+        termination = self._termination or Termination(
+            "gateway_fault", "gateway", "ended without a reason", False
+        )
+        hang_up = termination.hang_up and self._was_attached and self._plane_call.caller is not None
+        self._around.tell(
+            Ending(
+                self.plan.call_id,
+                termination.result,
+                termination.blame,
+                termination.reason,
+                self._around.wall_ms(self._ended_s),
+                hang_up,
+            )
+        )
+        if hang_up:
+            with trio.move_on_after(ENDING_TIMEOUT_S):
+                await self._may_close.wait()
+        await self._close_legs()
+        if self._tap is not None:
+            await self._finish_recording(self._tap)
+        self._around.tell(self._report(termination))
+
+    async def _close_legs(self) -> None:
+        if self._plane_call.is_gone:
+            return
+        self.bridge.close(trio.current_time())
+        self._around.plane.flush(self._plane_call)
+        # The peers answer the closing handshake and hang up; whoever does not is cut off.
+        with trio.move_on_after(self._around.settings.close_timeout_s):
+            while self._plane_call.caller is not None or self._plane_call.agent is not None:
+                self._leg_gone = trio.Event()
+                await self._leg_gone.wait()
+
+    async def _finish_recording(self, tap: CallTap) -> None:
+        tap.finish(self._ended_s)
+        # A thread waits here, never the event loop: the disk may be slow, and the file must be whole
+        # before anybody is told of it.
+        await trio.to_thread.run_sync(tap.finished.wait, RECORDING_TIMEOUT_S)
+
+    def _report(self, termination: Termination) -> CallReport:
+        bridge = self.bridge
+        media = bridge.report()
+        media["uplink_latency_ms"] = self._plane_call.uplink_latency.report()
+        media["clear_latency_ms"] = self._plane_call.clear_latency.report()
+        media["caller_write_peak_bytes"] = self._plane_call.caller_peak_bytes
+        media["agent_write_peak_bytes"] = self._plane_call.agent_peak_bytes
+        return CallReport(
+            call_id=self.plan.call_id,
+            result=termination.result,
+            blame=termination.blame,
+            reason=termination.reason,
+            at_ms=self._around.wall_ms(self._ended_s),
+            attached=self._was_attached,
+            conversation_id=bridge.conversation_id,
+            stream_sid=bridge.stream_sid,
+            twilio_call_sid=bridge.call_sid,
+            media=media,
+            legs=self._legs_report(),
+            recording=self._recording_report(),
+        )
+
+    def _legs_report(self) -> dict[str, Any]:
+        marks = {name: self._around.wall_ms(at_s) for name, at_s in self._marks.items()}
+        return {
+            "caller": {
+                "stream_sid": self.bridge.stream_sid,
+                "attached_at_ms": marks.get("stream_attached"),
+                "started_at_ms": marks.get("stream_started"),
+                "closed_at_ms": marks.get("caller_closed") or marks.get("caller_stopped"),
+            },
+            "agent": {
+                "conversation_id": self.bridge.conversation_id,
+                "formats": self.bridge.formats,
+                "dialed_at_ms": marks.get("agent_dialing"),
+                "connected_at_ms": marks.get("agent_connected"),
+                "ready_at_ms": marks.get("agent_ready"),
+                "first_audio_at_ms": marks.get("agent_first_audio"),
+                "closed_at_ms": marks.get("agent_closed"),
+            },
+        }
+
+    def _recording_report(self) -> dict[str, Any] | None:
+        if self._tap is None:
+            return None
+        report: dict[str, Any] = dict(self._tap.report())
+        report["name"] = PurePath(self._tap.path).name
+        return report
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:200]

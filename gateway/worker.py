@@ -1,0 +1,378 @@
+"""The media worker: a process that holds the audio of its calls and nothing else. A shell.
+
+    worker
+    ├─ link reader, link writer     messages from and to control, one packet each
+    ├─ heartbeat                    load and counters, every second
+    ├─ media plane                  all sockets of all calls; the playout grid
+    └─ calls                        one task each, behind one boundary
+
+Started by control as `python -m gateway.worker --link-fd N`, N being one end of a `SOCK_SEQPACKET` pair.
+When that link ends control is gone: the calls are ended in order and the process exits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from typing import Any
+
+import trio
+
+from gateway import link
+from gateway.call import Call, CallSurroundings
+from gateway.errors import LinkError
+from gateway.events import Termination
+from gateway.legs import agent_tls_context, http_client
+from gateway.link import (
+    AgentSay,
+    Attach,
+    CallEvent,
+    CallReport,
+    Cancel,
+    CloseCall,
+    Configure,
+    Down,
+    Drain,
+    Drained,
+    HangUp,
+    Heartbeat,
+    Prepare,
+    Ready,
+    Up,
+)
+from gateway.mediaplane import MediaPlane
+from gateway.recorder import Recorder
+
+LINK_QUEUE_MAX = 20_000
+"""Messages that wait for control. Above it timeline lines are dropped and counted; what ends a call never is."""
+HEARTBEAT_S = 1.0
+CLOCK_RESYNC_S = 60.0
+FINAL_WORDS_S = 5.0
+"""After the drain deadline: how long what is being said may still take."""
+
+
+class WallClock:
+    """Trio's clock to Unix milliseconds; resynchronised now and then, because wall clocks are stepped."""
+
+    def __init__(self) -> None:
+        self._offset_s = 0.0
+        self._synced_s = -CLOCK_RESYNC_S
+        self.sync()
+
+    def sync(self) -> None:
+        self._synced_s = trio.current_time()
+        self._offset_s = time.time() - self._synced_s  # noqa: TID251  the one place that joins the two clocks
+
+    def ms(self, at_s: float) -> int:
+        return round((at_s + self._offset_s) * 1000.0)
+
+
+class LinkWriter:
+    """The bounded queue towards control, and the task that empties it."""
+
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        self._sock = sock
+        self._queue: deque[Up] = deque()
+        self._bell = trio.Event()
+        self.dropped_events = 0
+
+    def tell(self, message: Up) -> None:
+        """Queue a message; never waits."""
+        if len(self._queue) >= LINK_QUEUE_MAX and isinstance(message, CallEvent | Heartbeat):
+            self.dropped_events += 1
+            return
+        self._queue.append(message)
+        self._bell.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._bell.wait()
+            self._bell = trio.Event()
+            await self.flush()
+
+    async def flush(self) -> None:
+        while self._queue:
+            message = self._queue[0]
+            try:
+                packet = link.encode(message)
+            except LinkError as error:
+                _complain("link_message_too_large", error=str(error))
+            else:
+                try:
+                    await self._sock.send(packet)
+                except OSError:
+                    # Control is gone; the link reader sees it too and ends the calls.
+                    self._queue.clear()
+                    return
+            self._queue.popleft()
+
+
+class Worker:
+    """The state of the process. `run` is its life."""
+
+    def __init__(self, sock: socket.socket, configure: Configure) -> None:
+        self._id = configure.worker_id
+        self._settings = configure.settings
+        self._raw = sock
+        self._sock = trio.socket.from_stdlib_socket(sock)
+        self._writer = LinkWriter(self._sock)
+        self._calls: dict[str, Call] = {}
+        self._plane = MediaPlane(leg_write_max_bytes=configure.settings.leg_write_max_bytes)
+        self._recorder = Recorder()
+        self._clock = WallClock()
+        self._drain: Drain | None = None
+        self._drain_asked = trio.Event()
+        self._call_gone = trio.Event()
+        self._refused = 0
+
+    async def run(self) -> None:
+        tls = agent_tls_context()
+        self._recorder.start()
+        try:
+            async with http_client(tls) as http:
+                around = CallSurroundings(
+                    plane=self._plane,
+                    settings=self._settings,
+                    http=http,
+                    tls=tls,
+                    recorder=self._recorder,
+                    tell=self._writer.tell,
+                    wall_ms=self._clock.ms,
+                )
+                await self._run_tasks(around)
+        finally:
+            self._recorder.stop()
+
+    async def _run_tasks(self, around: CallSurroundings) -> None:
+        async with trio.open_nursery() as plane_nursery:
+            plane_nursery.start_soon(self._plane.run)
+            plane_nursery.start_soon(self._writer.run)
+            plane_nursery.start_soon(self._beat)
+            # What lives until now lives on: the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            self._writer.tell(Ready(self._id, os.getpid()))
+            async with trio.open_nursery() as calls:
+                calls.start_soon(self._read_link, calls, around)
+                await self._drain_asked.wait()
+                await self._finish_calls()
+                calls.cancel_scope.cancel()
+            self._writer.tell(Drained(self._id))
+            with trio.move_on_after(2.0):
+                await self._writer.flush()
+            plane_nursery.cancel_scope.cancel()
+
+    # ---- the link ------------------------------------------------------------------------------
+
+    async def _read_link(self, calls: trio.Nursery, around: CallSurroundings) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self._raw)
+            try:
+                packet, fds, _, _ = socket.recv_fds(self._raw, link.PACKET_MAX_BYTES, 4)
+            except BlockingIOError:
+                continue
+            except OSError:
+                packet, fds = b"", []
+            if not packet:
+                # Control is gone. Nobody can prepare, attach or end calls any more.
+                self._ask_drain(Drain(timeout_s=0.0))
+                return
+            try:
+                message = link.decode(packet)
+            except LinkError as error:
+                _complain("link_message_malformed", error=str(error))
+                _close_fds(fds)
+                continue
+            self._handle(message, fds, calls, around)
+
+    def _handle(
+        self, message: Down | Up, fds: list[int], calls: trio.Nursery, around: CallSurroundings
+    ) -> None:
+        match message:
+            case Prepare():
+                self._prepare(message, calls, around)
+            case Attach():
+                self._attach(message, fds)
+                return
+            case Cancel():
+                self._end(
+                    message.call_id,
+                    Termination("cancelled", None, message.reason, hang_up=False),
+                )
+            case HangUp():
+                self._end(
+                    message.call_id,
+                    Termination(_result_of(message.blame), message.blame, message.reason, True),
+                )
+            case CloseCall():
+                if (call := self._calls.get(message.call_id)) is not None:
+                    call.close()
+            case AgentSay():
+                if (call := self._calls.get(message.call_id)) is not None:
+                    call.say_to_agent(message.type, message.text)
+            case Drain():
+                self._ask_drain(message)
+            case _:
+                _complain("link_message_unexpected", kind=type(message).__name__)
+        _close_fds(fds)
+
+    def _prepare(self, message: Prepare, calls: trio.Nursery, around: CallSurroundings) -> None:
+        plan = message.plan
+        if plan.call_id in self._calls:
+            _complain("prepare_repeated", call_id=plan.call_id)
+            return
+        if self._drain is not None or len(self._calls) >= self._settings.max_calls_per_worker:
+            self._refused += 1
+            self._writer.tell(self._refusal(plan.call_id, plan.twilio_call_sid))
+            return
+        call = Call(plan, around)
+        self._calls[plan.call_id] = call
+        calls.start_soon(self._supervise, call, name=f"call {plan.call_id}")
+
+    def _refusal(self, call_id: str, call_sid: str | None) -> CallReport:
+        return CallReport(
+            call_id=call_id,
+            result="gateway_fault",
+            blame="gateway",
+            reason="worker is draining" if self._drain is not None else "worker is full",
+            at_ms=self._clock.ms(trio.current_time()),
+            attached=False,
+            conversation_id=None,
+            stream_sid=None,
+            twilio_call_sid=call_sid,
+            media={},
+            legs={},
+        )
+
+    def _attach(self, message: Attach, fds: list[int]) -> None:
+        call = self._calls.get(message.call_id)
+        if call is None or len(fds) != 1:
+            # The call ended a moment ago; a closed socket sends Twilio to the verbs behind the stream.
+            _close_fds(fds)
+            return
+        call.attach(socket.socket(fileno=fds[0]), base64.b64decode(message.head))
+
+    def _end(self, call_id: str, termination: Termination) -> None:
+        if (call := self._calls.get(call_id)) is not None:
+            call.hang_up(termination)
+
+    # ---- the boundary around a call ------------------------------------------------------------
+
+    async def _supervise(self, call: Call) -> None:
+        """The other broad `except` of this package: a bug in one call's task costs that call only."""
+        call_id = call.plan.call_id
+        try:
+            await call.run()
+        except Exception as error:  # noqa: BLE001
+            _complain("call_crashed", call_id=call_id, error=repr(error)[:300])
+            report = self._refusal(call_id, call.bridge.call_sid)
+            self._writer.tell(
+                _replaced(report, reason=f"internal error: {type(error).__name__}", call=call)
+            )
+        finally:
+            self._calls.pop(call_id, None)
+            self._call_gone.set()
+
+    # ---- heartbeat and drain -------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        while True:
+            if trio.current_time() % CLOCK_RESYNC_S < HEARTBEAT_S:
+                self._clock.sync()
+            counters: dict[str, int | float] = self._plane.report()
+            counters["link_dropped_events"] = self._writer.dropped_events
+            counters["refused"] = self._refused
+            self._writer.tell(Heartbeat(self._id, len(self._calls), counters))
+            await trio.sleep(HEARTBEAT_S)
+
+    def _ask_drain(self, drain: Drain) -> None:
+        self._drain = drain
+        self._drain_asked.set()
+
+    async def _finish_calls(self) -> None:
+        """Let calls end by themselves, then let each finish its sentence, then end what is left."""
+        assert self._drain is not None
+        await self._all_gone_within(self._drain.timeout_s)
+        leaving = Termination("drained", "gateway", "gateway is shutting down", hang_up=True)
+        for call in list(self._calls.values()):
+            call.drain(leaving)
+        await self._all_gone_within(FINAL_WORDS_S if self._drain.timeout_s else 0.0)
+        for call in list(self._calls.values()):
+            call.hang_up(leaving)
+            call.close()
+        await self._all_gone_within(FINAL_WORDS_S)
+
+    async def _all_gone_within(self, seconds: float) -> None:
+        with trio.move_on_after(seconds):
+            while self._calls:
+                self._call_gone = trio.Event()
+                await self._call_gone.wait()
+
+
+def _result_of(blame: str | None) -> str:
+    if blame is None:
+        return "completed"
+    return "policy" if blame == "policy" else f"{blame}_fault"
+
+
+def _replaced(report: CallReport, *, reason: str, call: Call) -> CallReport:
+    return CallReport(
+        call_id=report.call_id,
+        result="gateway_fault",
+        blame="gateway",
+        reason=reason,
+        at_ms=report.at_ms,
+        attached=call.bridge.stream_sid is not None,
+        conversation_id=call.bridge.conversation_id,
+        stream_sid=call.bridge.stream_sid,
+        twilio_call_sid=call.bridge.call_sid,
+        media=call.bridge.report(),
+        legs={},
+    )
+
+
+def _close_fds(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _complain(event: str, **fields: Any) -> None:
+    """A line for the log. Workers have hardly anything to log; control masks and stores the rest."""
+    sys.stderr.write(json.dumps({"event": event, "process": "worker", **fields}) + "\n")
+    sys.stderr.flush()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry of the process: wait for `Configure`, then run until drained."""
+    parser = argparse.ArgumentParser(prog="gateway.worker")
+    parser.add_argument("--link-fd", type=int, required=True)
+    arguments = parser.parse_args(argv)
+    # Control decides when a worker ends; a Ctrl-C in the terminal reaches the whole process group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sock = socket.socket(fileno=arguments.link_fd)
+    sock.setblocking(True)
+    packet = sock.recv(link.PACKET_MAX_BYTES)
+    if not packet:
+        return
+    configure = link.decode(packet)
+    if not isinstance(configure, Configure):
+        raise LinkError("the first message must be Configure")
+    sock.setblocking(False)
+    trio.run(_run, sock, configure)
+
+
+async def _run(sock: socket.socket, configure: Configure) -> None:
+    await Worker(sock, configure).run()
+
+
+if __name__ == "__main__":
+    main()
