@@ -78,7 +78,8 @@ def parse_upgrade(data: bytes, max_head_bytes: int = MAX_HEAD_BYTES) -> UpgradeR
         request = _parse_request(head)
     except h11.RemoteProtocolError as error:
         status = 431 if error.error_status_hint == 431 else 400
-        raise HandshakeError(status, "malformed request head") from None
+        reason = "request head too long" if status == 431 else "malformed request head"
+        raise HandshakeError(status, reason) from None
     if request.method != b"GET":
         raise HandshakeError(405, "only GET is allowed here")
     headers = _headers(request.headers, 400)
