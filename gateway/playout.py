@@ -231,7 +231,7 @@ class Playout:
     def unheard_bytes(self, now_s: float) -> int:
         """Bytes that were sent and, by the playout clock, not played yet."""
         lead_s = self.horizon_s - now_s
-        return min(int(lead_s * BYTES_PER_S), self.sent_bytes) if lead_s > 0.0 else 0
+        return min(int(lead_s * BYTES_PER_S + 0.5), self.sent_bytes) if lead_s > 0.0 else 0
 
     def remaining_s(self, now_s: float) -> float:
         """Seconds until the caller has heard everything that is here or at Twilio."""
