@@ -1,0 +1,66 @@
+"""What an adopted agent's configuration must hold to be good on the telephone. Pure.
+
+Source: ElevenLabs docs, "Agent configuration" (audio formats, client events) and "Conversation flow"
+(interruptions need the `interruption` event).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+TELEPHONE_FORMAT = "ulaw_8000"
+FORMATS = frozenset(f"pcm_{rate_hz}" for rate_hz in (8000, 16000, 22050, 24000, 44100, 48000)) | {
+    TELEPHONE_FORMAT
+}
+DEFAULT_FORMAT = "pcm_16000"
+"""What the service takes when the field is absent."""
+DEFAULT_EVENTS = frozenset(("audio", "interruption", "agent_response", "user_transcript"))
+"""Of the default list of `client_events`, what we need of it."""
+
+_EVENT_NEEDED_FOR = {
+    "audio": "nobody hears the agent",
+    "interruption": "callers cannot interrupt the agent",
+    "user_transcript": "the transcript lacks the caller",
+    "agent_response": "the transcript lacks the agent",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """`unusable`: no call can work. `problems`: calls work, but worse than they could."""
+
+    unusable: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def check(agent: Mapping[str, Any]) -> Findings:
+    """Look through the object that `GET /v1/convai/agents/{id}` answers. Each finding says what to do."""
+    config = _table(agent, "conversation_config")
+    conversation = _table(config, "conversation")
+    unusable, problems = [], []
+    if conversation.get("text_only") is True:
+        unusable.append("the agent is text only: switch conversation.text_only off")
+    for section, key in (
+        ("asr", "user_input_audio_format"),
+        ("tts", "agent_output_audio_format"),
+    ):
+        found = _table(config, section).get(key) or DEFAULT_FORMAT
+        if found not in FORMATS:
+            unusable.append(f"{section}.{key} is {found!r:.60}: set it to {TELEPHONE_FORMAT}")
+        elif found != TELEPHONE_FORMAT:
+            problems.append(
+                f"{section}.{key} is {found}, so audio is transcoded: set it to {TELEPHONE_FORMAT}"
+            )
+    events = conversation.get("client_events")
+    listed = frozenset(map(str, events)) if isinstance(events, list) else DEFAULT_EVENTS
+    for event, harm in _EVENT_NEEDED_FOR.items():
+        if event not in listed:
+            problems.append(f"conversation.client_events lacks {event!r} ({harm}): add it")
+    return Findings(tuple(unusable), tuple(problems))
+
+
+def _table(outer: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    inner = outer.get(key)
+    return inner if isinstance(inner, Mapping) else {}
