@@ -1,0 +1,121 @@
+"""The service's memory: agents, signed URLs, conversations; shared by REST and the sockets."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from bench.sim_elevenlabs.record import ConversationRecord, Violation
+from bench.sim_elevenlabs.scenario import AgentScript
+
+SIGNATURE_TTL_S = 15 * 60.0
+
+
+@dataclass(slots=True)
+class Agent:
+    """A script, and the configuration that REST shows and changes."""
+
+    agent_id: str
+    script: AgentScript
+    config: dict[str, Any]
+    created_unix_s: int
+
+    def effective(self) -> AgentScript:
+        """The script with what REST may have changed since: formats, events, authorisation."""
+        conversation = self.config["conversation_config"]
+        events = conversation["conversation"].get("client_events")
+        changed = (
+            events != self.script.config()["conversation_config"]["conversation"]["client_events"]
+        )
+        return dataclasses.replace(
+            self.script,
+            input_format=conversation["asr"]["user_input_audio_format"],
+            output_format=conversation["tts"]["agent_output_audio_format"],
+            client_events=tuple(events) if changed else self.script.client_events,
+            requires_signature=bool(self.config["platform_settings"]["auth"]["enable_auth"]),
+        )
+
+    def merge(self, patch: Mapping[str, Any]) -> None:
+        """Change only what is supplied; arrays are replaced whole. ValueError on a bad format."""
+        merged = _merged(self.config, patch)
+        dataclasses.replace(self, config=merged).effective()
+        self.config = merged
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    result = json.loads(json.dumps(dict(old)))
+    for key, value in new.items():
+        if isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = _merged(result[key], value)
+        else:
+            result[key] = value
+    return dict(result)
+
+
+@dataclass(slots=True)
+class Signature:
+    agent_id: str
+    issued_at_s: float
+    conversation_id: str | None  # with one, the signature works once
+    used: bool = False
+
+
+class Book:
+    """Grows with use; a simulator lives as long as one test or one bench run."""
+
+    def __init__(self, api_key: str, scripts: Mapping[str, AgentScript]) -> None:
+        self.api_key = api_key
+        self.default_script = AgentScript()
+        self.agents: dict[str, Agent] = {}
+        self.conversations: dict[str, ConversationRecord] = {}
+        self.signatures: dict[str, Signature] = {}
+        self.other_violations: list[Violation] = []
+        self._numbers = itertools.count(1)
+        for agent_id, script in scripts.items():
+            self.add_agent(script, agent_id)
+
+    def add_agent(self, script: AgentScript, agent_id: str | None = None) -> Agent:
+        agent_id = agent_id or f"agent_sim{next(self._numbers):04d}"
+        agent = Agent(agent_id, script, script.config(), int(time.time()))
+        self.agents[agent_id] = agent
+        return agent
+
+    def new_conversation_id(self) -> str:
+        return f"conv_sim{next(self._numbers):06d}"
+
+    def sign(self, agent_id: str, conversation_id: str | None) -> str:
+        """A new conversation signature for an agent."""
+        token = f"cvtkn_sim{next(self._numbers):06d}"
+        self.signatures[token] = Signature(agent_id, trio.current_time(), conversation_id)
+        return token
+
+    def redeem(self, token: str, agent_id: str) -> Signature | None:
+        """The signature if it is good for this agent now, else None. A used single-use one is not."""
+        signature = self.signatures.get(token)
+        if signature is None or signature.agent_id != agent_id:
+            return None
+        if trio.current_time() > signature.issued_at_s + SIGNATURE_TTL_S:
+            return None
+        if signature.conversation_id is not None and signature.used:
+            return None
+        signature.used = True
+        return signature
+
+    def live(self, agent_ids: Iterable[str]) -> int:
+        """Conversations of these agents that go on now."""
+        wanted = set(agent_ids)
+        records = self.conversations.values()
+        return sum(r.agent_id in wanted and r.ended_at_s is None for r in records)
+
+    @property
+    def violations(self) -> list[Violation]:
+        """Everything any client did wrong, in conversations and outside of them."""
+        inside = (v for record in self.conversations.values() for v in record.violations)
+        return [*self.other_violations, *inside]
