@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -75,12 +76,17 @@ def _text_of(value: object) -> str:
 
 
 def _forms(secret: str) -> set[str]:
-    """The secret as it may turn up: itself, in a URL, escaped in a repr or in JSON, in a Basic header."""
+    """The secret as it may turn up: itself, in a URL, in base64, in JSON, in a repr of text or bytes."""
     if len(secret) < SECRET_MIN_CHARS:
         return set()
+    shown = repr(secret)[1:-1]
     return {
         secret,
         quote(secret, safe=""),
-        secret.encode("unicode_escape").decode("ascii"),
         base64.b64encode(secret.encode()).decode(),
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        shown,
+        shown.replace("'", "\\'"),  # in a longer text that holds both kinds of quotes
+        repr(secret.encode())[2:-1],
     }
