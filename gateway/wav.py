@@ -1,7 +1,8 @@
 """WAV files of 16-bit PCM: the header, its sizes once they are known, reading, and repair after a crash.
 
-A recording is written as `wav_header(...)`, then audio, then `finish_wav(file)`. Until then both sizes are zero,
-which is how an unfinished file is recognised: its audio is whatever follows, and `repair_wav` writes the sizes.
+A recording is written as `wav_header(...)`, then audio, then `finish_wav(file)`. Until then the header tells
+of no audio while the file is longer, which is how an unfinished file is recognised: its audio is whatever
+follows, and `repair_wav` writes the sizes.
 
 Source: Microsoft and IBM, "Multimedia Programming Interface and Data Specifications 1.0" (RIFF, WAVE). The
 file functions block; they belong off the media path.
@@ -45,7 +46,7 @@ class WavAudio(NamedTuple):
 
 
 def wav_header(rate_hz: int, channels: int, data_bytes: int = 0) -> bytes:
-    """The 44 bytes before the audio; `data_bytes=0` marks a file in the making.
+    """The 44 bytes before the audio; `data_bytes=0` while its length is not known.
 
     Raises:
         WavError: more audio than the format's 32-bit sizes can tell, or neither one channel nor two.
@@ -55,7 +56,7 @@ def wav_header(rate_hz: int, channels: int, data_bytes: int = 0) -> bytes:
     if data_bytes > DATA_MAX_BYTES:
         raise WavError(f"{data_bytes} bytes of audio do not fit into a WAV file")
     frame_bytes = channels * PCM16_SAMPLE_BYTES
-    riff_bytes = data_bytes + HEADER_BYTES - 8 if data_bytes else 0
+    riff_bytes = data_bytes + HEADER_BYTES - 8
     format_fields = (_PCM, channels, rate_hz, rate_hz * frame_bytes, frame_bytes, 16)
     chunks = (b"WAVE", b"fmt ", _FORMAT_BYTES, *format_fields, b"data", data_bytes)
     return _HEADER.pack(b"RIFF", riff_bytes, *chunks)
