@@ -19,7 +19,7 @@ import math
 from typing import Any, Protocol
 
 from gateway import convai, twilio_media
-from gateway.audio import ULAW_8000, parse_format
+from gateway.audio import FRAME_MS, ULAW_8000, parse_format
 from gateway.convai import ConversationError
 from gateway.downlink import AgentTap, Downlink
 from gateway.events import (
@@ -43,6 +43,7 @@ MALFORMED_MAX = 50
 """Malformed messages of one leg that are counted and skipped; one more ends the leg."""
 END_CALL_GRACE_S = 2.0
 """After the agent's `end_call`: how long its closing handshake may take before we end without it."""
+FRAME_S = FRAME_MS / 1000
 CLIENT_NAME = "tandem"
 
 
@@ -288,8 +289,8 @@ class Bridge:
         if opened is not None:
             self._turns += 1
             self._tell_turn(opened)
-        if self._started_s is not None and self.downlink.playout.horizon_s <= now_s:
-            self._play(now_s)  # the caller hears nothing at the moment: do not wait for the grid
+        if self._started_s is not None and self.downlink.playout.horizon_s < now_s + FRAME_S:
+            self._play(now_s)  # the caller is about to hear nothing: do not wait for the grid
 
     def _agent_said(self, text: str, event_id: int, now_s: float) -> None:
         turn = self.downlink.heard.text(text, event_id)

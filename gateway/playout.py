@@ -152,7 +152,7 @@ class Playout:
             return b""
         lead_s = self.horizon_s - now_s
         if lead_s <= 0.0:
-            if self._holds_back(now_s):
+            if self.horizon_s <= self._started_s and self._holds_back(now_s):
                 return b""
             if lead_s < -_UNDERRUN_TOLERANCE_S and self.horizon_s > self._started_s:
                 self.late_underruns += 1
@@ -183,10 +183,8 @@ class Playout:
         return audio
 
     def _holds_back(self, now_s: float) -> bool:
-        """Whether the first words of a turn wait a little, because this agent was seen to stall."""
-        wait_s = min(self.burstiness_s, self._prebuffer_max_s)
-        if wait_s <= 0.0 or self.horizon_s > self._started_s:
-            return False
+        """Whether the first words of a turn wait: for a whole frame, or because this agent tends to stall."""
+        wait_s = max(min(self.burstiness_s, self._prebuffer_max_s), self._frame_s)
         if self.queued_bytes >= wait_s * BYTES_PER_S or now_s - self._started_s >= wait_s:
             return False
         self.due_s = self._started_s + wait_s
