@@ -1,0 +1,241 @@
+"""The REST resources of the 2010 API that the simulator knows: Account, Calls, IncomingPhoneNumbers.
+
+Form bodies, JSON answers, HTTP Basic, Twilio's error codes. Source: Twilio, "REST API" and its error
+dictionary. A parameter that the resource does not have is refused, so that a client's typing error shows.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import unquote, urlencode, urlsplit
+
+import trio
+
+from bench.sim_twilio import account, calls_resource, numbers_resource
+from bench.sim_twilio.account import API_VERSION
+from bench.sim_twilio.rest_error import RestError
+from bench.sim_twilio.server import Request, Response
+
+if TYPE_CHECKING:
+    from bench.sim_twilio.sim import TwilioSim
+
+PAGE_SIZE = 50
+PAGE_SIZE_MAX = 1_000
+PAGING = frozenset({"Page", "PageSize", "PageToken"})
+
+Params: TypeAlias = Mapping[str, Sequence[str]]
+
+
+class RestApi:
+    """Answers REST requests out of a simulator's state."""
+
+    def __init__(self, sim: TwilioSim) -> None:
+        self._sim = sim
+        self._prefix = f"/{API_VERSION}/Accounts/{sim.account_sid}"
+        self._running = 0
+        self.requests: list[tuple[str, str]] = []
+        """Method and path of everything that was asked, in order."""
+
+    async def handle(self, request: Request) -> Response | None:
+        """Answer one request, with the faults that were ordered; `None` closes the connection."""
+        self.requests.append((request.method, request.path))
+        fault = self._sim.faults.take(request.method, request.path, self._prefix)
+        began_s = trio.current_time()
+        self._running += 1
+        response: Response | None
+        try:
+            if fault is not None and fault.status:
+                response = _error(RestError(fault.status, fault.code, fault.message or "Ordered"))
+            elif fault is not None and not fault.acted:
+                await trio.sleep(fault.delay_s)
+                response = None if fault.lose else self._act(request)
+            else:
+                response = self._act(request)
+                await trio.sleep(self._sim.latency_s + (fault.delay_s if fault else 0.0))
+            if response is None or (fault is not None and fault.lose):
+                return None
+            return self._with_headers(response, began_s)
+        finally:
+            self._running -= 1
+
+    def _with_headers(self, response: Response, began_s: float) -> Response:
+        headers = {
+            **response.headers,
+            "Twilio-Request-Id": "RQ" + secrets.token_hex(16),
+            "Twilio-Request-Duration": f"{trio.current_time() - began_s:.3f}",
+            "Twilio-Concurrent-Requests": str(self._running),
+        }
+        return Response(response.status, response.body, response.content_type, headers)
+
+    def _act(self, request: Request) -> Response:
+        try:
+            self._check_credentials(request)
+            return self._route(request)
+        except RestError as error:
+            return _error(error)
+
+    def _check_credentials(self, request: Request) -> None:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        try:
+            user, _, password = base64.b64decode(given, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            user = password = ""
+        known = {self._sim.account_sid: self._sim.auth_token, **self._sim.api_keys}
+        if scheme.lower() != "basic" or known.get(user) != password or not password:
+            raise RestError(401, 20003, "Authenticate")
+
+    def _route(self, request: Request) -> Response:
+        path = unquote(request.path)
+        if not path.endswith(".json") or not path.startswith(self._prefix):
+            raise not_found(path)
+        parts = [part for part in path[len(self._prefix) : -len(".json")].split("/") if part]
+        match request.method, parts:
+            case "GET", []:
+                sim = self._sim
+                body = account.account_resource(
+                    sim.account_sid, sim.auth_token, sim.friendly_name, sim.created_at
+                )
+                return _json(200, body)
+            case "GET", ["Calls"]:
+                params = self._params(request.query, calls_resource.LIST | PAGING)
+                found = calls_resource.select(self._sim.calls.values(), params)
+                return self._page(request, "calls", found, account.call_resource, params)
+            case "POST", ["Calls"]:
+                call = calls_resource.create(self._sim, self._form(request, calls_resource.CREATE))
+                return _json(201, account.call_resource(call))
+            case ("GET" | "POST" | "DELETE") as method, ["Calls", sid]:
+                return self._one_call(method, sid, request)
+            case "GET", ["IncomingPhoneNumbers"]:
+                params = self._params(request.query, numbers_resource.LIST | PAGING)
+                owned = numbers_resource.select(self._sim.numbers.values(), params)
+                return self._page(request, "incoming_phone_numbers", owned, self._number, params)
+            case "POST", ["IncomingPhoneNumbers"]:
+                form = self._form(request, numbers_resource.CREATE)
+                return _json(201, self._number(numbers_resource.create(self._sim, form)))
+            case ("GET" | "POST" | "DELETE") as method, ["IncomingPhoneNumbers", sid]:
+                return self._one_number(method, sid, request)
+            case _, []:
+                raise RestError(405, 20004, "Method not allowed")
+            case _, ["Calls" | "IncomingPhoneNumbers", *rest] if len(rest) <= 1:
+                raise RestError(405, 20004, "Method not allowed")
+        raise not_found(path)
+
+    def _one_call(self, method: str, sid: str, request: Request) -> Response:
+        call = self._sim.calls.get(sid)
+        if call is None:
+            raise not_found(request.path)
+        if method == "POST":
+            calls_resource.update(call, self._form(request, calls_resource.UPDATE))
+        elif method == "DELETE":
+            if not call.is_over:
+                raise RestError(409, 20009, "Call is not finished")
+            del self._sim.calls[sid]
+            return Response(204)
+        return _json(200, account.call_resource(call))
+
+    def _one_number(self, method: str, sid: str, request: Request) -> Response:
+        number = next((n for n in self._sim.numbers.values() if n.sid == sid), None)
+        if number is None:
+            raise not_found(request.path)
+        if method == "POST":
+            form = self._form(request, numbers_resource.UPDATE)
+            numbers_resource.update(number, form, self._sim.now())
+        elif method == "DELETE":
+            del self._sim.numbers[number.phone_number]
+            return Response(204)
+        return _json(200, self._number(number))
+
+    def _number(self, number: account.Number) -> dict[str, Any]:
+        return number.resource(self._sim.account_sid)
+
+    def _form(self, request: Request, known: frozenset[str]) -> Params:
+        content_type = request.headers.get("content-type", "")
+        if request.body and not content_type.startswith("application/x-www-form-urlencoded"):
+            raise RestError(415, 20011, "Unsupported media type")
+        return self._params([*request.form, *request.query], known)
+
+    def _params(self, pairs: Sequence[tuple[str, str]], known: frozenset[str]) -> Params:
+        unknown = [name for name, _ in pairs if name not in known]
+        if unknown:
+            raise RestError(400, 20001, f"Unknown parameter: {unknown[0]}")
+        counts = Counter(name for name, _ in pairs)
+        repeated = [name for name, n in counts.items() if n > 1 and not name.endswith("Event")]
+        if repeated:
+            raise RestError(400, 20001, f"Parameter given twice: {repeated[0]}")
+        params: dict[str, list[str]] = {}
+        for name, value in pairs:
+            params.setdefault(name, []).append(value)
+        return params
+
+    def _page(
+        self,
+        request: Request,
+        key: str,
+        items: Iterable[Any],
+        show: Callable[[Any], dict[str, Any]],
+        params: Params,
+    ) -> Response:
+        everything = list(items)
+        size = _page_number(params, "PageSize", PAGE_SIZE)
+        if not 1 <= size <= PAGE_SIZE_MAX:
+            raise RestError(400, 20007, "Page size must be between 1 and 1000")
+        page = _page_number(params, "Page", 0)
+        token = params.get("PageToken", [""])[0]
+        start = 0
+        if token:
+            sids = [item.sid for item in everything]
+            if token[2:] not in sids:
+                raise RestError(400, 20001, "Invalid page token")
+            start = sids.index(token[2:]) + 1
+        shown = everything[start : start + size]
+        own = [(name, value) for name, value in request.query if name not in PAGING]
+
+        def uri(page: int, after: Any = None) -> str:
+            more = [("PageSize", str(size)), ("Page", str(page))]
+            if after is not None:
+                more.append(("PageToken", "PA" + after.sid))
+            return urlsplit(request.target).path + "?" + urlencode([*own, *more])
+
+        last = start + size >= len(everything)
+        before = start - size - 1
+        body = {
+            key: [show(item) for item in shown],
+            "page": page,
+            "page_size": size,
+            "start": page * size,
+            "end": page * size + max(0, len(shown) - 1),
+            "uri": request.target,
+            "first_page_uri": uri(0),
+            "next_page_uri": None if last else uri(page + 1, shown[-1]),
+            "previous_page_uri": None
+            if not start
+            else uri(page - 1, everything[before] if before >= 0 else None),
+        }
+        return _json(200, body)
+
+
+def not_found(path: str) -> RestError:
+    """20404, as Twilio words it."""
+    return RestError(404, 20404, f"The requested resource {path} was not found")
+
+
+def _page_number(params: Params, name: str, default: int) -> int:
+    text = params.get(name, [str(default)])[0]
+    if not text.isdecimal():
+        raise RestError(400, 20001, f"{name} must be a number")
+    return int(text)
+
+
+def _json(status: int, body: Mapping[str, Any]) -> Response:
+    return Response(status, json.dumps(body).encode())
+
+
+def _error(error: RestError) -> Response:
+    headers = {"WWW-Authenticate": 'Basic realm="Twilio API"'} if error.status == 401 else {}
+    return Response(error.status, json.dumps(error.body()).encode(), headers=headers)
