@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.resample import Resampler
+from gateway.resample import COEFFICIENT_SCALE, Resampler
 
 TRUNK_HZ = 8000
 AGENT_RATES_HZ = (16000, 22050, 24000, 44100, 48000)
@@ -174,6 +174,14 @@ def test_output_is_identical_however_the_input_is_cut(stream):
     expected = whole.push(pcm16)
     assert b"".join(pieces) == expected
     assert parts.flush() == whole.flush()
+
+
+@pytest.mark.parametrize(("from_hz", "to_hz"), PAIRS + ODD_PAIRS)
+def test_sums_of_products_are_exact_in_double_precision(from_hz, to_hz):
+    """Why chunks cannot matter on any machine: integers below 2**53 add up alike in any order."""
+    scaled = Resampler(from_hz, to_hz)._plan.tables * COEFFICIENT_SCALE
+    assert (scaled == np.rint(scaled)).all()
+    assert np.abs(scaled).sum(axis=1).max() * 32768 < 2**53
 
 
 @each_pair
