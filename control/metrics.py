@@ -84,7 +84,11 @@ class Metrics:
 
 
 class _WorkerCollector(Collector):
-    """The workers' counters as they came with the last heartbeat: `tandem_media_<name>_total`."""
+    """The workers' figures as they came with the last heartbeat, each `tandem_media_<name>`.
+
+    What ends in `_ms` is a measurement (a percentile, a maximum) and becomes a gauge, the rest counts
+    up since the worker's start. The worker's own `calls` is left to the pool, which knows it earlier.
+    """
 
     stats: tuple[WorkerStats, ...] = ()
 
@@ -92,17 +96,21 @@ class _WorkerCollector(Collector):
         calls = GaugeMetricFamily(
             "tandem_media_calls", "Calls on a media worker.", labels=["worker"]
         )
-        counters: dict[str, CounterMetricFamily] = {}
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
         for worker in self.stats:
             calls.add_metric([worker.worker_id], worker.calls)
             for name, value in worker.counters.items():
                 clean = re.sub(r"[^a-zA-Z0-9_]", "_", name).removesuffix("_total")
-                if clean not in counters:
-                    counters[clean] = _family(clean)
-                counters[clean].add_metric([worker.worker_id], value)
-        return [calls, *counters.values()]
+                if clean == "calls":
+                    continue
+                if clean not in families:
+                    families[clean] = _family(clean)
+                families[clean].add_metric([worker.worker_id], value)
+        return [calls, *families.values()]
 
 
-def _family(name: str) -> CounterMetricFamily:
-    text = f"Media workers: {name}, since their start."
-    return CounterMetricFamily(f"tandem_media_{name}", text, labels=["worker"])
+def _family(name: str) -> CounterMetricFamily | GaugeMetricFamily:
+    full, labels = f"tandem_media_{name}", ["worker"]
+    if name.endswith("_ms"):
+        return GaugeMetricFamily(full, f"Media workers: {name}.", labels=labels)
+    return CounterMetricFamily(full, f"Media workers: {name}, since their start.", labels=labels)

@@ -59,13 +59,13 @@ def test_metrics_of_workers_are_those_of_the_scrape() -> None:
     metrics = Metrics()
     page = metrics.render(
         [
-            Worker("w1", 2, {"frames_in": 10, "odd name": 1.5, "calls": 7}),
+            Worker("w1", 2, {"frames_in": 10, "odd name": 1.5, "calls": 7, "tick_p99_ms": 0.5}),
             Worker("w2", 0, {"frames_in": 4}),
         ]
     )
     found = samples(page)
     assert found["tandem_media_calls", (("worker", "w1"),)] == 2
-    assert found["tandem_media_calls_total", (("worker", "w1"),)] == 7
+    assert found["tandem_media_tick_p99_ms", (("worker", "w1"),)] == 0.5
     assert found["tandem_media_frames_in_total", (("worker", "w1"),)] == 10
     assert found["tandem_media_frames_in_total", (("worker", "w2"),)] == 4
     assert found["tandem_media_odd_name_total", (("worker", "w1"),)] == 1.5

@@ -1,0 +1,318 @@
+"""What requests about calls look like, and how a call is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, ConfigDict, Field, WithJsonSchema, field_validator
+
+from control.api.agent_models import Variables
+from control.api.answers import Answer, PageQuery
+from control.api.reading import E164, Body
+from control.store.records import CallRecord, EventRecord, TurnRecord
+
+TWILIO_CALL_SID = "twilio_call_sid"
+CONVERSATION_ID = "elevenlabs_conversation_id"
+RESERVED_METADATA = (TWILIO_CALL_SID, CONVERSATION_ID)
+
+Direction = Literal["inbound", "outbound"]
+CallStatus = Literal[
+    "queued",
+    "initiated",
+    "ringing",
+    "in-progress",
+    "completed",
+    "busy",
+    "failed",
+    "no-answer",
+    "canceled",
+    "blocked",
+]
+
+_TEXT = {"type": "string"}
+Decision = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "title": "Decision",
+            "description": "What policy said: the strictest of all rules.",
+            "required": ["allowed", "outcome", "rules"],
+            "properties": {
+                "allowed": {"type": "boolean"},
+                "outcome": {"enum": ["allow", "deny", "defer"]},
+                "retry_at": {"type": "string", "format": "date-time"},
+                "rules": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "id": _TEXT,
+                            "version": {"type": "integer"},
+                            "outcome": _TEXT,
+                            "reason": _TEXT,
+                            "inputs": {"type": "object"},
+                        },
+                    },
+                },
+            },
+        }
+    ),
+]
+"""As the policy made it, at the time; never re-read through a model, so that old ones stay readable."""
+
+
+class CallInitiate(Body):
+    """A call to be made."""
+
+    agent_id: str = Field(min_length=1, max_length=64)
+    to: E164
+    variables: Variables = Field(
+        {}, description="Dynamic variables for this conversation, over those of the agent."
+    )
+    metadata: dict[str, Any] = Field(
+        {}, description="Yours; comes back in the record beside the providers' ids."
+    )
+    not_before: AwareDatetime | None = Field(None, description="Not supported yet.")
+    on_blocked: Literal["reject", "schedule"] = Field(
+        "reject", description="`schedule` is not supported yet."
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "agent_id": "agt_01KBA0000000000000000000AA",
+                    "to": "+15550100456",
+                    "variables": {"first_name": "Ada"},
+                    "metadata": {"crm_id": "42"},
+                }
+            ]
+        }
+    )
+
+    @field_validator("metadata")
+    @classmethod
+    def _not_reserved(cls, metadata: dict[str, Any]) -> dict[str, Any]:
+        for name in RESERVED_METADATA:
+            if name in metadata:
+                raise ValueError(f"`{name}` is filled in by the gateway")
+        return metadata
+
+
+class HangUpRequest(Body):
+    """Nothing to say; the body may be empty."""
+
+
+class PolicyCheck(Body):
+    """A call that is only asked about."""
+
+    agent_id: str = Field(min_length=1, max_length=64)
+    to: E164
+    direction: Direction = "outbound"
+    at: AwareDatetime | None = Field(None, description="The moment to judge; now when left out.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"agent_id": "agt_01KBA0000000000000000000AA", "to": "+15550100456"}]
+        }
+    )
+
+
+class CallsQuery(PageQuery):
+    """Filters of the list; together they all hold."""
+
+    agent_id: str | None = None
+    tenant_id: str | None = None
+    direction: Direction | None = None
+    status: CallStatus | None = None
+    from_: str | None = Field(None, alias="from", max_length=100, description="The caller.")
+    to: str | None = Field(None, max_length=100, description="The called number.")
+    since: AwareDatetime | None = Field(None, description="Created at or after.")
+    until: AwareDatetime | None = Field(None, description="Created before.")
+
+
+class CallTimes(Answer):
+    """When it happened, and the durations between."""
+
+    created_at: datetime
+    ringing_at: datetime | None
+    answered_at: datetime | None
+    ended_at: datetime | None
+    ring_s: float | None = Field(description="From ringing (or creation) to the answer or the end.")
+    talk_s: float | None = Field(description="From the answer to the end.")
+
+
+class CallBrief(Answer):
+    """A call, as in lists."""
+
+    id: str
+    tenant_id: str
+    agent_id: str | None
+    direction: str
+    from_: str | None = Field(serialization_alias="from")
+    to: str | None
+    status: str = Field(description="Twilio's words, and `blocked`: refused by policy.")
+    result: str | None = Field(
+        description="How it ended: completed, agent_fault, caller_fault, carrier_fault, gateway_fault, "
+        "drained, cancelled, policy, no_answer or busy."
+    )
+    blame: str | None = Field(description="caller, agent, gateway, policy, twilio or null.")
+    reason: str | None
+    dial_state: str | None = Field(description="intent, sent, created, uncertain or refused.")
+    created_at: datetime
+    answered_at: datetime | None
+    ended_at: datetime | None
+    metadata: dict[str, Any] = Field(
+        description=f"Yours, with `{TWILIO_CALL_SID}` and `{CONVERSATION_ID}`."
+    )
+
+
+class CallMade(CallBrief):
+    """A call that was asked for: on its way, or (202) not known to be."""
+
+    decision: Decision | None
+
+
+class Line(Answer):
+    """A named event of the timeline."""
+
+    name: str
+    at: datetime
+    ms: int = Field(description="Milliseconds since the call was created.")
+    data: dict[str, Any]
+
+
+class Turn(Answer):
+    """What was said in one turn; for the agent also what of it was heard."""
+
+    turn: int
+    role: str = Field(description="user or agent.")
+    text: str
+    heard: str | None = Field(description="The agent's words that reached the caller's ear.")
+    interrupted: bool
+    at: datetime
+    ms: int = Field(description="Milliseconds since the call was created.")
+
+
+class Call(CallMade):
+    """The record of a call."""
+
+    times: CallTimes
+    variables: dict[str, Any]
+    legs: dict[str, Any]
+    transcript: list[Turn]
+    extractions: dict[str, Any]
+    summary: str | None
+    timeline: list[Line]
+    media: dict[str, Any] = Field(description="Frames, underruns, jitter, barge-ins, latencies.")
+    cost: dict[str, Any]
+    recording: dict[str, Any] | None = Field(description="`url` and what is known of the file.")
+    resumes: int = Field(description="How often the call went on with another agent leg.")
+
+
+def brief(record: CallRecord) -> CallBrief:
+    """A call as an item of a list."""
+    return CallBrief(**_brief(record))
+
+
+def made(record: CallRecord) -> CallMade:
+    """A call as the answer to the request for it."""
+    return CallMade(**_brief(record), decision=record.decision)
+
+
+def full(
+    record: CallRecord, timeline: Sequence[EventRecord], transcript: Sequence[TurnRecord]
+) -> Call:
+    """The whole record."""
+    return Call(
+        **_brief(record),
+        decision=record.decision,
+        times=_times(record),
+        variables=record.variables,
+        legs=record.legs,
+        transcript=turns(record, transcript),
+        extractions=record.extractions,
+        summary=record.summary,
+        timeline=lines(record, timeline),
+        media=record.media,
+        cost=record.cost,
+        recording=_recording(record),
+        resumes=record.resumes,
+    )
+
+
+def lines(record: CallRecord, timeline: Sequence[EventRecord]) -> list[Line]:
+    """The timeline, in milliseconds since the call was created."""
+    return [
+        Line(name=line.name, at=_instant(line.at_ms), ms=_since(record, line.at_ms), data=line.data)
+        for line in timeline
+    ]
+
+
+def turns(record: CallRecord, transcript: Sequence[TurnRecord]) -> list[Turn]:
+    """The transcript."""
+    return [
+        Turn(
+            turn=turn.turn,
+            role=turn.role,
+            text=turn.text,
+            heard=turn.heard,
+            interrupted=turn.interrupted,
+            at=_instant(turn.at_ms),
+            ms=_since(record, turn.at_ms),
+        )
+        for turn in transcript
+    ]
+
+
+def _brief(record: CallRecord) -> dict[str, Any]:
+    names = ("id", "tenant_id", "agent_id", "direction", "status", "result", "blame", "reason")
+    shown = {name: getattr(record, name) for name in names}
+    ours = {TWILIO_CALL_SID: record.twilio_call_sid, CONVERSATION_ID: record.conversation_id}
+    return shown | {
+        "from_": record.from_number,
+        "to": record.to_number,
+        "dial_state": record.dial_state,
+        "created_at": record.created_at,
+        "answered_at": record.answered_at,
+        "ended_at": record.ended_at,
+        "metadata": record.metadata | ours,
+    }
+
+
+def _times(record: CallRecord) -> CallTimes:
+    return CallTimes(
+        created_at=record.created_at,
+        ringing_at=record.ringing_at,
+        answered_at=record.answered_at,
+        ended_at=record.ended_at,
+        ring_s=_seconds(
+            record.ringing_at or record.created_at, record.answered_at or record.ended_at
+        ),
+        talk_s=_seconds(record.answered_at, record.ended_at),
+    )
+
+
+def _seconds(begin: datetime | None, end: datetime | None) -> float | None:
+    if begin is None or end is None:
+        return None
+    return max(0.0, round((end - begin).total_seconds(), 3))
+
+
+def _recording(record: CallRecord) -> dict[str, Any] | None:
+    """Where to get it; where the file lies is the machine's own business."""
+    if record.recording is None:
+        return None
+    known = {name: value for name, value in record.recording.items() if name != "path"}
+    return known | {"url": f"/v2/calls/{record.id}/recording"}
+
+
+def _since(record: CallRecord, at_ms: int) -> int:
+    return at_ms - round(record.created_at.timestamp() * 1000)
+
+
+def _instant(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=at_ms)

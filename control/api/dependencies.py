@@ -1,0 +1,81 @@
+"""What the API needs of the rest of the daemon, as it needs it, and how a handler gets at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, cast
+
+from quart import current_app
+
+from control.config import Settings
+from control.metrics import Metrics, WorkerStats
+from control.store import Store
+from control.store.records import CallRecord
+
+EXTENSION = "tandem"
+
+
+class Clock(Protocol):
+    """Wall time."""
+
+    def now(self) -> datetime: ...
+
+
+class Switchboard(Protocol):
+    """Calls: see `control.switchboard`."""
+
+    @property
+    def draining(self) -> bool: ...
+
+    def live_counts(self) -> Mapping[str, int]: ...
+
+    async def initiate(
+        self,
+        *,
+        agent_id: str,
+        to: str,
+        variables: dict[str, Any],
+        metadata: dict[str, Any],
+        tenant_id: str,
+    ) -> CallRecord: ...
+
+    async def check_policy(
+        self, *, agent_id: str, to: str, direction: str, at: datetime | None
+    ) -> dict[str, Any]: ...
+
+    async def hang_up(self, call_id: str) -> CallRecord: ...
+
+
+class Pool(Protocol):
+    """Media workers: see `control.workers`."""
+
+    @property
+    def count(self) -> int: ...
+
+    def stats(self) -> Sequence[WorkerStats]: ...
+
+
+class Provisioning(Protocol):
+    """Background set-up of agents: see `control.provisioning`."""
+
+    def start(self, agent_id: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """Everything a handler may use."""
+
+    switchboard: Switchboard
+    store: Store
+    settings: Settings
+    clock: Clock
+    metrics: Metrics
+    provisioning: Provisioning
+    pool: Pool
+
+
+def dependencies() -> Dependencies:
+    """Of the application that serves this request."""
+    return cast("Dependencies", current_app.extensions[EXTENSION])

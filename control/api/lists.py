@@ -1,0 +1,116 @@
+"""`/v2/opt-outs`: numbers that must not be called."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import ConfigDict, Field
+from quart import Blueprint, Response
+
+from control.api.answers import Answer, PageQuery, answer, page
+from control.api.dependencies import dependencies
+from control.api.idempotency import idempotent
+from control.api.openapi import NoContent, listing, operation
+from control.api.problem import invalid, not_found
+from control.api.reading import E164, Body, check_e164, read_body, read_query
+from control.ids import DEFAULT_TENANT_ID
+from control.store import opt_outs
+from control.store.records import OptOutRecord
+
+blueprint = Blueprint("lists", __name__)
+
+
+class OptOutCreate(Body):
+    """A number to be left alone."""
+
+    e164: E164
+    reason: str | None = Field(None, max_length=1000)
+    source: str = Field(
+        "api", min_length=1, max_length=32, description="Where it came from: yours to name."
+    )
+    tenant_id: str | None = None
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"e164": "+15550100456", "reason": "asked by letter"}]}
+    )
+
+
+class OptOutsQuery(PageQuery):
+    """Filters of the list."""
+
+    tenant_id: str | None = None
+
+
+class OptOut(Answer):
+    """An entry of the opt-out list."""
+
+    e164: str
+    tenant_id: str
+    source: str
+    reason: str | None
+    created_at: datetime
+
+
+@blueprint.get("/v2/opt-outs")
+@operation(name="listOptOuts", about="Opt-outs", query=OptOutsQuery, answers={200: listing(OptOut)})
+async def list_opt_outs() -> Response:
+    """List the numbers that must not be called, in order of number"""
+    query = read_query(OptOutsQuery)
+    records, cursor = await dependencies().store.read(
+        opt_outs.list_opt_outs,
+        tenant_id=query.tenant_id or DEFAULT_TENANT_ID,
+        limit=query.limit,
+        cursor=query.cursor,
+    )
+    return page([_shown(record) for record in records], cursor)
+
+
+@blueprint.post("/v2/opt-outs")
+@operation(
+    name="addOptOut",
+    about="Opt-outs",
+    body=OptOutCreate,
+    answers={201: OptOut, 200: OptOut},
+    creates=True,
+)
+@idempotent
+async def add_opt_out() -> Response:
+    """Put a number on the list
+
+    In force from the answer on. 200 when it was on the list already: the first entry stays, its date is
+    evidence.
+    """
+    given = await read_body(OptOutCreate)
+    if given.tenant_id not in (None, DEFAULT_TENANT_ID):
+        raise invalid("tenant_id", f"there is no tenant {given.tenant_id}")
+    known = dependencies()
+    record = OptOutRecord(
+        e164=given.e164, source=given.source, created_at=known.clock.now(), reason=given.reason
+    )
+    standing = await known.store.write(opt_outs.add, record)
+    return answer(_shown(standing), 201 if standing is record else 200)
+
+
+@blueprint.delete("/v2/opt-outs/<e164>")
+@operation(
+    name="removeOptOut",
+    about="Opt-outs",
+    answers={204: NoContent},
+    problems=["not-found", "invalid"],
+)
+async def remove_opt_out(e164: str) -> Response:
+    """Take a number off the list"""
+    number = check_e164(e164, "e164")
+    if not await dependencies().store.write(opt_outs.remove, DEFAULT_TENANT_ID, number):
+        raise not_found(f"{number} is not on the list")
+    return Response(status=204)
+
+
+def _shown(record: OptOutRecord) -> OptOut:
+    return OptOut(
+        e164=record.e164,
+        tenant_id=record.tenant_id,
+        source=record.source,
+        reason=record.reason,
+        created_at=record.created_at,
+    )

@@ -1,0 +1,111 @@
+"""Bodies and query strings into models, or a problem that names every wrong field."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from quart import request
+
+from control.api.problem import Problem, invalid
+
+BODY_MAX_BYTES = 64 * 1024
+E164_PATTERN = r"^\+[1-9][0-9]{6,14}$"
+ERRORS_MAX = 20
+"""Wrong fields that one answer names."""
+
+E164 = Annotated[
+    str,
+    Field(pattern=E164_PATTERN, description="A telephone number in E.164: + and 7 to 15 digits."),
+]
+
+
+class Body(BaseModel):
+    """Base of request bodies: nothing is coerced, nothing unknown is accepted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Query(BaseModel):
+    """Base of query strings: text is converted, nothing unknown is accepted."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=False)
+
+
+B = TypeVar("B", bound=Body)
+Q = TypeVar("Q", bound=Query)
+
+
+async def read_body(model: type[B]) -> B:
+    """The request's JSON body. Raises Problem (400, 413, 422)."""
+    raw = await request.get_data(cache=True)
+    assert isinstance(raw, bytes)
+    if not raw.strip() and not any(field.is_required() for field in model.model_fields.values()):
+        raw = b"{}"
+    try:
+        # orjson first: it is strict about what JSON is (no NaN, UTF-8 only), the model is not.
+        orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise Problem(
+            "malformed-json",
+            f"the body is not JSON: {error.msg} at line {error.lineno} column {error.colno}",
+            errors=[("body", "not a JSON document")],
+        ) from error
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        raise _problem(error) from error
+
+
+def read_query(model: type[Q]) -> Q:
+    """The query string. Raises Problem (422)."""
+    values: dict[str, str] = {}
+    for name, given in request.args.lists():
+        if len(given) > 1:
+            raise invalid(name, "given more than once")
+        values[name] = _plus(given[0])
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _problem(error) from error
+
+
+def check_e164(number: str, field: str) -> str:
+    """A number out of a path. Raises Problem (422)."""
+    if not re.fullmatch(E164_PATTERN[1:-1], number):
+        raise invalid(field, _NOT_E164)
+    return number
+
+
+def _plus(value: str) -> str:
+    """An unescaped `+` in a query string arrives as a space; numbers and zone offsets need it back."""
+    if re.fullmatch(r" [0-9]+", value):
+        return "+" + value[1:]
+    return re.sub(r"(T.*) (\d\d:\d\d)$", r"\1+\2", value)
+
+
+_NOT_E164 = "not a telephone number in E.164 (+ and 7 to 15 digits)"
+
+
+def _problem(error: ValidationError) -> Problem:
+    found = error.errors(include_url=False, include_input=False)[:ERRORS_MAX]
+    errors = []
+    for one in found:
+        field = ".".join(str(part) for part in one["loc"]) or "body"
+        errors.append((field, _words(one["type"], one["msg"], dict(one.get("ctx", {})))))
+    detail = "; ".join(f"{field}: {words}" for field, words in errors)
+    return Problem("invalid", detail, errors=errors)
+
+
+def _words(kind: str, message: str, context: dict[str, object]) -> str:
+    if kind == "extra_forbidden":
+        return "unknown field"
+    if kind == "missing":
+        return "required"
+    if kind == "string_pattern_mismatch" and context.get("pattern") == E164_PATTERN:
+        return _NOT_E164
+    if kind in ("value_error", "assertion_error"):
+        return str(context.get("error", message))
+    return message[:1].lower() + message[1:]
