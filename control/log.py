@@ -38,7 +38,7 @@ _BARE = re.compile(r"[^\s\"'=\\]+")
 _logger = logging.getLogger("tandem")
 
 
-def event(name: str, *, level: str = "info", call_id: str | None = None, **fields: Any) -> None:
+def event(name: str, /, *, level: str = "info", call_id: str | None = None, **fields: Any) -> None:
     """Say that something happened. Fields are JSON-like values; an exception becomes `Class: text`."""
     number = LEVELS.get(level, logging.INFO)
     if _logger.isEnabledFor(number):

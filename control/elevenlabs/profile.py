@@ -47,7 +47,7 @@ def check(agent: Mapping[str, Any]) -> Findings:
         ("tts", "agent_output_audio_format"),
     ):
         found = _table(config, section).get(key) or DEFAULT_FORMAT
-        if found not in FORMATS:
+        if not isinstance(found, str) or found not in FORMATS:
             unusable.append(f"{section}.{key} is {found!r:.60}: set it to {TELEPHONE_FORMAT}")
         elif found != TELEPHONE_FORMAT:
             problems.append(

@@ -94,12 +94,13 @@ class ElevenLabsRest:
 
     async def get_agent(self, agent_id: str) -> dict[str, Any]:
         """The whole agent object. Raises ElevenLabsRefused (404: no such agent), ElevenLabsUnavailable."""
-        return await self._get("agents.get", f"/v1/convai/agents/{quote(agent_id, safe='')}")
+        return await self._get("agents.get", f"/v1/convai/agents/{_part(agent_id)}")
 
     async def get_conversation(self, conversation_id: str) -> dict[str, Any]:
         """The conversation object, also while it is still being processed. Raises as `get_agent`."""
-        path = f"/v1/convai/conversations/{quote(conversation_id, safe='')}"
-        return await self._get("conversations.get", path)
+        return await self._get(
+            "conversations.get", f"/v1/convai/conversations/{_part(conversation_id)}"
+        )
 
     async def _get(self, endpoint: str, path: str) -> dict[str, Any]:
         outcome = "unavailable"
@@ -117,7 +118,7 @@ class ElevenLabsRest:
                 if not isinstance(error, httpx.ConnectTimeout)
                 else f"no connection within {CONNECT_TIMEOUT_S:g} s"
             ) from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ElevenLabsUnavailable(f"{type(error).__name__}: {error}") from error
         finally:
             self._count(endpoint, outcome)
@@ -127,14 +128,29 @@ class ElevenLabsRest:
         async with self._http.stream("GET", path) as response:
             if response.headers.get("content-encoding", "identity") != "identity":
                 raise ElevenLabsUnavailable("the answer is compressed", response.status_code)
-            body = bytearray()
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > REPLY_MAX_BYTES:
-                    raise ElevenLabsUnavailable(
-                        f"the answer is larger than {REPLY_MAX_BYTES} bytes", response.status_code
-                    )
-            return response.status_code, bytes(body)
+            return response.status_code, await _read(response)
+
+
+async def _read(response: httpx.Response) -> bytes:
+    """The body. Raises ElevenLabsUnavailable as soon as it is too large."""
+    body = bytearray()
+    # A loop that is left early leaves httpx's nested generators to the garbage collector; a read that is
+    # cancelled unwinds them.
+    with trio.CancelScope() as reading:
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > REPLY_MAX_BYTES:
+                reading.cancel(reason="answer too large")
+    if len(body) > REPLY_MAX_BYTES:
+        raise ElevenLabsUnavailable(
+            f"the answer is larger than {REPLY_MAX_BYTES} bytes", response.status_code
+        )
+    return bytes(body)
+
+
+def _part(opaque_id: str) -> str:
+    """An id as one part of a path; dots too, or `..` would lead elsewhere."""
+    return quote(opaque_id, safe="").replace(".", "%2E")
 
 
 def _judge(status: int, body: bytes) -> dict[str, Any]:
