@@ -28,6 +28,15 @@ _VARIABLE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 ALWAYS_SENT = frozenset({"conversation_initiation_metadata", "queue_status", "error"})
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Close:
+    code: int
+    reason: str
+
+
+_Item: TypeAlias = tuple[str, SentEvent] | _Close
+
+
 class Conversation:
     """Runs one accepted socket to its end and fills its record."""
 
@@ -41,7 +50,7 @@ class Conversation:
         self.script, self.record = script, record
         self.stream = stream
         self._socket = socket
-        self._to_writer, self._from_turns = trio.open_memory_channel[tuple[str, SentEvent]](0)
+        self._to_writer, self._from_turns = trio.open_memory_channel[_Item](0)
         self._ear = speech.Ear(
             script.input_format,
             threshold_dbfs=script.speech_threshold_dbfs,
@@ -255,7 +264,12 @@ class Conversation:
         await self._socket.send_message(message)
 
     async def _write(self) -> None:
-        async for text, event in self._from_turns:
+        async for item in self._from_turns:
+            if isinstance(item, _Close):
+                await self._socket.aclose(item.code, item.reason)
+                self.nursery.cancel_scope.cancel()
+                return
+            text, event = item
             moment = dataclasses.replace(event, at_s=trio.current_time())
             if not self.record.keep_audio:
                 moment = dataclasses.replace(moment, audio=b"")
@@ -272,10 +286,11 @@ class Conversation:
         await self.close(code, message)
 
     async def close(self, code: int, reason: str) -> None:
-        """Close from our side and end every task of the conversation."""
+        """Close from our side, after everything handed to the writer, and end every task."""
         self._note_end("server", code, reason)
-        with trio.move_on_after(CLOSE_DEADLINE_S, shield=True):
-            await self._socket.aclose(code, reason)
+        with trio.move_on_after(CLOSE_DEADLINE_S):
+            await self._to_writer.send(_Close(code, reason))
+            await trio.sleep_forever()
         self.nursery.cancel_scope.cancel()
         await trio.lowlevel.checkpoint()
 

@@ -11,7 +11,12 @@ from typing import Any
 
 import trio
 import trio.testing
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
+from trio_websocket import (
+    ConnectionClosed,
+    ConnectionRejected,
+    WebSocketConnection,
+    wrap_client_stream,
+)
 
 from bench.sim_elevenlabs import speech
 from bench.sim_elevenlabs.server import ElevenLabsSim
@@ -132,25 +137,49 @@ async def dialled(
     token = sim.book.sign(agent_id, None)
     path = query or f"?agent_id={agent_id}&conversation_signature={token}"
     agent = sim.book.agents.get(agent_id)
-    async with trio.open_nursery(strict_exception_groups=False) as nursery:
-        nursery.start_soon(sim.serve_stream, far)
-        socket = await wrap_client_stream(
-            nursery,
-            near,
-            "sim.test",
-            f"/v1/convai/conversation{path}",
-            extra_headers=headers,
-            message_queue_size=64,
-            max_message_size=MAX_MESSAGE_BYTES,
-        )
-        input_format = agent.effective().input_format if agent else "ulaw_8000"
-        probe = Probe(socket, input_format, answer_pings, tool_result)
-        nursery.start_soon(probe.read)
-        if initiate:
-            first = {"type": "conversation_initiation_client_data"} | (initiation or {})
-            await probe.send(first)
-        yield probe
-        with trio.move_on_after(5):
-            await socket.aclose(1000, "User ended conversation")
-        await trio.testing.wait_all_tasks_blocked()
-        nursery.cancel_scope.cancel()
+    input_format = agent.effective().input_format if agent else "ulaw_8000"
+    rejected: ConnectionRejected | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sim.serve_stream, far)
+            socket = await _upgraded(nursery, near, path, headers)
+            probe = Probe(socket, input_format, answer_pings, tool_result)
+            nursery.start_soon(probe.read)
+            if initiate:
+                first = {"type": "conversation_initiation_client_data"} | (initiation or {})
+                await probe.send(first)
+            yield probe
+            with trio.move_on_after(5):
+                await socket.aclose(1000, "User ended conversation")
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    except* ConnectionRejected as group:
+        rejected = _only(group)
+    if rejected is not None:
+        raise rejected
+
+
+def _only(group: BaseExceptionGroup[ConnectionRejected]) -> ConnectionRejected:
+    """The library raises the refusal in its own task: take it out of the nurseries' groups."""
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    assert isinstance(first, ConnectionRejected)
+    return first
+
+
+async def _upgraded(
+    nursery: trio.Nursery,
+    stream: trio.abc.Stream,
+    path: str,
+    headers: list[tuple[bytes, bytes]] | None,
+) -> WebSocketConnection:
+    return await wrap_client_stream(
+        nursery,
+        stream,  # type: ignore[arg-type]  # any stream does
+        "sim.test",
+        f"/v1/convai/conversation{path}",
+        extra_headers=headers,
+        message_queue_size=64,
+        max_message_size=MAX_MESSAGE_BYTES,
+    )

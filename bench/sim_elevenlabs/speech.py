@@ -74,7 +74,7 @@ def pcm16_to_ulaw(data: bytes) -> bytes:
     biased = np.minimum(folded + 0x21, 0x1FFF)
     segment = np.clip(np.floor(np.log2(biased)).astype(np.int32) - 5, 0, 7)
     code = (segment << 4) | ((biased >> (segment + 1)) & 0x0F)
-    return (~(sign | code) & 0xFF).astype(np.uint8).tobytes()
+    return bytes((~(sign | code) & 0xFF).astype(np.uint8))
 
 
 def resample(pcm16: bytes, from_hz: int, to_hz: int) -> bytes:
@@ -116,7 +116,8 @@ def read_wav(data: bytes) -> bytes:
         shape = (wav.getframerate(), wav.getsampwidth(), wav.getnchannels())
         if shape != (SOURCE_HZ, 2, 1):
             raise ValueError(f"expected 8 kHz 16-bit mono, found (rate, width, channels) {shape}")
-        return wav.readframes(wav.getnframes())
+        pcm16: bytes = wav.readframes(wav.getnframes())
+        return pcm16
 
 
 @dataclass(frozen=True, slots=True)

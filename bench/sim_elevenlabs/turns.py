@@ -154,7 +154,7 @@ class Turns:
 
     def _note_tool(self, name: str, call_id: str, kind: str, parameters: dict[str, Any]) -> None:
         """A tool call is a turn without words in the transcript."""
-        call = {"type": kind, "request_id": call_id, "tool_name": name}
+        call: dict[str, Any] = {"type": kind, "request_id": call_id, "tool_name": name}
         call |= {"params_as_json": json.dumps(parameters), "tool_has_been_called": True}
         turn = Turn("agent", None, trio.current_time(), tool_calls=[call])
         self._record.turns.append(turn)
