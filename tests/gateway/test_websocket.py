@@ -257,6 +257,19 @@ def test_receive_announced_size_over_the_limit_fails_from_the_header(client, lim
 
 
 @BOTH_ROLES
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+@pytest.mark.parametrize("limit", [100, 126, 200])
+def test_receive_whole_frame_over_a_small_limit_fails(client, opcode, limit):
+    """The limit holds for a frame that is there in full, too, in every form of the length."""
+    good = wire(opcode, b"x" * limit, to_client=client)
+    bad = wire(opcode, b"x" * (limit + 1), to_client=client)
+    frames, failure, _ = whole_and_cut(client, good + bad, limit=limit)
+    assert frames == [(opcode, b"x" * limit)]
+    assert failure is not None
+    assert failure[0] == 1009
+
+
+@BOTH_ROLES
 @pytest.mark.parametrize("size", [2**63 - 1, 2**63, 2**64 - 1])
 def test_receive_absurd_length_fails_without_waiting(client, size):
     """Lengths up to 63 bits are too big, those with the 64th bit are no lengths."""
