@@ -1,0 +1,296 @@
+"""The documents that answer Twilio's questions about a call: who answers, and how does it go on?
+
+The work of an answer is done in the switchboard's nursery: it is finished also when the one who asked has
+hung up, and a second request for the same call waits for the same document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import trio
+from sqlalchemy import Connection
+
+from control import ids, log, verdict
+from control.calls import TERMINAL, LiveCall, Outcome
+from control.dialer import CALLABLE, Dialer
+from control.ending import CONTINUE_DEADLINE_S, STREAM_DEADLINE_S, Ending
+from control.ids import DEFAULT_TENANT_ID
+from control.office import Office
+from control.store import StoreUnavailable, agents, opt_outs
+from control.store import calls as table
+from control.store.records import AgentRecord, CallRecord, OptOutRecord
+from control.twilio import twiml
+from control.verdict import Question
+from control.warming import REGRET, Warming
+from control.workers import PoolFull
+
+ANSWER_TIMEOUT_S = 12.0
+"""Twilio waits 15 s and then takes the fallback."""
+REPORT_WAIT_S = 3.0
+"""Twilio may ask how to go on before the worker's last word about the stream has arrived."""
+GOODBYE = "This call has been cancelled. Goodbye."
+
+Form = Mapping[str, str]
+
+
+class Answering:
+    """Every method returns TwiML and raises nothing of ours."""
+
+    def __init__(self, office: Office, warming: Warming, ending: Ending, dialer: Dialer) -> None:
+        self._office = office
+        self._warming = warming
+        self._ending = ending
+        self._dialer = dialer
+
+    async def answer(self, form: Form, call_id: str | None) -> str:
+        """`/twilio/voice`: a number was called, or a call of ours was answered."""
+        sid = form.get("CallSid", "")
+        if call_id is not None:
+            return await self._answer_outbound(form, call_id, sid)
+        call = self._office.book.by_sid(sid)
+        if call is None:
+            if self._office.is_draining:
+                log.event("call_declined", reason="draining", sid=sid)
+                return twiml.reject("busy")
+            call = self._new_call(form, sid)
+            self._office.spawn(self._settled, call, self._answer_inbound, form)
+        return await self._document_of(call)
+
+    async def _document_of(self, call: LiveCall) -> str:
+        with trio.move_on_after(ANSWER_TIMEOUT_S):
+            await call.ready.wait()
+        return call.document or twiml.say_hangup(REGRET)
+
+    async def _settled(
+        self, call: LiveCall, answer: Callable[[LiveCall, Form], Awaitable[str]], form: Form
+    ) -> None:
+        """Whatever `answer` does, nobody waits for it forever."""
+        try:
+            call.document = await answer(call, form)
+        except StoreUnavailable as error:
+            log.event("answer_without_store", level="error", call_id=call.id, error=str(error))
+            self._abandon(call)
+        finally:
+            call.ready.set()
+
+    def _abandon(self, call: LiveCall) -> None:
+        """Without a record there is no call: what was prepared is dropped."""
+        self._office.pool.cancel(call.id, "the store is not available")
+        if not call.is_recorded:
+            self._office.book.remove(call)
+        call.document = twiml.say_hangup(REGRET)
+
+    # ---- inbound -------------------------------------------------------------------------------
+
+    def _new_call(self, form: Form, sid: str) -> LiveCall:
+        """In the book before anything is awaited: a repeated request finds it."""
+        now = self._office.clock.now()
+        call = LiveCall(
+            id=ids.new_id(ids.CALL, now),
+            tenant_id=DEFAULT_TENANT_ID,
+            direction="inbound",
+            from_number=form.get("From", ""),
+            to_number=form.get("To", ""),
+            created_at=now,
+            agent=None,
+            status="ringing",
+            twilio_call_sid=sid,
+        )
+        self._office.book.add(call)
+        return call
+
+    async def _answer_inbound(self, call: LiveCall, form: Form) -> str:
+        office = self._office
+        former, agent, opt_out = await office.store.read(
+            _read_inbound, call.twilio_call_sid, call.to_number, call.from_number
+        )
+        if former is not None:
+            return await self._again(call, former, agent)
+        if agent is None or agent.status not in CALLABLE or not agent.elevenlabs_agent_id:
+            office.book.remove(call)
+            why = f"agent is {agent.status}" if agent else "unknown number"
+            office.metrics.webhooks.labels("/twilio/voice", "unknown_number").inc()
+            log.event("call_declined", level="warning", reason=why, to=call.to_number)
+            return twiml.reject()
+        call.agent = agent
+        call.tenant_id = agent.tenant_id
+        question = Question(
+            "inbound", "answer", agent.tenant_id, agent.id, call.from_number, call.to_number
+        )
+        return await self._decided(call, form, verdict.judge(office, question, opt_out))
+
+    async def _decided(self, call: LiveCall, form: Form, decided: verdict.Verdict) -> str:
+        office = self._office
+        record = CallRecord(
+            id=call.id,
+            direction="inbound",
+            created_at=call.created_at,
+            tenant_id=call.tenant_id,
+            agent_id=call.agent_id,
+            from_number=call.from_number,
+            to_number=call.to_number,
+            status="ringing",
+            twilio_call_sid=call.twilio_call_sid,
+            ringing_at=call.created_at,
+            metadata=_stir(form),
+            decision=decided.decision,
+        )
+        if not decided.allowed:
+            outcome = Outcome("policy", "policy", decided.reason)
+            return await self._decline(call, record, decided, outcome, "blocked", "rejected")
+        office.note(call, "ringing")
+        try:
+            # The agent leg is opened while the record is written; the answer waits for the record.
+            self._warming.prepare(call)
+        except PoolFull:
+            outcome = Outcome("busy", "gateway", "all media workers are full")
+            return await self._decline(call, record, decided, outcome, "busy", "busy")
+        await office.ledger.open(call, record, decided.ruling)
+        office.watch(call, office.settings.media.inbound_attach_timeout_s + STREAM_DEADLINE_S)
+        office.note(call, "answered_with_stream")
+        return self._warming.document(call)
+
+    async def _decline(
+        self,
+        call: LiveCall,
+        record: CallRecord,
+        decided: verdict.Verdict,
+        outcome: Outcome,
+        status: str,
+        reason: str,
+    ) -> str:
+        """Do not answer; the record says why."""
+        office = self._office
+        office.book.remove(call)
+        log.event("call_declined", call_id=call.id, reason=outcome.reason)
+        closed = replace(
+            record,
+            status=status,
+            result=outcome.result,
+            blame=outcome.blame,
+            reason=outcome.reason,
+            ended_at=office.clock.now(),
+        )
+        await office.ledger.open(call, closed, decided.ruling)
+        office.metrics.calls.labels("inbound", outcome.result, outcome.blame or "none").inc()
+        return twiml.reject(reason)
+
+    async def _again(self, call: LiveCall, former: CallRecord, agent: AgentRecord | None) -> str:
+        """The question was asked before: the call is over, or a former process began it."""
+        office = self._office
+        office.book.remove(call)
+        if former.ended_at is not None:
+            return twiml.hangup()
+        return await self._go_on(office.adopt(former, agent))
+
+    # ---- outbound ------------------------------------------------------------------------------
+
+    async def _answer_outbound(self, form: Form, call_id: str, sid: str) -> str:
+        call = await self._ours(form, call_id, sid, "voice")
+        if call is None or call.closing:
+            return twiml.hangup()
+        if not call.asked:
+            call.asked = True
+            self._office.spawn(self._settled, call, self._picked_up, form)
+        return await self._document_of(call)
+
+    async def _picked_up(self, call: LiveCall, form: Form) -> str:
+        office = self._office
+        status = form.get("CallStatus", "")
+        self._ending.move(call, "in-progress" if status in TERMINAL else status)
+        question = Question(
+            "outbound",
+            "answer",
+            call.tenant_id,
+            call.agent_id or "",
+            call.from_number,
+            call.to_number,
+        )
+        decided = await verdict.ask(office, question)
+        call.change(decision=decided.decision)
+        await office.ledger.decide(call, decided.ruling)
+        if not decided.allowed:
+            call.outcome = Outcome("policy", "policy", f"revoked: {decided.reason}")
+            office.note(call, "revoked", reason=decided.reason)
+        if call.hang_up_wanted or not decided.allowed:
+            office.pool.cancel(call.id, "the call is not wanted any more")
+            office.watch(call, CONTINUE_DEADLINE_S)
+            return twiml.say_hangup(GOODBYE)
+        return self._joined(call)
+
+    def _joined(self, call: LiveCall) -> str:
+        office = self._office
+        if not office.pool.holds(call.id):
+            try:
+                self._warming.prepare(call)
+            except PoolFull:
+                call.outcome = Outcome("gateway_fault", "gateway", "all media workers are full")
+                office.watch(call, CONTINUE_DEADLINE_S)
+                return twiml.say_hangup(REGRET)
+        office.watch(call, office.settings.media.inbound_attach_timeout_s + STREAM_DEADLINE_S)
+        office.note(call, "answered_with_stream")
+        return self._warming.document(call)
+
+    # ---- after a stream ------------------------------------------------------------------------
+
+    async def go_on(self, form: Form, call_id: str | None) -> str:
+        """`/twilio/continue`: the stream is over, and Twilio is still there."""
+        call = await self._ours(form, call_id, form.get("CallSid", ""), "continue")
+        if call is None or call.closing:
+            return twiml.hangup()
+        return await self._go_on(call)
+
+    async def _go_on(self, call: LiveCall) -> str:
+        office = self._office
+        office.note(call, "asked_to_continue")
+        if office.pool.holds(call.id) and call.attached:
+            with trio.move_on_after(REPORT_WAIT_S):
+                await call.reported.wait()
+        if call.closing or call.outcome is not None or call.hung_up:
+            self._ending.close(call)
+            return twiml.hangup()
+        if office.pool.holds(call.id) and not call.attached and not call.rejoined:
+            # The stream never came, but the agent leg is there: one more try.
+            call.rejoined = True
+            return self._warming.document(call)
+        if self._warming.may_resume(call) and await self._warming.resume(call):
+            office.watch(call, office.settings.media.inbound_attach_timeout_s + STREAM_DEADLINE_S)
+            return self._warming.document(call)
+        self._ending.close(call)
+        return twiml.say_hangup(REGRET)
+
+    async def _ours(self, form: Form, call_id: str | None, sid: str, what: str) -> LiveCall | None:
+        """The live call that Twilio asks about. Its SID has to be the one that we know."""
+        try:
+            call = await self._office.find(call_id, sid)
+        except StoreUnavailable as error:
+            log.event("call_unreadable", level="error", what=what, sid=sid, error=str(error))
+            return None
+        if call is None:
+            log.event("unknown_call", level="warning", what=what, sid=sid)
+            return None
+        if call.twilio_call_sid is None and sid:
+            # The question has overtaken the answer to the dial request.
+            self._dialer.bind(call, sid)
+        if call.twilio_call_sid != sid:
+            log.event("foreign_sid", level="warning", what=what, call_id=call.id, sid=sid)
+            return None
+        return call
+
+
+def _read_inbound(
+    conn: Connection, sid: str | None, to_number: str, from_number: str
+) -> tuple[CallRecord | None, AgentRecord | None, OptOutRecord | None]:
+    former = table.by_sid(conn, sid) if sid else None
+    agent = agents.by_number(conn, to_number)
+    tenant_id = agent.tenant_id if agent else DEFAULT_TENANT_ID
+    return former, agent, opt_outs.get(conn, tenant_id, from_number)
+
+
+def _stir(form: Form) -> dict[str, Any]:
+    """What the carrier vouches for, kept as it came."""
+    verstat = form.get("StirVerstat")
+    return {"stir_verstat": verstat} if verstat else {}

@@ -1,0 +1,280 @@
+"""Calls in progress: the order of states that Twilio reports, and the book of live calls.
+
+Synchronous throughout: only an `await` lets another task in, so what is changed here is changed at once.
+What has to be written down is kept with the call (`columns`, `lines`, `turns`) until `control.ledger`
+takes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import trio
+
+from control.store.records import AgentRecord, CallRecord
+from gateway.link import CallReport, Ending, TranscriptTurn
+
+# ---- the transition table ------------------------------------------------------------------------
+
+_RANK = {
+    "queued": 0,
+    "initiated": 1,
+    "ringing": 2,
+    "in-progress": 3,
+    "completed": 4,
+    "busy": 4,
+    "failed": 4,
+    "no-answer": 4,
+    "canceled": 4,
+    "blocked": 4,
+}
+TERMINAL = frozenset(status for status, rank in _RANK.items() if rank == 4)
+
+
+def advance(current: str, reported: str) -> bool:
+    """Whether `reported` is news for a call in `current`. Callbacks come late, twice and in any order."""
+    return _RANK.get(reported, -1) > _RANK[current]
+
+
+class Outcome(NamedTuple):
+    """How a call ended: the record's `result`, `blame` and `reason`."""
+
+    result: str
+    blame: str | None
+    reason: str
+
+
+def outcome_of_status(status: str, *, sip_code: str | None, was_answered: bool) -> Outcome:
+    """What Twilio's last word means for a call that never had a media stream."""
+    sip = f" (SIP {sip_code})" if sip_code else ""
+    match status:
+        case "busy":
+            return Outcome("busy", None, f"the line was busy{sip}")
+        case "no-answer":
+            return Outcome("no_answer", None, f"nobody answered{sip}")
+        case "canceled":
+            return Outcome("cancelled", None, f"cancelled before the answer{sip}")
+        case "failed":
+            return Outcome("carrier_fault", "twilio", f"the call could not be put through{sip}")
+        case _:
+            when = "before the media stream began" if was_answered else "before the answer"
+            return Outcome("cancelled", "caller", f"hung up {when}{sip}")
+
+
+# ---- one call ------------------------------------------------------------------------------------
+
+LINES_MAX = 2000
+"""Timeline lines of one call that may wait for the store; what comes on top is dropped and counted."""
+TURNS_KEPT = 40
+"""Newest turns remembered for a call that has to go on with another agent leg."""
+
+Line = tuple[str, int, dict[str, Any]]
+
+
+@dataclass(slots=True, eq=False)
+class LiveCall:
+    """A call that has not ended. One object per call id in this process."""
+
+    id: str
+    tenant_id: str
+    direction: str
+    from_number: str
+    to_number: str
+    created_at: datetime
+    agent: AgentRecord | None
+    status: str = "queued"
+    twilio_call_sid: str | None = None
+    variables: dict[str, Any] = field(default_factory=dict)
+    dial_state: str | None = None
+    sent_at: datetime | None = None
+    """When the dial request left; calls that Twilio created earlier are not this one."""
+    resumes: int = 0
+    answered: bool = False
+
+    is_recorded: bool = False
+    """Whether the record is in the store, so that lines may follow."""
+    asked: bool = False
+    """Twilio has asked what to do with the answered outbound call."""
+    rejoined: bool = False
+    """A second ticket was issued for an agent leg whose stream never came."""
+    ready: trio.Event = field(default_factory=trio.Event)
+    """Set when `document` is there: a second request for the same call waits for it."""
+    document: str | None = None
+    ticket: str | None = None
+    worker: str | None = None
+    """The worker that holds the call's agent leg, while one does."""
+    attached: bool = False
+    hung_up: bool = False
+    """Twilio confirmed that the telephone call is over, at our request."""
+    hang_up_wanted: bool = False
+    """Somebody asked for the end over the API."""
+    ended_status: str | None = None
+    """Twilio's terminal status."""
+    sip_code: str | None = None
+    bound: trio.Event = field(default_factory=trio.Event)
+    """Set when `twilio_call_sid` is known."""
+    ending: Ending | None = None
+    """How the talk ended, said by the worker before its report."""
+    report: CallReport | None = None
+    reported: trio.Event = field(default_factory=trio.Event)
+    earlier: list[CallReport] = field(default_factory=list)
+    """Reports of agent legs before a resume."""
+    lost: str | None = None
+    """Why the call has to go on elsewhere, when its worker is gone."""
+    outcome: Outcome | None = None
+    """Decided here; counts more than what worker and Twilio say."""
+    closing: bool = False
+    closed: trio.Event = field(default_factory=trio.Event)
+    deadline_s: float = float("inf")
+    """When somebody has to ask what became of this call (Trio's clock)."""
+
+    columns: dict[str, Any] = field(default_factory=dict)
+    lines: list[Line] = field(default_factory=list)
+    lines_dropped: int = 0
+    turns: dict[int, TranscriptTurn] = field(default_factory=dict)
+    """Turns that the store has not seen."""
+    spoken: dict[int, TranscriptTurn] = field(default_factory=dict)
+    """The newest turns, for a resume."""
+    turn_offset: int = 0
+    """A new agent leg counts its turns from the start; the call's transcript goes on."""
+
+    @property
+    def agent_id(self) -> str | None:
+        return self.agent.id if self.agent else None
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether something waits for the store."""
+        return bool(self.columns or self.lines or self.turns)
+
+    def line(self, name: str, at_ms: int, data: dict[str, Any] | None = None) -> None:
+        """Add a line to the timeline."""
+        if len(self.lines) >= LINES_MAX:
+            self.lines_dropped += 1
+            return
+        self.lines.append((name, at_ms, data or {}))
+
+    def said(self, turn: TranscriptTurn) -> None:
+        """Keep a turn of the transcript, or what became of it."""
+        turn = replace(turn, turn=turn.turn + self.turn_offset)
+        self.turns[turn.turn] = turn
+        self.spoken[turn.turn] = turn
+        while len(self.spoken) > TURNS_KEPT:
+            del self.spoken[min(self.spoken)]
+
+    def change(self, **columns: Any) -> None:
+        """Columns of the record that have to be written."""
+        self.columns.update(columns)
+
+    def move_to(self, status: str, at: datetime) -> bool:
+        """Go on to `status`; False when that is no news. Times are kept for the record."""
+        if not advance(self.status, status):
+            return False
+        self.status = status
+        self.change(status=status)
+        if status == "ringing":
+            self.change(ringing_at=at)
+        elif status == "in-progress":
+            self.note_answer(at)
+        elif status in TERMINAL:
+            self.ended_status = status
+        return True
+
+    def note_answer(self, at: datetime) -> None:
+        """Somebody picked up (the first time counts)."""
+        if not self.answered:
+            self.answered = True
+            self.change(answered_at=at)
+
+    def take(self) -> Pending:
+        """What waits for the store; it is the caller's now."""
+        pending = Pending(self.id, self.columns, self.lines, self.turns)
+        self.columns, self.lines, self.turns = {}, [], {}
+        return pending
+
+    def give_back(self, pending: Pending) -> None:
+        """It could not be written. What came since is newer."""
+        self.columns = pending.columns | self.columns
+        self.turns = pending.turns | self.turns
+        kept = pending.lines[: max(0, LINES_MAX - len(self.lines))]
+        self.lines_dropped += len(pending.lines) - len(kept)
+        self.lines = kept + self.lines
+
+
+class Pending(NamedTuple):
+    """Changes of one call on their way to the store."""
+
+    call_id: str
+    columns: dict[str, Any]
+    lines: list[Line]
+    turns: dict[int, TranscriptTurn]
+
+
+def from_record(record: CallRecord, agent: AgentRecord | None) -> LiveCall:
+    """A call that a former process began, as far as its record tells."""
+    return LiveCall(
+        id=record.id,
+        tenant_id=record.tenant_id,
+        direction=record.direction,
+        from_number=record.from_number or "",
+        to_number=record.to_number or "",
+        created_at=record.created_at,
+        agent=agent,
+        status=record.status,
+        twilio_call_sid=record.twilio_call_sid,
+        variables=dict(record.variables),
+        dial_state=record.dial_state,
+        sent_at=record.created_at if record.dial_state in ("sent", "uncertain") else None,
+        resumes=record.resumes,
+        answered=record.answered_at is not None,
+        is_recorded=True,
+        lost="the daemon was restarted",
+    )
+
+
+class Book:
+    """All live calls, by our id and by Twilio's. Invariant: a call is found under both or neither."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, LiveCall] = {}
+        self._by_sid: dict[str, LiveCall] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[LiveCall]:
+        return iter(list(self._by_id.values()))
+
+    def add(self, call: LiveCall) -> None:
+        self._by_id[call.id] = call
+        if call.twilio_call_sid:
+            self._by_sid[call.twilio_call_sid] = call
+
+    def bind(self, call: LiveCall, sid: str) -> None:
+        """Twilio's name for the call has become known."""
+        call.twilio_call_sid = sid
+        call.change(twilio_call_sid=sid)
+        call.bound.set()
+        if call.id in self._by_id:
+            self._by_sid[sid] = call
+
+    def remove(self, call: LiveCall) -> None:
+        self._by_id.pop(call.id, None)
+        if call.twilio_call_sid and self._by_sid.get(call.twilio_call_sid) is call:
+            del self._by_sid[call.twilio_call_sid]
+
+    def get(self, call_id: str | None) -> LiveCall | None:
+        return self._by_id.get(call_id) if call_id else None
+
+    def by_sid(self, sid: str | None) -> LiveCall | None:
+        return self._by_sid.get(sid) if sid else None
+
+    def counts(self) -> dict[str, int]:
+        """Live calls by direction."""
+        counts = {"inbound": 0, "outbound": 0}
+        for call in self._by_id.values():
+            counts[call.direction] = counts.get(call.direction, 0) + 1
+        return counts

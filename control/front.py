@@ -1,0 +1,263 @@
+"""The public port: media streams to the workers, everything else to Hypercorn.
+
+The first eleven bytes are looked at without being taken. `GET /media/` is a media stream: its head is read
+here, its signature checked and its ticket redeemed, and then the socket itself is passed to the worker that
+holds the call. Nothing has been opened upstream for whoever is refused.
+
+Hypercorn's `TCPServer` is not documented API: the version is pinned and a test covers it.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Sequence
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Protocol
+
+import h11
+import trio
+from hypercorn.config import Config
+from hypercorn.trio.lifespan import Lifespan
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import wrap_app
+from quart_trio import QuartTrio
+
+from control import log
+from control.metrics import Metrics
+from control.tickets import TicketRefused
+from control.twilio import signature
+from control.workers import WorkerGone
+
+MEDIA_START = b"GET /media/"
+HEAD_MAX_BYTES = 16 * 1024
+HEAD_DEADLINE_S = 5.0
+CONNECTIONS_MAX = 4000
+"""Open connections, media streams that a worker has taken not counted; beyond it the newest is closed."""
+KEEP_ALIVE_S = 15
+"""Also how long a request head may take to come."""
+IDLE_READ_S = 20
+"""Longer than KEEP_ALIVE_S: cuts a client that stops in the middle of a request."""
+SHUTDOWN_GRACE_S = 2.0
+BACKLOG = 1024
+
+
+class MediaDoor(Protocol):
+    """What is used of `control.switchboard.Switchboard`."""
+
+    def admit_stream(self, ticket: str) -> str: ...
+    async def join_stream(self, call_id: str, sock: socket.socket, head: bytes) -> None: ...
+
+
+class HeadRefused(Exception):
+    """The request head is none of a media stream; `status` is the HTTP status to answer."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+        self.why = why
+
+
+class Front:
+    """Serves the public port with one task a connection."""
+
+    def __init__(
+        self,
+        app: QuartTrio,
+        door: MediaDoor,
+        *,
+        media_url: str,
+        tokens: Sequence[str],
+        metrics: Metrics,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
+        self._app = app
+        self._door = door
+        self._media_url = media_url
+        self._tokens = tokens
+        self._metrics = metrics
+        self._connections_max = connections_max
+        self._stopping = trio.Event()
+        self.connections = 0
+
+    async def serve(
+        self,
+        listeners: Sequence[trio.SocketListener],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Until `stop`; then requests under way get SHUTDOWN_GRACE_S to be answered."""
+        config = hypercorn_config()
+        state: dict[str, Any] = {}
+        wrapped = wrap_app(self._app, config.wsgi_max_body_size, "asgi")
+        lifespan = Lifespan(wrapped, config, state)
+        context = WorkerContext(None)
+        serve_http = partial(TCPServer, wrapped, config, context, ConnectionState(state))
+        serve_one = partial(self._serve_connection, serve_http)
+        async with trio.open_nursery() as around:
+            await around.start(lifespan.handle_lifespan)
+            await lifespan.wait_for_startup()
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as accepting:
+                    accepting.start_soon(
+                        partial(
+                            trio.serve_listeners,
+                            serve_one,
+                            list(listeners),
+                            handler_nursery=connections,
+                        )
+                    )
+                    task_status.started()
+                    await self._stopping.wait()
+                    accepting.cancel_scope.cancel()
+                await context.terminated.set()  # idle connections are closed
+                connections.cancel_scope.deadline = trio.current_time() + SHUTDOWN_GRACE_S
+            with trio.move_on_after(SHUTDOWN_GRACE_S):
+                await lifespan.wait_for_shutdown()
+            around.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        """Accept no more connections and let `serve` come to its end."""
+        self._stopping.set()
+
+    async def _serve_connection(self, serve_http: Any, stream: trio.SocketStream) -> None:
+        """Documented boundary: whatever one connection raises ends that connection and no other."""
+        if self.connections >= self._connections_max:
+            self._metrics.webhooks.labels("other", "too_many_connections").inc()
+            await trio.aclose_forcefully(stream)
+            return
+        self.connections += 1
+        try:
+            async with stream:
+                await self._sort(serve_http, stream)
+        except Exception as error:  # noqa: BLE001
+            log.event("connection_failed", level="warning", error=error)
+        finally:
+            self.connections -= 1
+
+    async def _sort(self, serve_http: Any, stream: trio.SocketStream) -> None:
+        start = b""
+        try:
+            with trio.move_on_after(HEAD_DEADLINE_S) as patience:
+                start = await _peek(stream.socket)
+        except OSError:
+            return
+        if patience.cancelled_caught or not start:
+            return
+        if start == MEDIA_START:
+            await self._serve_media(stream)
+        else:
+            await serve_http(stream)
+
+    # ---- media ---------------------------------------------------------------------------------
+
+    async def _serve_media(self, stream: trio.SocketStream) -> None:
+        try:
+            with trio.fail_after(HEAD_DEADLINE_S):
+                request, head = await _read_head(stream)
+            call_id = self._admit(request)
+        except trio.TooSlowError:
+            await self._refuse(stream, 408, "slow")
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+        except HeadRefused as refusal:
+            await self._refuse(stream, refusal.status, refusal.why)
+        except TicketRefused as refusal:
+            await self._refuse(stream, refusal.status, f"ticket_{refusal.why}")
+        else:
+            await self._hand_over(call_id, stream, head)
+
+    def _admit(self, request: h11.Request) -> str:
+        """The call that this stream belongs to. Nothing is spent on a request that is not Twilio's."""
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers
+        }
+        target = request.target.decode("latin-1")
+        given = headers.get("x-twilio-signature")
+        if not signature.valid(self._media_url + target, None, given, self._tokens):
+            self._metrics.signature_failures.inc()
+            raise HeadRefused(403, "signature")
+        # Before the ticket, which is good for one try only.
+        if headers.get("upgrade", "").lower() != "websocket" or not headers.get(
+            "sec-websocket-key"
+        ):
+            raise HeadRefused(426, "no_upgrade")
+        path = target.partition("?")[0]
+        return self._door.admit_stream(path[len("/media/") :].rstrip("/"))
+
+    async def _hand_over(self, call_id: str, stream: trio.SocketStream, head: bytes) -> None:
+        sock = socket.socket(fileno=stream.socket.detach())
+        try:
+            await self._door.join_stream(call_id, sock, head)
+        except WorkerGone:
+            # The socket is closed; Twilio goes on with the verbs behind the stream and asks us.
+            log.event("stream_without_worker", level="warning", call_id=call_id)
+            self._metrics.webhooks.labels("/media", "worker_gone").inc()
+        else:
+            self._metrics.webhooks.labels("/media", "admitted").inc()
+
+    async def _refuse(self, stream: trio.SocketStream, status: int, why: str) -> None:
+        self._metrics.webhooks.labels("/media", str(status)).inc()
+        log.event("stream_refused", level="warning", status=status, why=why)
+        answer = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+            "Content-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+        with trio.move_on_after(HEAD_DEADLINE_S):
+            try:
+                await stream.send_all(answer.encode("ascii"))
+                await stream.send_eof()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+
+
+async def _peek(sock: trio.socket.SocketType) -> bytes:
+    """The first bytes of the connection, left in the socket: at most len(MEDIA_START).
+
+    Fewer only when the peer has sent its last. Raises OSError.
+    """
+    wanted = len(MEDIA_START)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)
+    # Not `recv` alone: it would return what is there at once, a single byte perhaps.
+    await trio.lowlevel.wait_readable(sock)
+    start = await sock.recv(wanted, socket.MSG_PEEK)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+    return start
+
+
+async def _read_head(stream: trio.SocketStream) -> tuple[h11.Request, bytes]:
+    """The request, and all bytes read so far. Raises HeadRefused, BrokenResourceError."""
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_MAX_BYTES)
+    head = b""
+    while True:
+        data = await stream.receive_some(HEAD_MAX_BYTES)
+        if not data:
+            raise HeadRefused(400, "cut_off")
+        head += data
+        try:
+            parser.receive_data(data)
+            event = parser.next_event()
+        except h11.RemoteProtocolError as error:
+            raise HeadRefused(error.error_status_hint, "malformed") from error
+        if isinstance(event, h11.Request):
+            if len(head) > 2 * HEAD_MAX_BYTES:
+                raise HeadRefused(431, "too_large")
+            return event, head
+        if len(head) > HEAD_MAX_BYTES:
+            raise HeadRefused(431, "too_large")
+
+
+def hypercorn_config() -> Config:
+    """Bounds and silence: every line of the log goes through ours."""
+    config = Config()
+    config.keep_alive_timeout = KEEP_ALIVE_S
+    config.read_timeout = IDLE_READ_S
+    config.h11_max_incomplete_size = HEAD_MAX_BYTES
+    config.include_server_header = False
+    config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.graceful_timeout = SHUTDOWN_GRACE_S
+    return config

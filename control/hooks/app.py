@@ -1,0 +1,45 @@
+"""The application behind the public port, without routes of its own.
+
+Answers have no body unless Twilio asked for TwiML: a stranger learns nothing, also not why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from quart import Response
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from control import log
+from control.hooks.twilio import Webhooks, twilio_routes
+from control.metrics import Metrics
+
+BODY_MAX_BYTES = 64 * 1024
+BODY_TIMEOUT_S = 10
+"""A webhook is a few kilobytes; whoever needs longer is no provider of ours."""
+
+
+def create_hooks(
+    switchboard: Webhooks, *, public_url: str, tokens: Sequence[str], metrics: Metrics
+) -> QuartTrio:
+    """The application. `public_url` has no trailing slash; `tokens` are the auth tokens that may sign."""
+    app = QuartTrio("tandem-hooks", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = BODY_MAX_BYTES
+    app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
+    # Twilio appends a slash to some URLs; the signature covers what it asked for.
+    app.url_map.strict_slashes = False
+    app.register_blueprint(twilio_routes(switchboard, public_url, tokens, metrics))
+
+    async def refused(error: HTTPException) -> Response:
+        metrics.webhooks.labels("other", str(error.code)).inc()
+        return Response(b"", error.code or 500)
+
+    async def failed(error: Exception) -> Response:
+        log.event("webhook_failed", level="error", error=error)
+        metrics.webhooks.labels("other", "500").inc()
+        return Response(b"", 500)
+
+    app.register_error_handler(HTTPException, refused)
+    app.register_error_handler(Exception, failed)
+    return app

@@ -1,0 +1,148 @@
+"""Twilio's webhooks. No decision is made here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeAlias, cast
+
+from quart import Blueprint, Response, request
+
+from control.metrics import Metrics
+from control.store import StoreUnavailable
+from control.twilio import signature, twiml
+from control.warming import REGRET
+
+ANSWERS_KEPT = 2000
+"""Documents remembered by idempotency token: a repeated request gets the same one."""
+
+Form: TypeAlias = Mapping[str, str]
+Handler: TypeAlias = Callable[[Form, "str | None"], Awaitable[Response]]
+
+
+class Webhooks(Protocol):
+    """What is used of `control.switchboard.Switchboard`."""
+
+    async def answer(self, form: Form, call_id: str | None = None) -> str: ...
+    async def continue_call(self, form: Form, call_id: str | None) -> str: ...
+    async def call_status(self, form: Form, call_id: str | None = None) -> None: ...
+    async def stream_status(self, form: Form, call_id: str | None = None) -> None: ...
+
+
+def twilio_routes(
+    switchboard: Webhooks, public_url: str, tokens: Sequence[str], metrics: Metrics
+) -> Blueprint:
+    """Routes below `/twilio`, each behind the signature."""
+    hooks = _TwilioHooks(switchboard)
+    guard = _Guard(public_url, tokens, metrics)
+    routes = Blueprint("twilio", __name__, url_prefix="/twilio")
+    for path, handler in (
+        ("/voice", hooks.voice),
+        ("/voice/fallback", hooks.fallback),
+        ("/continue", hooks.go_on),
+        ("/status", hooks.status),
+        ("/stream", hooks.stream),
+    ):
+        routes.add_url_rule(
+            path, path.replace("/", "_"), guard.protect("/twilio" + path, handler), methods=["POST"]
+        )
+    return routes
+
+
+class _TwilioHooks:
+    """What is done with a request that Twilio signed: one call to the switchboard."""
+
+    def __init__(self, switchboard: Webhooks) -> None:
+        self._switchboard = switchboard
+        self._answers: dict[str, str] = {}
+
+    async def voice(self, form: Form, call_id: str | None) -> Response:
+        return await self._once(form, call_id, self._switchboard.answer)
+
+    async def go_on(self, form: Form, call_id: str | None) -> Response:
+        return await self._once(form, call_id, self._switchboard.continue_call)
+
+    async def fallback(self, form: Form, call_id: str | None) -> Response:
+        """Asked for when /twilio/voice failed: nothing in here can fail for the same reason."""
+        return _document(twiml.say_hangup(REGRET))
+
+    async def status(self, form: Form, call_id: str | None) -> Response:
+        return await _noted(self._switchboard.call_status(form, call_id))
+
+    async def stream(self, form: Form, call_id: str | None) -> Response:
+        return await _noted(self._switchboard.stream_status(form, call_id))
+
+    async def _once(
+        self, form: Form, call_id: str | None, ask: Callable[[Form, str | None], Awaitable[str]]
+    ) -> Response:
+        # Twilio's own repetition of a request carries the same token; a call's next question does not.
+        token = request.headers.get("I-Twilio-Idempotency-Token", "")
+        key = f"{request.path} {form.get('CallSid')} {token}"
+        document = self._answers.get(key)
+        if document is None:
+            document = await ask(form, call_id)
+            if token:
+                self._answers[key] = document
+            while len(self._answers) > ANSWERS_KEPT:
+                del self._answers[next(iter(self._answers))]
+        return _document(document)
+
+
+def _document(text: str) -> Response:
+    return Response(text, 200, content_type=twiml.CONTENT_TYPE)
+
+
+async def _noted(noting: Awaitable[None]) -> Response:
+    try:
+        await noting
+    except StoreUnavailable:
+        return Response(b"", 503)  # the callback's URL asks Twilio to repeat it
+    return Response(b"", 204)
+
+
+class _Guard:
+    """Lets a handler see a request only when Twilio signed it."""
+
+    def __init__(self, public_url: str, tokens: Sequence[str], metrics: Metrics) -> None:
+        self._public_url = public_url
+        self._tokens = tokens
+        self._metrics = metrics
+
+    def protect(self, path: str, handler: Handler) -> Callable[[], Awaitable[Response]]:
+        """The view function of a route; `path` is the label under which it is counted."""
+
+        async def view() -> Response:
+            response = await self._checked(handler)
+            self._metrics.webhooks.labels(path, str(response.status_code)).inc()
+            return response
+
+        return view
+
+    async def _checked(self, handler: Handler) -> Response:
+        body = cast(bytes, await request.get_data(cache=False))
+        try:
+            form = signature.parse_form(body) if _is_form() else None
+        except ValueError:
+            return Response(b"", 400)
+        given = request.headers.get("X-Twilio-Signature")
+        if not signature.valid(_asked_url(self._public_url), _or(form, body), given, self._tokens):
+            self._metrics.signature_failures.inc()
+            return Response(b"", 403)
+        flat = {name: values[0] for name, values in (form or {}).items()}
+        if not flat.get("CallSid"):
+            return Response(b"", 400)
+        return await handler(flat, request.args.get("call_id") or None)
+
+
+def _or(form: dict[str, list[str]] | None, body: bytes) -> dict[str, list[str]] | bytes:
+    return body if form is None else form
+
+
+def _asked_url(public_url: str) -> str:
+    """The public URL that was asked for; never from `Host`, which anybody may set."""
+    path = request.scope.get("raw_path") or request.path.encode()
+    query = request.query_string
+    return public_url + (path + (b"?" + query if query else b"")).decode("latin-1")
+
+
+def _is_form() -> bool:
+    return request.mimetype in ("", "application/x-www-form-urlencoded")

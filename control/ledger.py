@@ -1,0 +1,117 @@
+"""What live calls want written: records, timelines and transcripts, many calls to a transaction.
+
+A call's changes stay with the call until the store has them; a store that is away costs time, never a
+record. One write is under way at a time, so columns of a call arrive in the order they changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import trio
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from control import log
+from control.calls import LiveCall, Pending
+from control.store import Store, StoreError, StoreUnavailable
+from control.store import calls as table
+from control.store.records import CallRecord
+
+FLUSH_EVERY_S = 0.4
+BATCH_CALLS = 200
+"""Calls in one transaction: others wait for it, the answer to a new call among them."""
+
+
+class Ruling(NamedTuple):
+    """A decision of the policy as it is kept."""
+
+    phase: str
+    tenant_id: str
+    decision: dict[str, Any]
+    at: datetime
+
+
+class Ledger:
+    """Writes calls down. Raises StoreUnavailable where it says so, otherwise tries again later."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._one_at_a_time = trio.Lock()
+
+    async def open(self, call: LiveCall, record: CallRecord, ruling: Ruling) -> None:
+        """The new call and the decision about it, in one transaction. Raises StoreUnavailable."""
+        await self._store.write(_open, record, ruling)
+        call.is_recorded = True
+
+    async def decide(self, call: LiveCall, ruling: Ruling) -> None:
+        """A later decision, with whatever else waits for this call. Raises StoreUnavailable."""
+        await self._save([call], ruling)
+
+    async def save(self, calls: Iterable[LiveCall]) -> None:
+        """Everything that waits for these calls, in one transaction. Raises StoreUnavailable."""
+        await self._save(list(calls))
+
+    async def flush(self, calls: Iterable[LiveCall]) -> None:
+        """As much as can be written now; the rest waits. Raises nothing."""
+        dirty = [call for call in calls if call.is_dirty and call.is_recorded]
+        for start in range(0, len(dirty), BATCH_CALLS):
+            batch = dirty[start : start + BATCH_CALLS]
+            try:
+                await self._save(batch)
+            except StoreUnavailable as error:
+                log.event("store_unavailable", level="warning", calls=len(dirty), error=str(error))
+                return
+            except (StoreError, SQLAlchemyError):
+                await self._save_one_by_one(batch)
+
+    async def _save_one_by_one(self, calls: Sequence[LiveCall]) -> None:
+        """One call of a batch cannot be written: the others shall not wait for it."""
+        for call in calls:
+            try:
+                await self._save([call])
+            except StoreUnavailable:
+                return
+            except (StoreError, SQLAlchemyError) as error:
+                call.take()
+                log.event("call_unwritable", level="error", call_id=call.id, error=str(error))
+
+    async def _save(self, calls: Sequence[LiveCall], ruling: Ruling | None = None) -> None:
+        async with self._one_at_a_time:
+            taken = [(call, call.take()) for call in calls if call.is_recorded]
+            try:
+                await self._store.write(_write, [pending for _, pending in taken], ruling)
+            except BaseException:
+                for call, pending in taken:
+                    call.give_back(pending)
+                raise
+
+
+def _open(conn: Connection, record: CallRecord, ruling: Ruling) -> None:
+    table.insert(conn, record)
+    _add(conn, record.id, ruling)
+
+
+def _add(conn: Connection, call_id: str, ruling: Ruling) -> None:
+    table.add_decision(conn, call_id, ruling.tenant_id, ruling.phase, ruling.decision, ruling.at)
+
+
+def _write(conn: Connection, batch: Sequence[Pending], ruling: Ruling | None) -> None:
+    for pending in batch:
+        table.update(conn, pending.call_id, **pending.columns)
+        table.append_events(conn, pending.call_id, pending.lines)
+        for turn in pending.turns.values():
+            table.upsert_turn(
+                conn,
+                pending.call_id,
+                turn.turn,
+                turn.role,
+                turn.text,
+                turn.at_ms,
+                turn.heard,
+                turn.interrupted,
+            )
+    if ruling is not None:
+        _add(conn, batch[0].call_id, ruling)

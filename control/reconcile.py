@@ -1,0 +1,123 @@
+"""Asking Twilio about calls of which nothing was heard: at start, and whenever a call's deadline passes.
+
+A callback may be lost, a process may die. So no call stays open because somebody forgot to tell us, and no
+telephone call goes on that nobody here knows of.
+"""
+
+from __future__ import annotations
+
+import trio
+from sqlalchemy import Connection
+
+from control import log
+from control.calls import TERMINAL, LiveCall, Outcome
+from control.dialer import Dial, Dialer
+from control.ending import CONTINUE_DEADLINE_S, Ending
+from control.office import Office
+from control.store import StoreUnavailable, agents
+from control.store import calls as table
+from control.store.records import AgentRecord, CallRecord
+from control.twilio.rest import CallSeen, TwilioError
+
+ASK_TIMEOUT_S = 30.0
+ASK_AGAIN_S = 60.0
+UNANSWERED_MAX_S = 3600.0
+"""How long Twilio may keep a call in its own queue before it is called off."""
+AFTER_RESTART_S = 2 * CONTINUE_DEADLINE_S
+
+_NEVER_SENT = Outcome("gateway_fault", "gateway", "the daemon stopped before the call was dialled")
+_NO_STREAM = Outcome("gateway_fault", "gateway", "the call had no media stream and was ended")
+
+
+class Reconcile:
+    """Runs in the switchboard's nursery."""
+
+    def __init__(self, office: Office, ending: Ending, dialer: Dialer) -> None:
+        self._office = office
+        self._ending = ending
+        self._dialer = dialer
+
+    def sweep(self) -> None:
+        """Start asking about every call whose deadline has passed."""
+        now_s = trio.current_time()
+        for call in self._office.book:
+            if call.deadline_s <= now_s and not call.closing:
+                self._office.watch(call, ASK_TIMEOUT_S + ASK_AGAIN_S)
+                self._office.spawn(self._overdue, call)
+
+    async def at_start(self) -> None:
+        """Take over the calls that a former process left open. Raises nothing of the store's."""
+        try:
+            left = await self._office.store.read(_open_calls)
+        except StoreUnavailable as error:
+            log.event("reconcile_failed", level="error", error=str(error))
+            return
+        if left:
+            log.event("reconciling", calls=len(left))
+        for record, agent in left:
+            call = self._office.adopt(record, agent)
+            self._office.spawn(self._left_open, call)
+
+    async def _left_open(self, call: LiveCall) -> None:
+        office = self._office
+        if call.twilio_call_sid is not None:
+            # If it is still up, Twilio is saying the apology and will ask how to go on.
+            office.watch(call, AFTER_RESTART_S)
+            seen = await self._ask(call)
+            if seen is not None and not call.closing:
+                self._ending.move(call, seen.status)
+        elif call.dial_state in ("sent", "uncertain"):
+            await self._dialer.look_for(call, Dial(), "the daemon was restarted")
+        else:
+            call.status = "failed"
+            self._ending.close(call, _NEVER_SENT)
+
+    async def _overdue(self, call: LiveCall) -> None:
+        if call.ended_status or call.twilio_call_sid is None:
+            self._ending.close(call)
+            return
+        seen = await self._ask(call)
+        if call.closing:
+            return
+        office = self._office
+        if seen is None:
+            office.watch(call, ASK_AGAIN_S)  # Twilio cannot be reached: the record stays open
+        elif seen.status in TERMINAL:
+            self._ending.move(call, seen.status)
+            if not call.closing and not office.pool.holds(call.id):
+                self._ending.close(call)
+        elif seen.status != "in-progress" and self._age_s(call) < UNANSWERED_MAX_S:
+            office.watch(call, ASK_AGAIN_S)
+        else:
+            await self._put_an_end(call)
+
+    async def _put_an_end(self, call: LiveCall) -> None:
+        """Twilio still has the call, and nothing more will come of it here."""
+        self._office.note(call, "overdue")
+        if not await self._ending.end_by_rest(call):
+            self._office.watch(call, ASK_AGAIN_S)
+            return
+        nothing_known = call.report is None and not call.lost
+        self._ending.close(call, _NO_STREAM if nothing_known else None)
+
+    async def _ask(self, call: LiveCall) -> CallSeen | None:
+        """Twilio's word, or None when there was none. A call unknown to Twilio has failed."""
+        sid = call.twilio_call_sid or ""
+        with trio.move_on_after(ASK_TIMEOUT_S):
+            try:
+                seen = await self._office.twilio.fetch_call(sid)
+            except TwilioError as error:
+                log.event("call_unasked", level="warning", call_id=call.id, error=str(error))
+                return None
+            return seen or CallSeen(sid, "failed", call.to_number, call.from_number, None, None)
+        return None
+
+    def _age_s(self, call: LiveCall) -> float:
+        return (self._office.clock.now() - call.created_at).total_seconds()
+
+
+def _open_calls(conn: Connection) -> list[tuple[CallRecord, AgentRecord | None]]:
+    return [
+        (record, agents.get(conn, record.agent_id) if record.agent_id else None)
+        for record in table.open_calls(conn)
+    ]

@@ -1,0 +1,348 @@
+"""The story of a call, as the rest of the daemon asks for it.
+
+hooks  ──► answer, continue_call, call_status, stream_status     (Twilio's questions)
+front  ──► admit_stream, join_stream                             (the media stream)
+api    ──► initiate, hang_up, check_policy, live_counts          (operators)
+daemon ──► run, drain
+
+answering   who answers a call, and how does it go on: TwiML
+dialer      outbound calls, exactly once
+warming     agent legs, tickets, resumes
+ending      what workers and Twilio tell; closing the record
+reconcile   calls of which nothing was heard
+verdict     the policy
+ledger      what is written down
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import trio
+from sqlalchemy import Connection
+
+from control import log, verdict
+from control.answering import Answering
+from control.calls import LiveCall, Outcome
+from control.config import Settings
+from control.dialer import HUNG_UP, Dialer, find_agent
+from control.ending import Ending, cost_of, unknown_call
+from control.ledger import FLUSH_EVERY_S
+from control.metrics import Metrics
+from control.office import Clock, Office, Pool, Twilio
+from control.reconcile import Reconcile
+from control.refusals import (
+    AgentNotFound,
+    AgentNotLive,
+    CallNotFound,
+    CallOver,
+    DialRefused,
+    DialUncertain,
+    NotAdmitted,
+    PolicyRefused,
+    Refusal,
+)
+from control.store import Store, webhooks_seen
+from control.store import calls as table
+from control.store.records import CallRecord
+from control.tickets import TicketRefused, Tickets
+from control.verdict import Question
+from control.warming import Warming
+from policy import Rule
+
+__all__ = [
+    "AgentNotFound",
+    "AgentNotLive",
+    "CallNotFound",
+    "CallOver",
+    "DialRefused",
+    "DialUncertain",
+    "NotAdmitted",
+    "PolicyRefused",
+    "Refusal",
+    "Switchboard",
+    "TicketRefused",
+]
+
+HANG_UP_WAIT_S = 5.0
+DRAIN_MARGIN_S = 5.0
+"""After the workers' deadline: for the last callbacks, requests to Twilio and records."""
+_DRAINED = Outcome("drained", "gateway", "the gateway was shut down")
+
+Form = Mapping[str, str]
+
+
+class Switchboard:
+    """One per process. `run` has to be running for everything else."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        store: Store,
+        pool: Pool,
+        twilio: Twilio,
+        rules: Sequence[Rule],
+        clock: Clock,
+        metrics: Metrics,
+        tickets: Tickets | None = None,
+    ) -> None:
+        self._office = Office(
+            settings=settings,
+            store=store,
+            pool=pool,
+            twilio=twilio,
+            rules=rules,
+            clock=clock,
+            tickets=tickets or Tickets(trio.current_time),
+            metrics=metrics,
+        )
+        self._warming = Warming(self._office)
+        self._ending = Ending(self._office, self._warming)
+        self._dialer = Dialer(self._office, self._ending)
+        self._answering = Answering(self._office, self._warming, self._ending, self._dialer)
+        self._reconcile = Reconcile(self._office, self._ending, self._dialer)
+
+    # ---- life ----------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled. `started` when former calls have been taken over and calls may come."""
+        async with trio.open_nursery() as nursery:
+            self._office.nursery = nursery
+            nursery.start_soon(self._read_events)
+            nursery.start_soon(self._keep_ledger)
+            await self._reconcile.at_start()
+            task_status.started()
+
+    async def _read_events(self) -> None:
+        async for event in self._office.pool.events:
+            try:
+                self._ending.on_event(event)
+            except Exception as error:  # noqa: BLE001  # boundary: one call's message, all calls' reader
+                call_id = getattr(event, "call_id", None)
+                log.event("event_failed", level="error", call_id=call_id, error=error)
+
+    async def _keep_ledger(self) -> None:
+        office = self._office
+        while True:
+            with trio.move_on_after(FLUSH_EVERY_S):
+                await office.wake.wait()
+            office.wake = trio.Event()
+            await self._write_down()
+            self._reconcile.sweep()
+
+    async def _write_down(self) -> None:
+        office = self._office
+        await office.ledger.flush(office.book)
+        self._ending.forget_closed()
+        office.metrics.calls_live.set(len(office.book))
+
+    @property
+    def draining(self) -> bool:
+        """Whether no new calls are taken."""
+        return self._office.is_draining
+
+    def live_counts(self) -> dict[str, int]:
+        """Live calls by direction."""
+        return self._office.book.counts()
+
+    async def drain(self) -> None:
+        """Take no more calls, let those in progress end in time, end the others. Then nothing is live."""
+        office = self._office
+        office.is_draining = True
+        office.metrics.draining.set(1)
+        timeout_s = office.settings.media.drain_timeout_s
+        log.event("draining", calls=len(office.book), timeout_s=timeout_s)
+        with trio.move_on_after(timeout_s + DRAIN_MARGIN_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(office.pool.drain, timeout_s)
+                for call in office.book:
+                    if call.direction == "outbound" and not call.answered:
+                        nursery.start_soon(self._call_off, call)
+                for call in office.book:
+                    await call.closed.wait()
+        with trio.move_on_after(DRAIN_MARGIN_S):
+            async with trio.open_nursery() as nursery:
+                for call in office.book:
+                    nursery.start_soon(self._call_off, call)
+        for call in office.book:
+            self._ending.close(call, _DRAINED)
+        await self._write_down()
+
+    async def _call_off(self, call: LiveCall) -> None:
+        call.hang_up_wanted = True
+        if not call.closing and (
+            call.twilio_call_sid is None or await self._ending.end_by_rest(call)
+        ):
+            self._ending.close(call, _DRAINED)
+
+    # ---- Twilio's questions --------------------------------------------------------------------
+
+    async def answer(self, form: Form, call_id: str | None = None) -> str:
+        """TwiML for a number that was called, or for an outbound call that was answered."""
+        return await self._answering.answer(form, call_id)
+
+    async def continue_call(self, form: Form, call_id: str | None) -> str:
+        """TwiML for a call whose stream has ended without us."""
+        return await self._answering.go_on(form, call_id)
+
+    async def call_status(self, form: Form, call_id: str | None = None) -> None:
+        """A status callback. Raises StoreUnavailable: then it has to be sent again."""
+        call = await self._known(form, call_id)
+        if call is not None:
+            self._ending.on_status(call, form)
+        elif not await self._late_status(form, call_id):
+            unknown_call("status", form)
+
+    async def stream_status(self, form: Form, call_id: str | None = None) -> None:
+        """A callback about the media stream: a line of the timeline. Raises StoreUnavailable."""
+        call = await self._known(form, call_id)
+        if call is None:
+            unknown_call("stream", form)
+            return
+        name = "twilio_" + form.get("StreamEvent", "stream-event").replace("-", "_")[:40]
+        error = form.get("StreamError")
+        self._office.note(
+            call, name, stream_sid=form.get("StreamSid", ""), **({"error": error} if error else {})
+        )
+
+    async def _known(self, form: Form, call_id: str | None) -> LiveCall | None:
+        sid = form.get("CallSid", "")
+        call = await self._office.find(call_id, sid)
+        if call is None or not sid:
+            return None
+        if call.twilio_call_sid is None:
+            self._dialer.bind(call, sid)
+        return call if call.twilio_call_sid == sid else None
+
+    async def _late_status(self, form: Form, call_id: str | None) -> bool:
+        """After the end only the bill is news. False when the call is not ours."""
+        key = f"status:{form.get('CallSid')}:{form.get('CallStatus')}:{form.get('SequenceNumber')}"
+        now = self._office.clock.now()
+        sid = form.get("CallSid", "")
+        return await self._office.store.write(_late_cost, call_id, sid, cost_of(form), key, now)
+
+    # ---- the media stream ----------------------------------------------------------------------
+
+    def admit_stream(self, ticket: str) -> str:
+        """The call that this stream belongs to. Raises TicketRefused; nothing was opened then."""
+        office = self._office
+        try:
+            call = office.book.get(office.tickets.redeem(ticket))
+            if call is None or call.closing or not office.pool.holds(call.id):
+                raise TicketRefused("gone")
+        except TicketRefused as refusal:
+            office.metrics.tickets_refused.labels(refusal.why).inc()
+            raise
+        return call.id
+
+    async def join_stream(self, call_id: str, sock: socket.socket, head: bytes) -> None:
+        """Pass the stream's socket to the call's worker; it is not ours afterwards. Raises WorkerGone."""
+        call = self._office.book.get(call_id)
+        sid = call.twilio_call_sid if call else None
+        await self._office.pool.attach(call_id, sock, head, sid)
+
+    # ---- operators -----------------------------------------------------------------------------
+
+    async def initiate(
+        self,
+        *,
+        agent_id: str,
+        to: str,
+        variables: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+        tenant_id: str,
+    ) -> CallRecord:
+        """Call `to` and join the agent to it.
+
+        Raises AgentNotFound, AgentNotLive, PolicyRefused, NotAdmitted, DialRefused, DialUncertain,
+        CallOver (hung up before it was dialled), StoreUnavailable.
+        """
+        return await self._dialer.initiate(
+            agent_id=agent_id,
+            to=to,
+            variables=variables or {},
+            metadata=metadata or {},
+            tenant_id=tenant_id,
+        )
+
+    async def check_policy(
+        self,
+        *,
+        agent_id: str,
+        to: str,
+        direction: str = "outbound",
+        at: datetime | None = None,
+        tenant_id: str | None = None,
+    ) -> dict[str, Any]:
+        """The decision that such a call would get; kept, but nothing is dialled.
+
+        `to` is the other side's number in both directions. Raises AgentNotFound, StoreUnavailable.
+        """
+        agent = await find_agent(self._office, agent_id, tenant_id)
+        ours = agent.number_e164 or ""
+        question = (
+            Question("inbound", "check", agent.tenant_id, agent.id, to, ours)
+            if direction == "inbound"
+            else Question("outbound", "check", agent.tenant_id, agent.id, ours, to)
+        )
+        decided = await verdict.ask(self._office, question, at)
+        now = self._office.clock.now()
+        await self._office.store.write(
+            table.add_decision, None, agent.tenant_id, "check", decided.decision, now
+        )
+        return decided.decision
+
+    async def hang_up(self, call_id: str) -> CallRecord:
+        """End a call. Raises CallNotFound, CallOver, StoreUnavailable."""
+        office = self._office
+        call = await office.find(call_id, None)
+        if call is None:
+            await self._record(call_id)  # CallNotFound
+            raise CallOver(call_id)
+        if call.closing or call.ended_status:
+            raise CallOver(call_id)
+        call.hang_up_wanted = True
+        office.note(call, "hang_up_requested")
+        with trio.move_on_after(HANG_UP_WAIT_S):
+            await self._end_now(call)
+        await office.ledger.save([call])
+        return await self._record(call_id)
+
+    async def _end_now(self, call: LiveCall) -> None:
+        pool = self._office.pool
+        if call.attached and pool.holds(call.id):
+            pool.hang_up(call.id, "hung up by request")
+            await call.closed.wait()
+            return
+        pool.cancel(call.id, "hung up by request")
+        if call.dial_state in ("sent", "uncertain"):
+            await call.bound.wait()  # then the dialer ends it
+            await call.closed.wait()
+        elif call.twilio_call_sid is None or await self._ending.end_by_rest(call):
+            self._ending.close(call, HUNG_UP)
+
+    async def _record(self, call_id: str) -> CallRecord:
+        record = await self._office.store.read(table.get, call_id)
+        if record is None:
+            raise CallNotFound(call_id)
+        return record
+
+
+def _late_cost(
+    conn: Connection,
+    call_id: str | None,
+    sid: str,
+    cost: dict[str, Any],
+    key: str,
+    at: datetime,
+) -> bool:
+    record = table.get(conn, call_id) if call_id else table.by_sid(conn, sid)
+    if record is None or record.twilio_call_sid != sid:
+        return False
+    if cost and not record.cost and not webhooks_seen.seen(conn, key, at, record.tenant_id):
+        table.update(conn, record.id, cost=cost)
+    return True

@@ -1,0 +1,177 @@
+"""Getting an agent leg ready before anybody can hear it, and the document that joins the call to it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+from typing import Any
+
+import trio
+from sqlalchemy import Connection
+
+from control import log
+from control.calls import LiveCall
+from control.office import Office
+from control.store import StoreUnavailable
+from control.store import calls as table
+from control.twilio import twiml
+from control.workers import PoolFull
+from gateway.link import CallPlan, CallReport, TranscriptTurn
+
+APOLOGY = "Sorry, there is a technical problem. One moment, please."
+"""Heard only when a stream ends without us; then Twilio asks how to go on."""
+REGRET = "We are sorry, but we cannot take your call right now. Please try again later. Goodbye."
+RESUMES_MAX = 1
+CONTEXT_MAX_CHARS = 4000
+CONTEXT_TURNS = 20
+
+_FAULTS = frozenset({"agent_fault", "gateway_fault", "carrier_fault"})
+_CODE = re.compile(r"\((\d{3,4})\)$")
+_FINAL_CODES = frozenset({400, 401, 402, 403, 404, 410, 422, 1008, 3000})
+"""HTTP statuses and close codes that the next attempt would meet again: wrong key, no such agent, no money."""
+
+
+class Warming:
+    """Prepares, prepares again, and renders the TwiML of a call."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+
+    def prepare(self, call: LiveCall, extra: dict[str, Any] | None = None) -> None:
+        """Have a worker open the agent leg now. Raises PoolFull."""
+        office = self._office
+        if call.agent is None or not call.agent.elevenlabs_agent_id:
+            raise PoolFull
+        call.worker = office.pool.prepare(self._plan(call, extra or {}))
+        call.report = call.ending = call.lost = None
+        call.reported = trio.Event()
+        office.note(call, "prepared", worker=call.worker)
+
+    def document(self, call: LiveCall) -> str:
+        """A fresh ticket, and the TwiML that carries it. The former ticket admits nothing any more."""
+        office = self._office
+        if call.ticket:
+            office.tickets.revoke(call.ticket)
+        call.ticket = office.tickets.issue(call.id, office.settings.media.inbound_attach_timeout_s)
+        return twiml.connect_stream(
+            stream_url=office.urls.media(call.ticket),
+            name=call.id,
+            status_callback=office.urls.stream(call.id),
+            apology=APOLOGY,
+            continue_url=office.urls.resume(call.id),
+        )
+
+    def may_resume(self, call: LiveCall) -> bool:
+        """Whether another agent leg is worth trying."""
+        if call.resumes >= RESUMES_MAX or self._office.is_draining or call.hang_up_wanted:
+            return False
+        return bool(call.lost) or (call.report is not None and is_retryable(call.report))
+
+    async def resume(self, call: LiveCall) -> bool:
+        """A new agent leg that knows what was said so far. False when no worker takes it."""
+        context = await self._context(call)
+        why = call.lost or (call.report.reason if call.report else "")
+        report = call.report
+        try:
+            self.prepare(call, {"gw_resume_context": context} if context else {})
+        except PoolFull:
+            return False
+        if report is not None:
+            call.earlier.append(report)
+        call.attached = False
+        call.turn_offset = max(call.spoken, default=-1) + 1
+        call.resumes += 1
+        call.change(resumes=call.resumes)
+        self._office.note(call, "resumed", reason=why)
+        return True
+
+    async def _context(self, call: LiveCall) -> str:
+        if not call.spoken:
+            await self._recall(call)
+        turns = [call.spoken[number] for number in sorted(call.spoken)][-CONTEXT_TURNS:]
+        lines = [line for line in map(_spoken_line, turns) if line]
+        return "\n".join(lines)[-CONTEXT_MAX_CHARS:]
+
+    async def _recall(self, call: LiveCall) -> None:
+        """What a former process wrote down."""
+        try:
+            turns = await self._office.store.read(_turns, call.id)
+        except StoreUnavailable as error:
+            log.event("transcript_unreadable", level="warning", call_id=call.id, error=str(error))
+            return
+        call.spoken = {turn.turn: turn for turn in turns}
+
+    def _plan(self, call: LiveCall, extra: dict[str, Any]) -> CallPlan:
+        settings = self._office.settings
+        agent = call.agent
+        assert agent is not None  # prepare() looked
+        assert agent.elevenlabs_agent_id is not None
+        first_message = agent.settings.get("first_message")
+        inbound = call.direction == "inbound"
+        media = settings.media
+        return CallPlan(
+            call_id=call.id,
+            direction=call.direction,
+            elevenlabs_base_url=settings.elevenlabs.base_url,
+            elevenlabs_api_key=settings.elevenlabs.api_key.reveal(),
+            elevenlabs_agent_id=agent.elevenlabs_agent_id,
+            twilio_call_sid=call.twilio_call_sid,
+            twilio_account_sid=settings.twilio.account_sid,
+            dynamic_variables=_variables(call) | extra,
+            conversation_config_override=(
+                {"agent": {"first_message": first_message}} if first_message else {}
+            ),
+            recording_path=self._recording_path(call) if agent.settings.get("record") else None,
+            attach_timeout_s=(
+                media.inbound_attach_timeout_s
+                if inbound or call.answered
+                else media.outbound_attach_timeout_s
+            ),
+            max_call_s=max_call_s(self._office, call),
+        )
+
+    def _recording_path(self, call: LiveCall) -> str:
+        part = f"-{call.resumes + 1}" if call.earlier or call.resumes else ""
+        return str(PurePath(self._office.settings.media.recording_dir) / f"{call.id}{part}.wav")
+
+
+def max_call_s(office: Office, call: LiveCall) -> float:
+    """How long this call may last: the agent's own limit, but never more than the gateway's."""
+    limit = office.settings.media.max_call_s
+    own = call.agent.settings.get("max_call_s") if call.agent else None
+    return min(limit, float(own)) if own else limit
+
+
+def is_retryable(report: CallReport) -> bool:
+    """Whether another agent leg may do better. Refusals that will be repeated are not retried."""
+    code = _CODE.search(report.reason)
+    return report.result in _FAULTS and not (code and int(code[1]) in _FINAL_CODES)
+
+
+def _variables(call: LiveCall) -> dict[str, Any]:
+    """What the agent's prompts may refer to; the request's own words go over the agent's."""
+    own = call.agent.variables if call.agent else {}
+    return (
+        {
+            "caller_number": call.from_number,
+            "called_number": call.to_number,
+            "twilio_call_sid": call.twilio_call_sid or "",
+        }
+        | own
+        | call.variables
+        | {"gw_call_id": call.id}
+    )
+
+
+def _spoken_line(turn: TranscriptTurn) -> str:
+    said = turn.text if turn.role == "user" or turn.heard is None else turn.heard
+    return f"{'Caller' if turn.role == 'user' else 'Agent'}: {said}" if said else ""
+
+
+def _turns(conn: Connection, call_id: str) -> list[TranscriptTurn]:
+    return [
+        TranscriptTurn(
+            call_id, turn.turn, turn.role, turn.text, turn.at_ms, turn.heard, turn.interrupted
+        )
+        for turn in table.turns(conn, call_id)
+    ]
