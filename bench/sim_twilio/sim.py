@@ -96,6 +96,9 @@ class TwilioSim:
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; reports `base_url` when ready. Raises: OSError if the port is taken."""
+        listeners = await trio.open_tcp_listeners(self._port, host="127.0.0.1")
+        port = listeners[0].socket.getsockname()[1]
+        self.base_url = f"http://127.0.0.1:{port}"
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
         async with httpx.AsyncClient(
             transport=self._transport, limits=limits, trust_env=False
@@ -111,9 +114,6 @@ class TwilioSim:
                     now=self.now,
                     say_s_per_char=self.say_s_per_char,
                 )
-                listeners = await trio.open_tcp_listeners(self._port, host="127.0.0.1")
-                port = listeners[0].socket.getsockname()[1]
-                self.base_url = f"http://127.0.0.1:{port}"
                 serve = partial(trio.serve_listeners, self.serve_rest, listeners)
                 nursery.start_soon(serve)
                 task_status.started(self.base_url)

@@ -29,6 +29,7 @@ from bench.sim_twilio.connecting import (
 )
 from bench.sim_twilio.playout import Playout
 from bench.sim_twilio.sound import FRAME_BYTES, FRAME_MS, FRAME_S, RATE_HZ, level
+from bench.sim_twilio.stream_record import StreamCounts, StreamHooks, StreamTimes
 
 QUEUE_MAX_MESSAGES = 1_000
 QUEUE_MAX_MEDIA = 500
@@ -38,46 +39,6 @@ STOP_DEADLINE_S = 2.0
 PARAMETER_MAX_CHARS = 500
 
 _Failure = TypeVar("_Failure", bound=BaseException)
-
-
-@dataclass(slots=True)
-class StreamTimes:
-    """Moments of a stream: `*_at` on Trio's clock, `*_s` counted from `start`."""
-
-    connecting_at: float | None = None
-    open_at: float | None = None
-    t_start_sent: float | None = None
-    t_first_media_received_s: float | None = None
-    ended_s: float | None = None
-    late_max_ms: float = 0.0
-    """How late the simulator's own 20 ms grid ever was: above some milliseconds, distrust the run."""
-
-
-@dataclass(slots=True)
-class StreamCounts:
-    """What passed."""
-
-    media_sent: int = 0
-    media_dropped: int = 0
-    media_received: int = 0
-    marks_received: int = 0
-    marks_echoed: int = 0
-    clears_received: int = 0
-    invalid_messages: int = 0
-    binary_messages: int = 0
-    digits_sent: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamHooks:
-    """What a stream tells the call it belongs to."""
-
-    warn: Callable[[int, str, str], None]
-    """Code, level, message: an entry of Twilio's debugger."""
-    event: Callable[[str, str], None]
-    """`stream-started`, `stream-stopped`, `stream-error` and the error text: a status callback."""
-    hang_up: Callable[[], None]
-    """The caller hangs up."""
 
 
 @dataclass(kw_only=True)

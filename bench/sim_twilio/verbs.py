@@ -17,7 +17,8 @@ from bench.sim_twilio.account import new_sid
 from bench.sim_twilio.call import DocumentSource, SimCall
 from bench.sim_twilio.callee import Caller
 from bench.sim_twilio.connecting import StreamOptions
-from bench.sim_twilio.stream import MediaStream, StreamHooks
+from bench.sim_twilio.stream import MediaStream
+from bench.sim_twilio.stream_record import StreamHooks
 from bench.sim_twilio.twiml import Document, Element, TwimlError
 from bench.sim_twilio.webhooks import Params, Reply, Webhooks
 

@@ -90,6 +90,14 @@ class Reply:
     url: str = ""
 
 
+def _is_requestable(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 class Webhooks:
     """Sends signed requests and remembers every attempt."""
 
@@ -139,6 +147,8 @@ class Webhooks:
     async def _attempt(
         self, url: str, method: str, params: Params, overrides: Overrides, token: str
     ) -> Reply:
+        if not _is_requestable(url):
+            return Reply("other")
         timeout = httpx.Timeout(
             overrides.total_ms / 1000,
             connect=overrides.connect_ms / 1000,

@@ -76,19 +76,19 @@ def test_parse_accepts_the_three_documented_shapes():
         "no json",
         "[]",
         '{"event":"clear"}',
-        '{"event":"clear","stream_sid":"%s"}' % SID,
+        '{"event":"clear","stream_sid":"STREAM"}',
         '{"event":"clear","streamSid":"MZother"}',
-        '{"event":"clear","streamSid":"%s","extra":1}' % SID,
-        '{"event":"hello","streamSid":"%s"}' % SID,
-        '{"event":"media","streamSid":"%s","media":{}}' % SID,
-        '{"event":"media","streamSid":"%s","media":{"payload":"***"}}' % SID,
-        '{"event":"media","streamSid":"%s","media":{"payload":"//8=","track":"outbound"}}' % SID,
-        '{"event":"mark","streamSid":"%s"}' % SID,
-        '{"event":"mark","streamSid":"%s","mark":{"name":7}}' % SID,
-        '{"event":"media","streamSid":"%s","media":"//8="}' % SID,
+        '{"event":"clear","streamSid":"STREAM","extra":1}',
+        '{"event":"hello","streamSid":"STREAM"}',
+        '{"event":"media","streamSid":"STREAM","media":{}}',
+        '{"event":"media","streamSid":"STREAM","media":{"payload":"***"}}',
+        '{"event":"media","streamSid":"STREAM","media":{"payload":"//8=","track":"outbound"}}',
+        '{"event":"mark","streamSid":"STREAM"}',
+        '{"event":"mark","streamSid":"STREAM","mark":{"name":7}}',
+        '{"event":"media","streamSid":"STREAM","media":"//8="}',
     ],
 )
 def test_parse_of_anything_else_is_invalid(message):
     """Extra, missing or wrong fields are what warning 31951 is about."""
     with pytest.raises(messages.InvalidMessage):
-        messages.parse(message, SID)
+        messages.parse(message.replace("STREAM", SID), SID)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import audioop
 import struct
 import wave
 
-import audioop
 import numpy as np
 import pytest
 
