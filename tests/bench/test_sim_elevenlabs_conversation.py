@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 
 import pytest
+import trio
 
 from bench.sim_elevenlabs import AgentScript, ElevenLabsSim, ToolCall, Utterance, prompt, speech
+from bench.sim_elevenlabs import record as record_module
 from bench.sim_elevenlabs.mouth import alignment, words_heard
 from bench.sim_elevenlabs.probe import dialled
 
@@ -438,3 +440,99 @@ async def test_start_without_initiation_happens_when_the_script_says_so(autojump
     async with dialled(sim, "agent", initiate=False) as probe:
         got = await probe.until("conversation_initiation_metadata")
     assert got.at_s == pytest.approx(record_of(sim).started_at_s + 1.0, abs=0.01)
+
+
+async def test_late_pong_is_a_violation(autojump_clock):
+    """A pong later than the script's deadline is reported with its latency."""
+    sim = sim_with(pong_deadline_s=0.5)
+    async with dialled(sim, "agent", answer_pings=False) as probe:
+        ping = await probe.until("ping")
+        await trio.sleep(1.0)
+        await probe.send({"type": "pong", "event_id": ping.body["event_id"]})
+    assert [v.what for v in sim.violations] == ["pong after 1.00 s"]
+    assert record_of(sim).pong_latencies_s == pytest.approx([1.0])
+
+
+async def test_maximum_duration_ends_with_an_error_event_and_1000(autojump_clock):
+    """The agent's limit ends the call normally, announced by `max_duration_exceeded`."""
+    sim = sim_with(max_duration_s=5.0)
+    async with dialled(sim, "agent") as probe:
+        failure = await probe.until("error")
+        await probe.until("closed")
+        assert probe.socket.closed.code == 1000
+    assert failure.body["error_type"] == "max_duration_exceeded"
+
+
+async def test_end_call_right_after_a_burst_leaves_audio_queued(autojump_clock):
+    """The close comes while seconds of delivered audio are not yet played; nothing is lost."""
+    sim = sim_with(
+        first_message=LONG, speed=20.0, end_call_after_reply=0, end_call_full_payload=True
+    )
+    async with dialled(sim, "agent") as probe:
+        await probe.until("closed")
+        kinds = [got.type for got in probe.received if got.type not in ("ping", "audio")]
+    assert kinds[-3:] == ["agent_tool_request", "agent_tool_response_full_payload", "closed"]
+    assert probe.audio() == LONG.encoded("ulaw_8000")
+    assert record_of(sim).ended_at_s - record_of(sim).started_at_s < 2.0
+
+
+async def test_contextual_updates_are_kept_and_answered_by_nothing(autojump_clock):
+    """Context and activity are recorded without a turn."""
+    sim = sim_with(replies=(HOLD,))
+    update = {"type": "contextual_update", "text": "Caller pressed 4.", "context_id": "dtmf"}
+    async with dialled(sim, "agent") as probe:
+        await probe.until("conversation_initiation_metadata")
+        await probe.send(update)
+        await probe.send({"type": "user_activity"})
+        await trio.sleep(1.9)
+        assert [got.type for got in probe.received] == ["conversation_initiation_metadata"]
+    assert record_of(sim).contextual_updates == [update]
+    assert record_of(sim).counts["user_activity"] == 1
+    assert sim.violations == []
+
+
+async def test_replies_loop_when_asked_to(autojump_clock):
+    """A load test's agent never runs out of replies."""
+    sim = sim_with(replies=(HOLD,), loop_replies=True, transcripts=("One.",))
+    async with dialled(sim, "agent") as probe:
+        await probe.until("conversation_initiation_metadata")
+        for count in (1, 2, 3):
+            await probe.speak(BARGE_IN.pcm16)
+            await probe.be_quiet(6.0)
+            await probe.until("agent_response_complete", count)
+        assert probe.all("user_transcript")[2].body["user_transcript"] == "(caller utterance 3)"
+
+
+async def test_record_without_audio_keeps_counts_alone(autojump_clock):
+    """For load benches neither direction's audio is held in memory."""
+    script = AgentScript(first_message=HOLD)
+    sim = ElevenLabsSim("key", {"agent": script}, keep_audio=False, public_origin="http://sim.test")
+    async with dialled(sim, "agent") as probe:
+        await probe.until("agent_response_complete")
+        await probe.be_quiet(1.0)
+    record = record_of(sim)
+    assert record.received == record.sent_audio == b""
+    assert record.counts["user_audio_chunk"] == 50
+    assert len(record.events("audio")) == 17
+
+
+async def test_record_over_its_bound_says_truncated(autojump_clock, monkeypatch):
+    """The record stops growing at its bounds and says so; counting goes on."""
+    monkeypatch.setattr(record_module, "AUDIO_LIMIT_BYTES", 800)
+    monkeypatch.setattr(record_module, "LIST_LIMIT", 5)
+    sim = sim_with()
+    async with dialled(sim, "agent") as probe:
+        await probe.until("conversation_initiation_metadata")
+        await probe.be_quiet(1.0)
+    record = record_of(sim)
+    assert record.truncated
+    assert len(record.received) == 800
+    assert len(record.arrivals["user_audio_chunk"]) == 5
+    assert record.counts["user_audio_chunk"] == 50
+
+
+@pytest.mark.parametrize("wrong", [{"output_format": "mp3"}, {"input_format": ""}, {"speed": 0}])
+def test_script_that_makes_no_sense_is_refused(wrong):
+    """A scenario's mistake is found when it is written, not in the middle of a call."""
+    with pytest.raises(ValueError, match=r"format|speed"):
+        AgentScript(**wrong)
