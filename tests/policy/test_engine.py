@@ -118,6 +118,13 @@ def test_retry_at_comes_with_defer_only_and_is_the_latest(rules):
         assert decision.retry_at == max(named)
 
 
+def test_several_deferring_rules_name_the_latest_time():
+    """At the earlier ones another rule would still defer."""
+    hours = [2, 9, 5]
+    rules = [Fixed(f"H{hour}", "defer", AT + timedelta(hours=hour)) for hour in hours]
+    assert evaluate([Fixed("A"), *rules], FACTS).retry_at == AT + timedelta(hours=9)
+
+
 def test_a_raising_rule_is_recorded_with_the_exceptions_class_and_not_its_text():
     """The text could hold anything, the number that was called among it."""
     decision = evaluate([Fixed("R", answer=ZeroDivisionError("+12125550123"))], FACTS)
