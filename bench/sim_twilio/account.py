@@ -133,7 +133,6 @@ def call_resource(call: SimCall) -> dict[str, Any]:
         "group_sid": None,
         "queue_time": str(call.queue_time_ms),
         "trunk_sid": None,
-        "annotation": None,
         "api_version": API_VERSION,
         "date_created": rfc2822(call.created_at),
         "date_updated": rfc2822(call.ended_at or call.started_at or call.created_at),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import httpx
@@ -26,10 +26,6 @@ from bench.sim_twilio.webhooks import Attempt, Webhooks
 SAY_S_PER_CHAR = 0.06
 REMEMBERED_WEBHOOKS = 10_000
 UNKNOWN_DESTINATION = Caller(result="failed")
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class TwilioSim:
@@ -59,15 +55,17 @@ class TwilioSim:
         stream_options: StreamOptions | None = None,
         delivery: Delivery | None = None,
         say_s_per_char: float = SAY_S_PER_CHAR,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] | None = None,
         webhook_transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.account_sid = account_sid
         self.auth_token = auth_token
         self.friendly_name = friendly_name
-        self.now = now
-        self.created_at = now()
-        owned = (n if isinstance(n, Number) else Number(n, created_at=now()) for n in numbers)
+        self.created_at = datetime.now(UTC)
+        self._running_since: float | None = None
+        self.now = now or self._now
+        born = self.created_at
+        owned = (n if isinstance(n, Number) else Number(n, created_at=born) for n in numbers)
         self.numbers: dict[str, Number] = {number.phone_number: number for number in owned}
         self.destinations: dict[str, Caller] = dict(destinations or {})
         self.verified_numbers = set(verified_numbers)
@@ -99,6 +97,8 @@ class TwilioSim:
         listeners = await trio.open_tcp_listeners(self._port, host="127.0.0.1")
         port = listeners[0].socket.getsockname()[1]
         self.base_url = f"http://127.0.0.1:{port}"
+        self._running_since = trio.current_time()
+        self.created_at = datetime.now(UTC)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
         async with httpx.AsyncClient(
             transport=self._transport, limits=limits, trust_env=False
@@ -248,6 +248,12 @@ class TwilioSim:
         self.faults.add(Fault(method, path_prefix, times, lose=True, acted=acted, delay_s=delay_s))
 
     # ---- inside ------------------------------------------------------------------------------
+
+    def _now(self) -> datetime:
+        """Wall time that follows Trio's clock, so that durations are right under a mock clock."""
+        if self._running_since is None:
+            return self.created_at
+        return self.created_at + timedelta(seconds=trio.current_time() - self._running_since)
 
     def _book(self, call: SimCall) -> tuple[trio.Nursery, Carrier]:
         if self._nursery is None or self._carrier is None:

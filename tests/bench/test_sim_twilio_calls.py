@@ -363,8 +363,7 @@ async def test_caller_who_hangs_up_during_say_ends_the_call(autojump_clock):
         call = await sim.call_in(CALLER, OURS, Caller(hangs_up_after_answer_s=3.0))
         await call.settled()
     assert [v.name for v in call.verbs] == ["Say"]
-    assert call.duration_s <= 3
-    assert call.now_s() >= 3
+    assert call.duration_s == 3
     assert call.status == "completed"
 
 

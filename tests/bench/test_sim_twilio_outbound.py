@@ -81,6 +81,7 @@ async def test_outbound_call_reports_its_progress(autojump_clock):
     assert all(f["Direction"] == "outbound-api" for f in forms)
     assert "CallDuration" not in forms[2]
     assert forms[3]["SipResponseCode"] == "200"
+    assert (forms[3]["CallDuration"], forms[3]["Duration"]) == ("90", "2")
     assert call.answered_s == pytest.approx(4.0)
     (voice,) = gateway.posted("/twilio/voice")
     assert (voice["CallStatus"], voice["From"], voice["To"]) == ("in-progress", OURS, THEIRS)
@@ -254,7 +255,7 @@ async def test_request_out_of_place_has_twilios_code(
 async def test_resources_are_typed_as_documented(autojump_clock):
     """Counters are strings, dates RFC 2822, unknown values null."""
     gateway = TinyGateway()
-    gateway.twiml["/twilio/voice"] = "<Response/>"
+    gateway.twiml["/twilio/voice"] = '<Response><Pause length="2"/></Response>'
     async with gateway.running(gateway.sim()) as sim:
         sim.destinations[THEIRS] = Caller()
         call = await dial(sim)
@@ -263,7 +264,7 @@ async def test_resources_are_typed_as_documented(autojump_clock):
         _, over = await ask(sim, "GET", f"/Calls/{call.sid}.json")
         _, account = await ask(sim, "GET", ".json")
     assert (queued["duration"], queued["start_time"], queued["price"]) == (None, None, None)
-    assert (over["duration"], over["queue_time"]) == ("0", "0")
+    assert (over["duration"], over["queue_time"]) == ("2", "0")
     assert over["date_created"].endswith("+0000")
     assert over["to_formatted"] == "(415) 555-0123"
     assert over["uri"] == f"{BASE}/Calls/{call.sid}.json"
