@@ -18,9 +18,10 @@ SAMPLE_MAX_CHARS = 120
 _SAMPLE_SOURCE_BYTES = 400
 
 _COUNT = re.compile(r"-?[0-9]{1,18}", re.ASCII).fullmatch
-_STRING = re.compile(r'"((?:[^"\\]|\\.)*)(?:"(\s*:)?|\\?$)', re.DOTALL)
+_STRING_OR_LONG_WORD = re.compile(
+    r'"((?:[^"\\]|\\.)*)(?:"(\s*:)?|\\?$)|[^\s"{}\[\]:,]{13,}', re.DOTALL
+)
 _KEY = re.compile(r"[A-Za-z_]{1,40}").fullmatch
-_LONG_WORD = re.compile(r"[^\s\"{}\[\]:,…]{13,}")
 _DIGIT = re.compile(r"\d")
 
 
@@ -115,17 +116,17 @@ def redacted(message: bytes) -> str:
     One line: the size, then at most SAMPLE_MAX_CHARS characters. Never raises.
     """
     text = message[:_SAMPLE_SOURCE_BYTES].decode("utf-8", "replace")
-    text = _LONG_WORD.sub("…", _STRING.sub(_redact_string, text))
+    text = _STRING_OR_LONG_WORD.sub(_redact, text)
     text = "".join(char if char.isprintable() else "?" for char in _DIGIT.sub("#", text))
     short = text if len(text) <= SAMPLE_MAX_CHARS else text[: SAMPLE_MAX_CHARS - 1] + "…"
     return f"{len(message)} bytes: {short}"
 
 
-def _redact_string(match: re.Match[str]) -> str:
-    body, colon = match.groups()
-    if colon is not None and _KEY(body):
-        return f'"{body}":'
-    return '"…"' + (colon or "")
+def _redact(match: re.Match[str]) -> str:
+    string, colon = match.groups()
+    if string is None:
+        return "…"
+    return f'"{string}":' if colon and _KEY(string) else '"…"' + (colon or "")
 
 
 def _complaint(body: dict[str, Any], key: str, wanted: str) -> str:
