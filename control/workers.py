@@ -360,10 +360,18 @@ def worker_command(link_fd: int) -> list[str]:
 
 
 def worker_environment() -> dict[str, str]:
-    """Our environment, with the place this package was loaded from in front of the module path."""
+    """Our environment, with the place this package was loaded from in front of the module path.
+
+    Numerical libraries are told to stay on one thread: a worker is one loop on one core.
+    """
     home = str(Path(gateway.__file__).resolve().parent.parent)
     path = os.environ.get("PYTHONPATH", "")
-    return {**os.environ, "PYTHONPATH": f"{home}{os.pathsep}{path}" if path else home}
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{home}{os.pathsep}{path}" if path else home,
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 async def _receive(sock: socket.socket) -> Up | None:

@@ -45,6 +45,7 @@ END_CALL_GRACE_S = 2.0
 """After the agent's `end_call`: how long its closing handshake may take before we end without it."""
 FRAME_S = FRAME_MS / 1000
 CLIENT_NAME = "tandem"
+_ENDED_EARLY = "ended the conversation before the caller was there"
 
 
 class Tap(CallerTap, AgentTap, Protocol):
@@ -307,6 +308,9 @@ class Bridge:
     def _tool_response(self, event: convai.AgentToolResponse, now_s: float) -> None:
         if event.tool_name == "end_call" and not event.is_error and self._draining is None:
             self._note("agent_end_call", now_s)
+            if self._started_s is None:
+                self._agent_failed(_ENDED_EARLY, now_s)
+                return
             self._drain(Termination("completed", None, "agent ended the call", True), now_s)
 
     def _interrupted(self, event_id: int, now_s: float) -> None:
@@ -338,7 +342,7 @@ class Bridge:
             self._agent_failed(f"closed with {code}" + (f": {detail}" if detail else ""), now_s)
         elif self._draining is None:
             if self._started_s is None:
-                self._agent_failed("ended the conversation before the caller was there", now_s)
+                self._agent_failed(_ENDED_EARLY, now_s)
                 return
             self._drain(Termination("completed", None, "agent ended the conversation", True), now_s)
         else:
@@ -561,6 +565,9 @@ class Bridge:
 
     def _drain(self, termination: Termination, now_s: float) -> None:
         if self.ended is not None or self._draining is not None:
+            return
+        if self._started_s is None:
+            self._finish(termination, now_s)  # nobody is there to hear the rest
             return
         self._note("draining", now_s, remaining_ms=self._remaining_ms(now_s))
         self._draining = termination

@@ -137,7 +137,7 @@ class Downlink:
     def end_turn(self) -> None:
         """The agent has finished its reply.
 
-        The resampler is not flushed: the 1.4 ms it holds are silence, and the next turn pushes them out.
+        The resampler is not flushed: the 1.375 ms it holds are silence, and the next turn pushes them out.
         """
         self.playout.end_turn()
         self.heard.end_turn()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httpx
+import orjson
 import trio
 
 from gateway.errors import LegClosed, LegError, LegProtocolError, LegRefused, LegTimeout
@@ -123,7 +124,7 @@ async def _signed_url(plan: CallPlan, http: httpx.AsyncClient) -> str:
                     raise LegProtocolError("agent", "answer to the signed-URL request is too large")
             if response.status_code != 200:
                 raise LegRefused("agent", "signed URL was refused", code=response.status_code)
-            url = response.json().get("signed_url")
+        url = orjson.loads(body).get("signed_url")
     except httpx.TransportError as error:
         raise LegClosed("agent", f"signed URL: {type(error).__name__}") from error
     except (ValueError, AttributeError) as error:
@@ -187,7 +188,7 @@ async def _upgrade(sock: socket.socket, handshake: ClientHandshake) -> bytes:
                 await trio.lowlevel.wait_readable(sock)
                 continue
             if not data:
-                raise LegClosed("agent", "connection closed during the WebSocket upgrade")
+                raise handshake.give_up()
             rest = handshake.receive(data)
             if rest is not None:
                 return rest
