@@ -246,7 +246,7 @@ class Answering:
     async def _go_on(self, call: LiveCall) -> str:
         office = self._office
         office.note(call, "asked_to_continue")
-        if office.pool.holds(call.id) and call.attached:
+        if call.worker is not None and call.attached:
             with trio.move_on_after(REPORT_WAIT_S):
                 await call.reported.wait()
         if call.closing or call.outcome is not None or call.hung_up:

@@ -145,6 +145,9 @@ class LiveCall:
     def agent_id(self) -> str | None:
         return self.agent.id if self.agent else None
 
+    writes: int = 0
+    """Writes of this call that are under way: what they carry may come back."""
+
     @property
     def is_dirty(self) -> bool:
         """Whether something waits for the store."""

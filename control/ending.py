@@ -131,7 +131,7 @@ class Ending:
             self._office.watch(call, CONTINUE_DEADLINE_S)
 
     async def _warm_again(self, call: LiveCall) -> None:
-        if call.closing or self._office.pool.holds(call.id):
+        if call.closing or call.worker is not None:
             return
         if not await self._warming.resume(call):
             self._office.watch(call, CONTINUE_DEADLINE_S)
@@ -147,6 +147,7 @@ class Ending:
             return
         call.worker = None
         call.lost = f"media worker {worker_id} was lost"
+        call.reported.set()
         self._office.note(call, "worker_lost", worker=worker_id)
         if call.hung_up or call.ended_status:
             self.close(call)
@@ -188,7 +189,8 @@ class Ending:
                 office.note(call, "workers_full")
 
     def _telephone_over(self, call: LiveCall) -> None:
-        if not self._office.pool.holds(call.id):
+        # Not `pool.holds`: the pool forgets a call when its report arrives, not when it has been read.
+        if call.worker is None:
             self.close(call)
         elif call.attached:
             # The stream's own end is on its way, with the counters of the call.
@@ -244,7 +246,8 @@ class Ending:
     def forget_closed(self) -> None:
         """Drop from the book what has been closed and written."""
         for call in self._office.book:
-            if call.closing and not (call.is_recorded and call.is_dirty):
+            unwritten = call.is_recorded and (call.is_dirty or call.writes)
+            if call.closing and not unwritten:
                 self._office.book.remove(call)
 
 
@@ -280,7 +283,12 @@ def _final_status(call: LiveCall, outcome: Outcome) -> str:
     """Twilio's word for an end that Twilio has not told us (yet)."""
     if call.attached or call.answered or outcome.result == "completed":
         return "completed"
-    by_result = {"busy": "busy", "no_answer": "no-answer", "cancelled": "canceled"}
+    by_result = {
+        "busy": "busy",
+        "no_answer": "no-answer",
+        "cancelled": "canceled",
+        "drained": "canceled",
+    }
     return by_result.get(outcome.result, "failed")
 
 

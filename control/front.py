@@ -1,48 +1,30 @@
-"""The public port: media streams to the workers, everything else to Hypercorn.
+"""The public port: media streams to the workers, everything else to the webhooks' application.
 
 The first eleven bytes are looked at without being taken. `GET /media/` is a media stream: its head is read
 here, its signature checked and its ticket redeemed, and then the socket itself is passed to the worker that
 holds the call. Nothing has been opened upstream for whoever is refused.
-
-Hypercorn's `TCPServer` is not documented API: the version is pinned and a test covers it.
 """
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Sequence
-from functools import partial
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Protocol
 
 import h11
 import trio
-from hypercorn.config import Config
-from hypercorn.trio.lifespan import Lifespan
-from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
-from hypercorn.utils import wrap_app
 from quart_trio import QuartTrio
 
 from control import log
+from control.http import CONNECTIONS_MAX, HEAD_MAX_BYTES, HttpServer, Serve
 from control.metrics import Metrics
 from control.tickets import TicketRefused
 from control.twilio import signature
 from control.workers import WorkerGone
 
 MEDIA_START = b"GET /media/"
-HEAD_MAX_BYTES = 16 * 1024
 HEAD_DEADLINE_S = 5.0
-CONNECTIONS_MAX = 4000
-"""Open connections, media streams that a worker has taken not counted; beyond it the newest is closed."""
-KEEP_ALIVE_S = 15
-"""Also how long a request head may take to come."""
-IDLE_READ_S = 20
-"""Longer than KEEP_ALIVE_S: cuts a client that stops in the middle of a request."""
-SHUTDOWN_GRACE_S = 2.0
-BACKLOG = 1024
 
 
 class MediaDoor(Protocol):
@@ -61,8 +43,8 @@ class HeadRefused(Exception):
         self.why = why
 
 
-class Front:
-    """Serves the public port with one task a connection."""
+class Front(HttpServer):
+    """Sorts the connections of the public port. Media streams that a worker has taken are not counted."""
 
     def __init__(
         self,
@@ -74,71 +56,14 @@ class Front:
         metrics: Metrics,
         connections_max: int = CONNECTIONS_MAX,
     ) -> None:
-        self._app = app
+        super().__init__(app, connections_max=connections_max)
         self._door = door
         self._media_url = media_url
         self._tokens = tokens
         self._metrics = metrics
-        self._connections_max = connections_max
-        self._stopping = trio.Event()
-        self.connections = 0
 
-    async def serve(
-        self,
-        listeners: Sequence[trio.SocketListener],
-        *,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        """Until `stop`; then requests under way get SHUTDOWN_GRACE_S to be answered."""
-        config = hypercorn_config()
-        state: dict[str, Any] = {}
-        wrapped = wrap_app(self._app, config.wsgi_max_body_size, "asgi")
-        lifespan = Lifespan(wrapped, config, state)
-        context = WorkerContext(None)
-        serve_http = partial(TCPServer, wrapped, config, context, ConnectionState(state))
-        serve_one = partial(self._serve_connection, serve_http)
-        async with trio.open_nursery() as around:
-            await around.start(lifespan.handle_lifespan)
-            await lifespan.wait_for_startup()
-            async with trio.open_nursery() as connections:
-                async with trio.open_nursery() as accepting:
-                    accepting.start_soon(
-                        partial(
-                            trio.serve_listeners,
-                            serve_one,
-                            list(listeners),
-                            handler_nursery=connections,
-                        )
-                    )
-                    task_status.started()
-                    await self._stopping.wait()
-                    accepting.cancel_scope.cancel()
-                await context.terminated.set()  # idle connections are closed
-                connections.cancel_scope.deadline = trio.current_time() + SHUTDOWN_GRACE_S
-            with trio.move_on_after(SHUTDOWN_GRACE_S):
-                await lifespan.wait_for_shutdown()
-            around.cancel_scope.cancel()
-
-    def stop(self) -> None:
-        """Accept no more connections and let `serve` come to its end."""
-        self._stopping.set()
-
-    async def _serve_connection(self, serve_http: Any, stream: trio.SocketStream) -> None:
-        """Documented boundary: whatever one connection raises ends that connection and no other."""
-        if self.connections >= self._connections_max:
-            self._metrics.webhooks.labels("other", "too_many_connections").inc()
-            await trio.aclose_forcefully(stream)
-            return
-        self.connections += 1
-        try:
-            async with stream:
-                await self._sort(serve_http, stream)
-        except Exception as error:  # noqa: BLE001
-            log.event("connection_failed", level="warning", error=error)
-        finally:
-            self.connections -= 1
-
-    async def _sort(self, serve_http: Any, stream: trio.SocketStream) -> None:
+    async def on_connection(self, stream: trio.SocketStream, serve_http: Serve) -> None:
+        """Look at the first bytes, then decide."""
         start = b""
         try:
             with trio.move_on_after(HEAD_DEADLINE_S) as patience:
@@ -248,16 +173,3 @@ async def _read_head(stream: trio.SocketStream) -> tuple[h11.Request, bytes]:
             return event, head
         if len(head) > HEAD_MAX_BYTES:
             raise HeadRefused(431, "too_large")
-
-
-def hypercorn_config() -> Config:
-    """Bounds and silence: every line of the log goes through ours."""
-    config = Config()
-    config.keep_alive_timeout = KEEP_ALIVE_S
-    config.read_timeout = IDLE_READ_S
-    config.h11_max_incomplete_size = HEAD_MAX_BYTES
-    config.include_server_header = False
-    config.accesslog = None
-    config.errorlog = logging.getLogger("hypercorn.error")
-    config.graceful_timeout = SHUTDOWN_GRACE_S
-    return config

@@ -56,6 +56,8 @@ class Ledger:
 
     async def flush(self, calls: Iterable[LiveCall]) -> None:
         """As much as can be written now; the rest waits. Raises nothing."""
+        async with self._one_at_a_time:
+            pass  # a write under way may give back what it could not write
         dirty = [call for call in calls if call.is_dirty and call.is_recorded]
         for start in range(0, len(dirty), BATCH_CALLS):
             batch = dirty[start : start + BATCH_CALLS]
@@ -81,12 +83,17 @@ class Ledger:
     async def _save(self, calls: Sequence[LiveCall], ruling: Ruling | None = None) -> None:
         async with self._one_at_a_time:
             taken = [(call, call.take()) for call in calls if call.is_recorded]
+            for call, _ in taken:
+                call.writes += 1
             try:
                 await self._store.write(_write, [pending for _, pending in taken], ruling)
             except BaseException:
                 for call, pending in taken:
                     call.give_back(pending)
                 raise
+            finally:
+                for call, _ in taken:
+                    call.writes -= 1
 
 
 def _open(conn: Connection, record: CallRecord, ruling: Ruling) -> None:

@@ -84,7 +84,7 @@ class Reconcile:
             office.watch(call, ASK_AGAIN_S)  # Twilio cannot be reached: the record stays open
         elif seen.status in TERMINAL:
             self._ending.move(call, seen.status)
-            if not call.closing and not office.pool.holds(call.id):
+            if not call.closing and call.worker is None:
                 self._ending.close(call)
         elif seen.status != "in-progress" and self._age_s(call) < UNANSWERED_MAX_S:
             office.watch(call, ASK_AGAIN_S)

@@ -97,7 +97,7 @@ class Switchboard:
             twilio=twilio,
             rules=rules,
             clock=clock,
-            tickets=tickets or Tickets(trio.current_time),
+            tickets=Tickets(trio.current_time) if tickets is None else tickets,
             metrics=metrics,
         )
         self._warming = Warming(self._office)
@@ -302,9 +302,9 @@ class Switchboard:
         call = await office.find(call_id, None)
         if call is None:
             await self._record(call_id)  # CallNotFound
-            raise CallOver(call_id)
+            raise CallOver("the call is over")
         if call.closing or call.ended_status:
-            raise CallOver(call_id)
+            raise CallOver("the call is over")
         call.hang_up_wanted = True
         office.note(call, "hang_up_requested")
         with trio.move_on_after(HANG_UP_WAIT_S):

@@ -118,7 +118,7 @@ class _Guard:
         return view
 
     async def _checked(self, handler: Handler) -> Response:
-        body = cast(bytes, await request.get_data(cache=False))
+        body = cast("bytes", await request.get_data(cache=False))
         try:
             form = signature.parse_form(body) if _is_form() else None
         except ValueError:

@@ -1,0 +1,221 @@
+"""The composition root: builds everything, starts it in order, drains it on SIGTERM.
+
+store ─ workers ─ switchboard ─ provisioning ─ public port ─ control port ─ READY
+SIGTERM: no new calls (readyz 503) ─ calls end ─ HTTP goes down last, because callbacks still come
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib import metadata
+
+import trio
+
+from control import log
+from control.api.app import create_api
+from control.clock import Clock
+from control.config import Listen, Settings
+from control.elevenlabs.rest import ElevenLabsRest
+from control.front import Front
+from control.hooks.app import create_hooks
+from control.http import SHUTDOWN_GRACE_S, HttpServer
+from control.metrics import Metrics
+from control.plugins import build_rules
+from control.provisioning import Provisioning
+from control.sdnotify import Notifier
+from control.store import Store, StoreUnavailable
+from control.switchboard import DRAIN_MARGIN_S, Switchboard
+from control.twilio.rest import TwilioRest
+from control.workers import WorkerPool
+from gateway.errors import LinkError
+
+EXIT_FAILED = 1
+BACKLOG = 1024
+STOP_MARGIN_S = 5.0
+"""After drain and HTTP have had their own time: then the process ends, whatever still hangs."""
+STATUS_EVERY_S = 1.0
+
+
+class StartFailed(Exception):
+    """The daemon cannot start; the text names the key to look at."""
+
+
+def run(settings: Settings) -> int:
+    """Serve until told to stop. Returns the exit code: 0 after a drain, 1 when something failed."""
+    log.configure(level=settings.log.level, format=settings.log.format, secrets=settings.secrets())
+    log.install_exception_hooks()
+    try:
+        return trio.run(_serve, settings)
+    except* (StartFailed, LinkError) as group:
+        for error in _leaves(group):
+            print(f"tandem: {error}", file=sys.stderr)  # noqa: T201
+    except* Exception as group:  # noqa: BLE001  # the daemon's top: one line, then the exit code
+        for error in _leaves(group):
+            log.event("daemon_failed", level="error", error=error)
+    return EXIT_FAILED
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What `_serve` starts and stops."""
+
+    settings: Settings
+    pool: WorkerPool
+    switchboard: Switchboard
+    provisioning: Provisioning
+    front: Front
+    api: HttpServer
+    notifier: Notifier
+    was_forced: bool = False
+
+
+async def _serve(settings: Settings) -> int:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        # Before anything is started: a port that is taken shall cost nothing.
+        public = await _listen("public.listen", settings.public.listen)
+        control = await _listen("control.listen", settings.control.listen)
+        async with _built(settings) as parts, trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_at_once_on_second, signals, parts, nursery.cancel_scope)
+            await nursery.start(parts.pool.run)
+            await nursery.start(parts.switchboard.run)
+            await nursery.start(parts.provisioning.run)
+            async with trio.open_nursery() as ports:
+                await ports.start(parts.front.serve, public)
+                await ports.start(parts.api.serve, control)
+                nursery.start_soon(parts.notifier.run_watchdog)
+                parts.notifier.ready(f"{parts.pool.count} media workers")
+                log.event(
+                    "ready",
+                    public=_address(public),
+                    control=_address(control),
+                    workers=parts.pool.count,
+                )
+                # Both ports are served until the drain is over.
+            nursery.cancel_scope.cancel()
+    log.event("stopped", forced=parts.was_forced)
+    return EXIT_FAILED if parts.was_forced else 0
+
+
+async def _stop_at_once_on_second(
+    signals: AsyncIterator[int], parts: _Parts, everything: trio.CancelScope
+) -> None:
+    """The first signal drains; the second one does not wait."""
+    async with trio.open_nursery() as nursery:
+        async for number in signals:
+            log.event("signal", name=signal.Signals(number).name)
+            if parts.switchboard.draining:
+                parts.was_forced = True
+                everything.cancel()
+                return
+            nursery.start_soon(_drain, parts)
+
+
+async def _drain(parts: _Parts) -> None:
+    timeout_s = parts.settings.media.drain_timeout_s
+    everything_s = timeout_s + 2 * DRAIN_MARGIN_S + 2 * SHUTDOWN_GRACE_S + STOP_MARGIN_S
+    parts.notifier.stopping("draining")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_say_what_is_left, parts)
+        with trio.move_on_after(everything_s):
+            await parts.switchboard.drain()
+        nursery.cancel_scope.cancel()
+    parts.front.stop()
+    parts.api.stop()
+
+
+async def _say_what_is_left(parts: _Parts) -> None:
+    while True:
+        left = sum(parts.switchboard.live_counts().values())
+        parts.notifier.status(f"draining, {left} calls left")
+        await trio.sleep(STATUS_EVERY_S)
+
+
+@asynccontextmanager
+async def _built(settings: Settings) -> AsyncIterator[_Parts]:
+    """Everything, connected. Raises StartFailed."""
+    try:
+        store = await trio.to_thread.run_sync(Store.open, settings.store.url)
+    except StoreUnavailable as error:
+        raise StartFailed(f"store.url: {error}") from error
+    metrics = Metrics(_version())
+    clock = Clock()
+    tokens = (settings.twilio.auth_token.reveal(),)
+    pool = WorkerPool(
+        settings.media, log_level=settings.log.level, log_format=settings.log.format, log=log.event
+    )
+    twilio = TwilioRest(
+        settings.twilio,
+        count=lambda endpoint, outcome: metrics.twilio_requests.labels(endpoint, outcome).inc(),
+    )
+    switchboard = Switchboard(
+        settings=settings,
+        store=store,
+        pool=pool,
+        twilio=twilio,
+        rules=build_rules(settings.policy),
+        clock=clock,
+        metrics=metrics,
+    )
+    try:
+        async with ElevenLabsRest(settings.elevenlabs) as elevenlabs:
+            provisioning = Provisioning(settings, store, twilio, elevenlabs, clock)
+            hooks = create_hooks(
+                switchboard, public_url=settings.public.url, tokens=tokens, metrics=metrics
+            )
+            api = create_api(
+                switchboard=switchboard,
+                store=store,
+                settings=settings,
+                clock=clock,
+                metrics=metrics,
+                provisioning=provisioning,
+                pool=pool,
+            )
+            front = Front(
+                hooks,
+                switchboard,
+                media_url=settings.public.media_url,
+                tokens=tokens,
+                metrics=metrics,
+            )
+            yield _Parts(
+                settings, pool, switchboard, provisioning, front, HttpServer(api), Notifier()
+            )
+    finally:
+        twilio.close()
+        store.close()
+
+
+async def _listen(key: str, listen: Listen) -> list[trio.SocketListener]:
+    """Bind, or say which key names an address that cannot be had."""
+    try:
+        return await trio.open_tcp_listeners(listen.port, host=listen.host, backlog=BACKLOG)
+    except OSError as error:
+        known = error.errno is not None and error.errno in errno.errorcode
+        why = os.strerror(error.errno or 0) if known else str(error)
+        raise StartFailed(f"{key}: cannot listen on {listen}: {why}") from error
+
+
+def _address(listeners: list[trio.SocketListener]) -> str:
+    host, port, *_ = listeners[0].socket.getsockname()
+    return str(Listen(host, port))
+
+
+def _version() -> str:
+    try:
+        return metadata.version("tandem")
+    except metadata.PackageNotFoundError:
+        return "0+unknown"

@@ -1,0 +1,469 @@
+"""Outbound calls: decided, intended, dialled exactly once, whatever becomes of the answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import trio
+import trio.testing
+
+from control import dialer
+from control.store import StoreUnavailable
+from control.store import calls as table
+from control.switchboard import (
+    AgentNotFound,
+    AgentNotLive,
+    CallOver,
+    DialRefused,
+    DialUncertain,
+    NotAdmitted,
+    PolicyRefused,
+)
+from control.twilio.rest import CallSeen, TwilioRefused, TwilioUnreachable
+from tests.control.switchboard_rig import (
+    AGENT,
+    NOW,
+    OURS,
+    SID,
+    THEIRS,
+    UNCERTAIN,
+    name_of,
+    open_rig,
+    opt_out,
+    ticket_of,
+    verbs,
+)
+
+
+def _answered(sid=SID):
+    return {"CallSid": sid, "From": OURS, "To": THEIRS, "CallStatus": "in-progress"}
+
+
+async def test_initiate_dials_once_with_our_id_in_every_callback(tmp_path):
+    """201: the record with Twilio's SID; both decisions are kept."""
+    async with open_rig(tmp_path) as rig:
+        record = await rig.dial(variables={"name": "Ann"}, metadata={"crm": 7})
+        assert (record.direction, record.dial_state, record.twilio_call_sid) == (
+            "outbound", "created", SID,
+        )  # fmt: skip
+        assert (record.variables, record.metadata) == ({"name": "Ann"}, {"crm": 7})
+        (asked,) = rig.twilio.created
+        assert (asked["to"], asked["from_"]) == (THEIRS, OURS)
+        for name in ("url", "fallback_url", "status_callback"):
+            assert f"call_id={record.id}" in asked[name]
+            assert asked[name].startswith("https://gw.example.com/twilio/")
+        decisions = await rig.store.read(table.decisions_of, record.id)
+        assert [phase for phase, _, _ in decisions] == ["accept", "dial"]
+
+
+async def test_initiate_is_committed_before_the_request_leaves(tmp_path):
+    """While Twilio is thinking, the intent is in the store as sent."""
+    async with open_rig(tmp_path) as rig:
+        rig.twilio.hold = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.dial)
+            await rig.twilio.dialling.wait()
+            record = await rig.only_record()
+            assert (record.dial_state, record.status) == ("sent", "queued")
+            rig.twilio.hold.set()
+
+
+async def test_initiate_asker_gone_work_goes_on(tmp_path):
+    """The client of the API hangs up: the call is dialled all the same, once."""
+    async with open_rig(tmp_path) as rig:
+        rig.twilio.hold = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.dial)
+            await rig.twilio.dialling.wait()
+            nursery.cancel_scope.cancel()
+        rig.twilio.hold.set()
+        call_id = (await rig.only_record()).id
+        await rig.until(lambda: rig.switchboard._office.book.get(call_id).twilio_call_sid)
+        assert len(rig.twilio.created) == 1
+
+
+async def test_initiate_unknown_agent_raises(tmp_path):
+    """Also one of another tenant."""
+    async with open_rig(tmp_path) as rig:
+        with pytest.raises(AgentNotFound):
+            await rig.dial(agent_id="agt_none")
+        with pytest.raises(AgentNotFound):
+            await rig.dial(tenant_id="tnt_other")
+
+
+async def test_initiate_agent_not_live_raises(tmp_path):
+    """An agent that is still being provisioned dials nobody."""
+    async with open_rig(tmp_path, agent=replace(AGENT, status="provisioning")) as rig:
+        with pytest.raises(AgentNotLive):
+            await rig.dial()
+        assert rig.twilio.created == []
+
+
+async def test_initiate_opted_out_is_refused_and_recorded(tmp_path):
+    """403 with the decision; the blocked record stays; nothing is dialled."""
+    async with open_rig(tmp_path) as rig:
+        await opt_out(rig)
+        with pytest.raises(PolicyRefused) as caught:
+            await rig.dial()
+        assert caught.value.decision["outcome"] == "deny"
+        record = await rig.record(caught.value.call_id)
+        assert (record.status, record.result, record.blame) == ("blocked", "policy", "policy")
+        assert record.reason.startswith("DNC-INT")
+        assert record.ended_at is not None
+        assert rig.twilio.created == []
+
+
+async def test_dial_opt_out_landed_while_waiting_is_refused(tmp_path):
+    """The rules are asked again at the last moment."""
+    async with open_rig(tmp_path, cps=4.0) as rig:
+        await rig.dial("+14155550111")
+        refusals = []
+
+        async def second():
+            try:
+                await rig.dial()
+            except PolicyRefused as refusal:
+                refusals.append(refusal)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(second)
+            await rig.until(lambda: len(rig.switchboard._office.book) == 2)
+            await opt_out(rig)
+        record = await rig.record(refusals[0].call_id)
+        assert (record.status, record.dial_state) == ("blocked", "refused")
+        assert len(rig.twilio.created) == 1
+
+
+async def test_dial_pace_is_kept(tmp_path):
+    """Calls leave one after the other at the account's pace."""
+    async with open_rig(tmp_path, cps=10.0) as rig:
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for number in range(4):
+                nursery.start_soon(rig.dial, f"+1415555020{number}")
+                rig.twilio.answers.append("CA" + str(number) * 32)
+        assert trio.current_time() - began >= 0.3
+        assert len(rig.twilio.created) == 4
+
+
+async def test_initiate_queue_full_is_not_admitted(tmp_path, monkeypatch):
+    """The wait for a turn is bounded."""
+    monkeypatch.setattr(dialer, "QUEUE_MAX_S", 0.0)
+    async with open_rig(tmp_path, cps=0.1) as rig:
+        await rig.dial()
+        with pytest.raises(NotAdmitted, match="waiting"):
+            await rig.dial("+14155550111")
+        assert len(rig.twilio.created) == 1
+
+
+async def test_initiate_workers_full_is_not_admitted(tmp_path):
+    """No call is dialled that nobody could serve."""
+    async with open_rig(tmp_path) as rig:
+        for number in range(4):
+            rig.twilio.answers = ["CA" + str(number) * 32]
+            await rig.dial(f"+1415555020{number}")
+        with pytest.raises(NotAdmitted, match="full"):
+            await rig.dial()
+
+
+async def test_initiate_draining_is_not_admitted(tmp_path):
+    """No new calls."""
+    async with open_rig(tmp_path) as rig:
+        await rig.switchboard.drain()
+        with pytest.raises(NotAdmitted):
+            await rig.dial()
+
+
+async def test_dial_refused_by_twilio_closes_with_the_code(tmp_path):
+    """Twilio's reason reaches the caller of the API and the record."""
+    async with open_rig(tmp_path) as rig:
+        rig.twilio.answers = [TwilioRefused(400, 21211, "no valid number")]
+        with pytest.raises(DialRefused) as caught:
+            await rig.dial()
+        assert (caught.value.code, caught.value.message) == (21211, "no valid number")
+        record = await rig.ended(caught.value.call_id)
+        assert (record.status, record.result, record.blame, record.dial_state) == (
+            "failed", "carrier_fault", "twilio", "refused",
+        )  # fmt: skip
+
+
+async def test_dial_unreachable_is_refused(tmp_path):
+    """Nothing was written, so nothing was dialled."""
+    async with open_rig(tmp_path) as rig:
+        rig.twilio.answers = [TwilioUnreachable("no connection")]
+        with pytest.raises(DialRefused):
+            await rig.dial()
+
+
+async def test_dial_store_away_dials_nothing(tmp_path, monkeypatch):
+    """What cannot be recorded is not done."""
+    async with open_rig(tmp_path) as rig:
+        write = rig.store.write
+
+        async def failing(fn, *args, **kwargs):
+            if fn.__name__ == "_write":
+                raise StoreUnavailable("disk full")
+            return await write(fn, *args, **kwargs)
+
+        monkeypatch.setattr(rig.store, "write", failing)
+        with pytest.raises(NotAdmitted, match="store"):
+            await rig.dial()
+        assert rig.twilio.created == []
+
+
+# ---- the lost answer -----------------------------------------------------------------------------
+
+
+async def test_dial_answer_lost_callback_resolves_it(tmp_path):
+    """The webhook carries our id: the call is ours, and it was dialled once."""
+    async with open_rig(tmp_path) as rig:
+        rig.twilio.hold = trio.Event()
+        rig.twilio.answers = [UNCERTAIN]
+        records = []
+
+        async def dial():
+            records.append(await rig.dial())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(dial)
+            await rig.twilio.dialling.wait()
+            rig.twilio.hold.set()
+            call_id = (await rig.only_record()).id
+            await rig.until(
+                lambda: rig.switchboard._office.book.get(call_id).dial_state == "uncertain"
+            )
+            await rig.status(call_id, "ringing")
+        assert (records[0].twilio_call_sid, records[0].dial_state) == (SID, "created")
+        assert len(rig.twilio.created) == 1
+
+
+async def test_dial_answer_lost_listing_resolves_it(tmp_path, monkeypatch):
+    """No callback comes, but Twilio's list shows the call."""
+    monkeypatch.setattr(dialer, "LOOK_AFTER_S", (0.01, 0.01))
+    async with open_rig(tmp_path) as rig:
+        rig.twilio.answers = [UNCERTAIN]
+        rig.twilio.listed = [CallSeen(SID, "ringing", THEIRS, OURS, NOW, None)]
+        record = await rig.dial()
+        assert (record.twilio_call_sid, record.status) == (SID, "ringing")
+        assert len(rig.twilio.created) == 1
+
+
+async def test_dial_answer_lost_other_calls_of_the_pair_are_not_taken(tmp_path, monkeypatch):
+    """A SID that belongs to another of our calls is not this one."""
+    monkeypatch.setattr(dialer, "LOOK_AFTER_S", (0.01,) * 4)
+    async with open_rig(tmp_path) as rig:
+        await rig.dial()
+        rig.twilio.answers = [UNCERTAIN]
+        rig.twilio.listed = [CallSeen(SID, "ringing", THEIRS, OURS, NOW, None)]
+        with pytest.raises(DialUncertain) as caught:
+            await rig.dial()
+        record = await rig.ended(caught.value.record.id)
+        assert (record.status, record.blame) == ("failed", "twilio")
+        assert len(rig.twilio.created) == 2
+
+
+async def test_dial_answer_lost_and_nothing_found_says_so_and_closes(tmp_path, monkeypatch):
+    """The client is told that it is not known; later the record says that no call appeared."""
+    monkeypatch.setattr(dialer, "LOOK_AFTER_S", (0.01,) * 5)
+    async with open_rig(tmp_path) as rig:
+        rig.twilio.answers = [UNCERTAIN]
+        with pytest.raises(DialUncertain) as caught:
+            await rig.dial()
+        assert caught.value.record.dial_state == "uncertain"
+        record = await rig.ended(caught.value.record.id)
+        assert (record.status, record.result, record.blame) == ("failed", "carrier_fault", "twilio")
+        assert len(rig.twilio.created) == 1
+
+
+async def test_webhook_overtakes_the_answer_of_the_dial_request(tmp_path):
+    """The call is answered before Twilio has told us its SID."""
+    async with open_rig(tmp_path) as rig:
+        rig.twilio.hold = trio.Event()
+        records = []
+
+        async def dial():
+            records.append(await rig.dial())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(dial)
+            await rig.twilio.dialling.wait()
+            call_id = (await rig.only_record()).id
+            document = await rig.switchboard.answer(_answered(), call_id)
+            assert verbs(document) == ["Connect", "Say", "Redirect"]
+            rig.twilio.hold.set()
+        assert (records[0].twilio_call_sid, records[0].status) == (SID, "in-progress")
+
+
+# ---- ringing and answer --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("warm", "at_ringing"), [("ringing", True), ("answer", False)], ids=["ringing", "answer"]
+)
+async def test_agent_leg_is_warmed_when_configured(tmp_path, warm, at_ringing):
+    """At the first ring or at the answer, once."""
+    async with open_rig(tmp_path, media={"warm_outbound": warm}) as rig:
+        call_id = (await rig.dial()).id
+        await rig.status(call_id, "initiated")
+        assert rig.pool.plans == []
+        await rig.status(call_id, "ringing")
+        assert bool(rig.pool.plans) is at_ringing
+        document = await rig.switchboard.answer(_answered(), call_id)
+        await rig.status(call_id, "in-progress")
+        assert len(rig.pool.plans) == 1
+        assert rig.switchboard.admit_stream(ticket_of(document)) == call_id
+        assert rig.pool.plans[0].attach_timeout_s == (90.0 if at_ringing else 20.0)
+
+
+async def test_answer_opt_out_landed_hangs_up_politely(tmp_path):
+    """Between dial and answer the callee opted out."""
+    async with open_rig(tmp_path) as rig:
+        call_id = (await rig.dial()).id
+        await rig.status(call_id, "ringing")
+        await opt_out(rig)
+        assert verbs(await rig.switchboard.answer(_answered(), call_id)) == ["Say", "Hangup"]
+        assert ("cancel", call_id) in rig.pool.commands
+        rig.pool.report(call_id, "cancelled", "not wanted", attached=False)
+        await rig.status(call_id, "completed")
+        record = await rig.ended(call_id)
+        assert (record.status, record.result, record.blame) == ("completed", "policy", "policy")
+        assert record.reason.startswith("revoked: DNC-INT")
+
+
+async def test_answer_outbound_again_gives_the_same_document(tmp_path):
+    """A repeated question opens nothing twice."""
+    async with open_rig(tmp_path) as rig:
+        call_id = (await rig.dial()).id
+        first = await rig.switchboard.answer(_answered(), call_id)
+        assert await rig.switchboard.answer(_answered(), call_id) == first
+        assert name_of(first) == call_id
+        assert len(rig.pool.plans) == 1
+
+
+async def test_answer_foreign_sid_hangs_up(tmp_path):
+    """Our id in somebody else's call."""
+    async with open_rig(tmp_path) as rig:
+        call_id = (await rig.dial()).id
+        document = await rig.switchboard.answer(_answered("CA" + "9" * 32), call_id)
+        assert verbs(document) == ["Hangup"]
+        assert rig.pool.plans == []
+
+
+async def test_answer_workers_full_apologises(tmp_path):
+    """Somebody picked up and nobody can talk to them: say so, and the record says why."""
+    async with open_rig(tmp_path) as rig:
+        call_id = (await rig.dial()).id
+        rig.pool.full = True
+        assert verbs(await rig.switchboard.answer(_answered(), call_id)) == ["Say", "Hangup"]
+        await rig.status(call_id, "completed")
+        record = await rig.ended(call_id)
+        assert (record.result, record.blame) == ("gateway_fault", "gateway")
+
+
+@pytest.mark.parametrize(
+    ("status", "result", "reason"),
+    [
+        ("busy", "busy", "the line was busy (SIP 486)"),
+        ("no-answer", "no_answer", "nobody answered (SIP 486)"),
+        ("failed", "carrier_fault", "the call could not be put through (SIP 486)"),
+        ("canceled", "cancelled", "cancelled before the answer (SIP 486)"),
+    ],
+)
+async def test_no_answer_closes_with_twilios_reason(tmp_path, status, result, reason):
+    """The warm agent leg is dropped; the record says what Twilio said."""
+    async with open_rig(tmp_path) as rig:
+        call_id = (await rig.dial()).id
+        await rig.status(call_id, "ringing")
+        await rig.status(call_id, status, SipResponseCode="486")
+        assert ("cancel", call_id) in rig.pool.commands
+        rig.pool.report(call_id, "cancelled", "Twilio", attached=False)
+        record = await rig.ended(call_id)
+        assert (record.status, record.result, record.reason) == (status, result, reason)
+
+
+async def test_statuses_shuffled_and_repeated_end_the_same(tmp_path):
+    """Late, repeated and regressing callbacks change nothing; the timeline has each once."""
+    async with open_rig(tmp_path) as rig:
+        call_id = (await rig.dial()).id
+        for status in ("ringing", "initiated", "ringing", "no-answer", "in-progress", "ringing"):
+            await rig.status(call_id, status)
+        rig.pool.report(call_id, "cancelled", "Twilio", attached=False)
+        record = await rig.ended(call_id)
+        assert (record.status, record.answered_at) == ("no-answer", None)
+        names = await rig.names(call_id)
+        assert names.count("ringing") == 1
+        assert "initiated" not in names
+
+
+async def test_agent_unreachable_while_ringing_gives_the_call_up(tmp_path):
+    """Better no call than one without an agent: Twilio is told before anybody picks up."""
+    async with open_rig(tmp_path) as rig:
+        call_id = (await rig.dial()).id
+        await rig.status(call_id, "ringing")
+        rig.pool.report(call_id, "agent_fault", "agent leg refused (401)", "agent", attached=False)
+        record = await rig.ended(call_id)
+        assert rig.twilio.ended == [SID]
+        assert (record.result, record.blame) == ("agent_fault", "agent")
+
+
+# ---- hang up -------------------------------------------------------------------------------------
+
+
+async def test_hang_up_ringing_ends_by_rest(tmp_path):
+    """A call that rings is ended at Twilio."""
+    async with open_rig(tmp_path) as rig:
+        call_id = (await rig.dial()).id
+        await rig.status(call_id, "ringing")
+        record = await rig.switchboard.hang_up(call_id)
+        assert rig.twilio.ended == [SID]
+        assert (record.status, record.result, record.reason) == (
+            "canceled", "cancelled", "hung up by request",
+        )  # fmt: skip
+
+
+async def test_hang_up_before_its_turn_is_never_dialled(tmp_path):
+    """Whoever waits in the queue can still be called off."""
+    async with open_rig(tmp_path, cps=2.0) as rig:
+        await rig.dial("+14155550111")
+        outcomes = []
+
+        async def second():
+            try:
+                await rig.dial()
+            except CallOver as over:
+                outcomes.append(over)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(second)
+            await rig.until(lambda: len(rig.switchboard._office.book) == 2)
+            waiting = [call for call in rig.switchboard._office.book if not call.twilio_call_sid]
+            record = await rig.switchboard.hang_up(waiting[0].id)
+        assert (record.status, len(outcomes)) == ("canceled", 1)
+        assert len(rig.twilio.created) == 1
+
+
+async def test_hang_up_while_the_request_is_on_its_way_ends_it_when_known(tmp_path):
+    """It cannot be called back, so it is ended as soon as it has a name."""
+    async with open_rig(tmp_path) as rig:
+        rig.twilio.hold = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.dial)
+            await rig.twilio.dialling.wait()
+            call_id = (await rig.only_record()).id
+            nursery.start_soon(rig.switchboard.hang_up, call_id)
+            await rig.until(lambda: rig.switchboard._office.book.get(call_id).hang_up_wanted)
+            rig.twilio.hold.set()
+        assert rig.twilio.ended == [SID]
+        assert (await rig.ended(call_id)).result == "cancelled"
+
+
+async def test_drain_calls_off_what_rings(tmp_path):
+    """Nobody shall pick up a call that nobody can answer for."""
+    async with open_rig(tmp_path) as rig:
+        call_id = (await rig.dial()).id
+        await rig.status(call_id, "ringing")
+        await rig.switchboard.drain()
+        record = await rig.record(call_id)
+        assert rig.twilio.ended == [SID]
+        assert (record.result, record.status) == ("drained", "canceled")
