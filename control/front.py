@@ -25,6 +25,8 @@ from control.workers import WorkerGone
 
 MEDIA_START = b"GET /media/"
 HEAD_DEADLINE_S = 5.0
+LINGER_S = 1.0
+LINGER_READS = 16
 
 
 class MediaDoor(Protocol):
@@ -135,7 +137,16 @@ class Front(HttpServer):
             try:
                 await stream.send_all(answer.encode("ascii"))
                 await stream.send_eof()
+                await _linger(stream)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+
+
+async def _linger(stream: trio.SocketStream) -> None:
+    """Let the peer read the refusal: closing with bytes unread would reset the connection under it."""
+    with trio.move_on_after(LINGER_S):
+        for _ in range(LINGER_READS):
+            if not await stream.receive_some(HEAD_MAX_BYTES):
                 return
 
 

@@ -1,0 +1,344 @@
+"""The public port over real sockets: sorting, refusals, the hand-over, and Hypercorn's server behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from quart import request
+from quart_trio import QuartTrio
+
+from control import front, http
+from control.front import Front
+from control.metrics import Metrics
+from control.tickets import TicketRefused
+from control.twilio import signature
+from control.workers import WorkerGone
+
+MEDIA_URL = "wss://gw.example.com"
+TOKEN = "token"
+
+
+@dataclass
+class FakeDoor:
+    """Admits the ticket `good`."""
+
+    joined: list[Any] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    arrived: trio.Event = field(default_factory=trio.Event)
+    is_gone: bool = False
+
+    def admit_stream(self, ticket):
+        self.asked.append(ticket)
+        if ticket != "good":
+            raise TicketRefused(ticket if ticket in ("used", "expired") else "unknown")
+        return "call_1"
+
+    async def join_stream(self, call_id, sock, head):
+        if self.is_gone:
+            sock.close()
+            raise WorkerGone(call_id)
+        self.joined.append((call_id, sock, head))
+        self.arrived.set()
+
+
+@dataclass
+class Rig:
+    port: int
+    door: FakeDoor
+    metrics: Metrics
+    front: Front
+
+    async def connect(self):
+        return await trio.open_tcp_stream("127.0.0.1", self.port)
+
+    async def ask(self, data, *, end=False):
+        """Send, and read until the server closes."""
+        async with await self.connect() as stream:
+            await stream.send_all(data)
+            if end:
+                await stream.send_eof()
+            return await read_all(stream)
+
+    def count(self, path, outcome):
+        return self.metrics.webhooks.labels(path, outcome)._value.get()
+
+
+async def read_all(stream):
+    answer = b""
+    with trio.fail_after(5), contextlib.suppress(trio.BrokenResourceError):
+        while data := await stream.receive_some(65536):
+            answer += data
+    return answer
+
+
+def _app():
+    app = QuartTrio("test", static_folder=None)
+
+    @app.post("/echo")
+    async def echo():
+        return await request.get_data()
+
+    @app.post("/slow")
+    async def slow():
+        await trio.sleep(0.3)
+        return b"done"
+
+    return app
+
+
+@asynccontextmanager
+async def open_front(**options):
+    door, metrics = FakeDoor(), Metrics()
+    server = Front(_app(), door, media_url=MEDIA_URL, tokens=(TOKEN,), metrics=metrics, **options)
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.serve, [listener])
+            yield Rig(port, door, metrics, server)
+            nursery.cancel_scope.cancel()
+
+
+def upgrade(target="/media/good", *, signed=None, drop=(), extra=b""):
+    given = signature.sign(MEDIA_URL + target, None, TOKEN) if signed is None else signed
+    headers = {
+        "host": "whatever.example",
+        "upgrade": "websocket",
+        "connection": "Upgrade",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "x-twilio-signature": given,
+    }
+    lines = [f"{name}: {value}" for name, value in headers.items() if name not in drop]
+    return "\r\n".join([f"GET {target} HTTP/1.1", *lines, "", ""]).encode() + extra
+
+
+POST = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello"
+
+
+async def test_media_good_ticket_is_handed_over_with_its_head():
+    """The worker gets the socket itself and every byte read so far; we keep nothing of it."""
+    async with open_front() as rig:
+        async with await rig.connect() as stream:
+            await stream.send_all(upgrade(extra=b"\x81early"))
+            await rig.door.arrived.wait()
+            ((call_id, sock, head),) = rig.door.joined
+            assert call_id == "call_1"
+            assert head == upgrade(extra=b"\x81early")
+            await trio.testing.wait_all_tasks_blocked()
+            assert rig.front.connections == 0
+            sock.send(b"from the worker")
+            assert await stream.receive_some(100) == b"from the worker"
+            await stream.send_all(b"to the worker")
+            ours = trio.socket.from_stdlib_socket(sock)
+            assert await ours.recv(100) == b"to the worker"
+            ours.close()
+        assert rig.count("/media", "admitted") == 1
+
+
+async def test_media_head_in_single_bytes_is_handed_over():
+    """However the head is cut, also within the first eleven bytes."""
+    async with open_front() as rig:
+        async with await rig.connect() as stream:
+            for byte in upgrade():
+                await stream.send_all(bytes([byte]))
+                await trio.lowlevel.checkpoint()
+            await rig.door.arrived.wait()
+            assert rig.door.joined[0][2] == upgrade()
+            rig.door.joined[0][1].close()
+
+
+@pytest.mark.parametrize("signed_as", ["/media/good/", "/media/good"])
+@pytest.mark.parametrize("target", ["/media/good/", "/media/good"])
+async def test_media_either_slash_is_accepted(signed_as, target):
+    """Twilio signs with or without a slash."""
+    given = signature.sign(MEDIA_URL + signed_as, None, TOKEN)
+    async with open_front() as rig:
+        async with await rig.connect() as stream:
+            await stream.send_all(upgrade(target, signed=given))
+            await rig.door.arrived.wait()
+            rig.door.joined[0][1].close()
+    assert rig.door.asked == ["good"]
+
+
+async def test_media_port_signed_is_accepted():
+    """Either port form."""
+    given = signature.sign("wss://gw.example.com:443/media/good", None, TOKEN)
+    async with open_front() as rig:
+        async with await rig.connect() as stream:
+            await stream.send_all(upgrade(signed=given))
+            await rig.door.arrived.wait()
+            rig.door.joined[0][1].close()
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "asked"),
+    [
+        pytest.param(upgrade(signed="wrong"), 403, [], id="bad signature"),
+        pytest.param(upgrade(drop=("x-twilio-signature",)), 403, [], id="no signature"),
+        pytest.param(upgrade("/media/guess"), 404, ["guess"], id="unknown"),
+        pytest.param(upgrade("/media/used"), 410, ["used"], id="used"),
+        pytest.param(upgrade("/media/expired"), 410, ["expired"], id="expired"),
+        pytest.param(upgrade("/media/"), 404, [""], id="empty"),
+        pytest.param(upgrade("/media/good/more"), 404, ["good/more"], id="longer path"),
+        pytest.param(upgrade(drop=("upgrade",)), 426, [], id="no upgrade"),
+        pytest.param(upgrade(drop=("sec-websocket-key",)), 426, [], id="no key"),
+        pytest.param(b"GET /media/x y z\r\n\r\n", 400, [], id="malformed"),
+        pytest.param(b"GET /media/x HTTP/1.1\r\n" + b"a: b\r\n" * 6000, 431, [], id="huge head"),
+    ],
+)
+async def test_media_refusals_are_plain_and_close(data, status, asked):
+    """The status, no body, and the connection ends; nothing reached a worker."""
+    async with open_front() as rig:
+        answer = await rig.ask(data)
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+        assert answer.endswith(b"Content-Length: 0\r\nConnection: close\r\n\r\n")
+        assert rig.door.asked == asked
+        assert rig.door.joined == []
+        assert rig.count("/media", str(status)) == 1
+
+
+async def test_media_bad_signature_does_not_spend_the_ticket():
+    """Somebody who guessed a ticket cannot use it up."""
+    async with open_front() as rig:
+        await rig.ask(upgrade(signed="wrong"))
+        async with await rig.connect() as stream:
+            await stream.send_all(upgrade())
+            await rig.door.arrived.wait()
+            rig.door.joined[0][1].close()
+        assert rig.metrics.signature_failures._value.get() == 1
+
+
+async def test_media_worker_gone_closes():
+    """The worker died in between: Twilio goes on with its verbs."""
+    async with open_front() as rig:
+        rig.door.is_gone = True
+        assert await rig.ask(upgrade()) == b""
+        assert rig.count("/media", "worker_gone") == 1
+
+
+async def test_media_head_never_ends_is_cut(monkeypatch):
+    """A deadline on the head."""
+    monkeypatch.setattr(front, "HEAD_DEADLINE_S", 0.1)
+    async with open_front() as rig:
+        answer = await rig.ask(b"GET /media/good HTTP/1.1\r\nhost:")
+        assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("data", [b"", b"GET /med"], ids=["nothing", "a beginning"])
+async def test_slow_beginning_is_cut(monkeypatch, data):
+    """Whoever does not even send eleven bytes is closed without an answer."""
+    monkeypatch.setattr(front, "HEAD_DEADLINE_S", 0.1)
+    async with open_front() as rig:
+        assert await rig.ask(data) == b""
+
+
+async def test_short_request_that_ends_goes_to_http():
+    """Fewer than eleven bytes and no more to come: HTTP says what is wrong with them."""
+    async with open_front() as rig:
+        assert (await rig.ask(b"G\r\n\r\n", end=True)).startswith(b"HTTP/1.1 400")
+
+
+async def test_http_is_served_by_hypercorn_and_kept_alive():
+    """Everything else: several requests on one connection."""
+    async with open_front() as rig:
+        async with await rig.connect() as stream:
+            for _ in range(3):
+                await stream.send_all(POST)
+                answer = b""
+                while not answer.endswith(b"hello"):
+                    answer += await stream.receive_some(4096)
+                assert answer.startswith(b"HTTP/1.1 200")
+            assert rig.front.connections == 1
+
+
+async def test_http_in_single_bytes_is_served():
+    """The beginning of another path is not mistaken for a media stream."""
+    async with open_front() as rig:
+        async with await rig.connect() as stream:
+            for byte in POST:
+                await stream.send_all(bytes([byte]))
+            answer = b""
+            while not answer.endswith(b"hello"):
+                answer += await stream.receive_some(4096)
+
+
+async def test_connections_over_the_cap_are_closed():
+    """The newest goes; the others stay."""
+    async with open_front(connections_max=2) as rig:
+        held = [await rig.connect() for _ in range(2)]
+        while rig.front.connections < 2:
+            await trio.lowlevel.checkpoint()
+        assert await rig.ask(b"") == b""
+        assert rig.front.refused == 1
+        for stream in held:
+            await stream.aclose()
+
+
+async def test_stop_finishes_what_is_under_way_and_refuses_new():
+    """The request in progress is answered, idle connections are closed, nobody new is let in."""
+    async with open_front() as rig:
+        idle = await rig.connect()
+        await idle.send_all(POST)
+        await idle.receive_some(4096)
+        busy = await rig.connect()
+        await busy.send_all(b"POST /slow HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        while rig.front.connections < 2:
+            await trio.lowlevel.checkpoint()
+        await trio.sleep(0.05)  # the request has to be under way
+        rig.front.stop()
+        assert (await read_all(busy)).endswith(b"done")
+        await read_all(idle)
+        with pytest.raises(OSError, match="connect"):
+            await rig.connect()
+        await idle.aclose()
+        await busy.aclose()
+
+
+async def test_stop_client_that_does_not_read_is_cut(monkeypatch):
+    """Hypercorn shields its sends; the socket is closed under it."""
+    monkeypatch.setattr(http, "SHUTDOWN_GRACE_S", 0.1)
+    app = QuartTrio("big", static_folder=None)
+
+    @app.get("/big")
+    async def big():
+        return b"x" * 50_000_000
+
+    server = http.HttpServer(app)
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.serve, [listener])
+            stream = await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1])
+            await stream.send_all(b"GET /big HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert await stream.receive_some(10)
+            server.stop()
+    await stream.aclose()
+
+
+def test_lowat_is_honoured_by_this_kernel():
+    """What `_peek` relies on: a socket with fewer bytes than SO_RCVLOWAT is not readable."""
+    left, right = _tcp_pair()
+    with left, right:
+        right.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 11)
+        left.send(b"GET /")
+        assert select.select([right], [], [], 0.05)[0] == []
+        left.send(b"media/")
+        assert select.select([right], [], [], 1.0)[0] == [right]
+
+
+def _tcp_pair():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        left = socket.create_connection(listener.getsockname())
+        right, _ = listener.accept()
+        return left, right
