@@ -28,7 +28,7 @@ class CallerTap(Protocol):
 
 
 class Uplink:
-    """Invariant: frames in = sent + late + aged + early-dropped + rejected + held."""
+    """Invariant: frames in = sent + late + aged + early-dropped + rejected + held + unheard."""
 
     __slots__ = (
         "_early",
@@ -36,6 +36,7 @@ class Uplink:
         "_early_max_bytes",
         "_tap",
         "_transcoder",
+        "_was_closed",
         "early_dropped_frames",
         "is_open",
         "out",
@@ -43,6 +44,7 @@ class Uplink:
         "sent_frames",
         "sent_ms",
         "timeline",
+        "unheard_frames",
     )
 
     def __init__(self, settings: MediaSettings, tap: CallerTap | None) -> None:
@@ -53,12 +55,14 @@ class Uplink:
         self._early_bytes = 0
         self._early_max_bytes = settings.caller_audio_max_ms * 8
         self.is_open = False
+        self._was_closed = False
         self.out: list[bytes] = []
         """Messages for the agent leg, not framed yet."""
         self.sent_frames = 0
         self.sent_ms = 0.0
         self.early_dropped_frames = 0
         self.rejected_frames = 0
+        self.unheard_frames = 0
 
     def open(self, agent_format: AudioFormat) -> None:
         """The agent listens from now on, in `agent_format`: send what was held."""
@@ -71,8 +75,9 @@ class Uplink:
         self._early_bytes = 0
 
     def close(self) -> None:
-        """The agent listens no longer; held and later frames are counted as dropped."""
+        """The agent listens no longer; what the caller says from now on is counted as unheard."""
         self.is_open = False
+        self._was_closed = True
 
     def frame(self, timestamp_ms: int, payload: bytes, now_s: float) -> bool:
         """One media message: `payload` is its base64 text. False when that is no base64."""
@@ -90,6 +95,8 @@ class Uplink:
             self._tap.caller(timestamp_ms * 8, ulaw)
         if self.is_open:
             self._send(payload, ulaw)
+        elif self._was_closed:
+            self.unheard_frames += 1
         else:
             self._hold(payload, ulaw)
         return True
@@ -140,6 +147,7 @@ class Uplink:
             "early_dropped_frames": self.early_dropped_frames,
             "held_frames": self.held_frames,
             "rejected_frames": self.rejected_frames,
+            "unheard_frames": self.unheard_frames,
             "jitter_ms": round(timeline.jitter_ms, 2),
             "lag_max_ms": round(timeline.lag_max_ms, 1),
         }

@@ -133,6 +133,7 @@ class BridgeMachine(RuleBasedStateMachine):
                 "early_dropped_frames",
                 "rejected_frames",
                 "held_frames",
+                "unheard_frames",
             )
         )
 

@@ -1,0 +1,228 @@
+"""The real daemon between the two simulated providers, on loopback: for the demo and for whole-call tests.
+
+    async with open_rig(Path("out"), agents={...}) as rig:
+        agent = await rig.create_agent("+14155550199", "agent_1")
+        call = await rig.twilio.call_in("+14155550100", "+14155550199", Caller(...))
+
+The daemon is a process of its own, started with a configuration file like anybody's, and reached only over
+its sockets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import trio
+
+from bench.sim_elevenlabs import AgentScript, ElevenLabsSim
+from bench.sim_twilio import TwilioSim
+
+ACCOUNT_SID = "AC00000000000000000000000000000a01"
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 20.0
+LIVE_TIMEOUT_S = 30.0
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class RigError(Exception):
+    """The daemon did not do what a rig needs; the text holds the end of its log."""
+
+
+@dataclass
+class Daemon:
+    """The process under test. `log_path` holds all that it wrote."""
+
+    process: subprocess.Popen[bytes]
+    config_path: Path
+    log_path: Path
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """Its structured log so far; lines of another shape are left out."""
+        lines = []
+        for line in self.log_path.read_text(errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                lines.append(json.loads(line))
+        return lines
+
+    async def stop(self, signal_number: int = signal.SIGTERM) -> int:
+        """Ask it to stop and wait; it is killed after a deadline. Returns its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal_number)
+        with trio.move_on_after(STOP_TIMEOUT_S):
+            while self.process.poll() is None:
+                await trio.sleep(0.02)
+        if self.process.poll() is None:
+            self.process.kill()
+        return await trio.to_thread.run_sync(self.process.wait)
+
+
+@dataclass
+class Rig:
+    """The daemon, the providers and a client of its control API."""
+
+    folder: Path
+    twilio: TwilioSim
+    elevenlabs: ElevenLabsSim
+    api: httpx.AsyncClient
+    public_url: str
+    environment: dict[str, str]
+    daemon: Daemon
+    agents: dict[str, str] = field(default_factory=dict)
+    """Our agent ids by ElevenLabs' agent ids."""
+
+    async def get(self, path: str, **params: Any) -> Any:
+        return self._answer(await self.api.get(path, params=params))
+
+    async def post(self, path: str, body: Any = None, **headers: str) -> Any:
+        return self._answer(await self.api.post(path, json=body or {}, headers=headers))
+
+    def _answer(self, response: httpx.Response) -> Any:
+        if response.status_code >= 400:
+            raise RigError(f"{response.request.url}: {response.status_code} {response.text}")
+        return response.json()
+
+    async def create_agent(self, number: str, elevenlabs_agent_id: str, **fields: Any) -> Any:
+        """An agent on an adopted number; returns it when it is live (or degraded)."""
+        body = {
+            "name": elevenlabs_agent_id,
+            "number": {"e164": number},
+            "elevenlabs_agent_id": elevenlabs_agent_id,
+            **fields,
+        }
+        agent = await self.post("/v2/agents", body)
+        with trio.fail_after(LIVE_TIMEOUT_S):
+            while agent["status"] == "provisioning":
+                await trio.sleep(0.05)
+                agent = await self.get(f"/v2/agents/{agent['id']}")
+        if agent["status"] not in ("live", "degraded"):
+            raise RigError(f"agent is {agent['status']}: {agent['provisioning']}")
+        self.agents[elevenlabs_agent_id] = agent["id"]
+        return agent
+
+    async def record_of(self, call_sid: str, *, timeout_s: float = 15.0) -> Any:
+        """The complete record of a call, when it has ended."""
+        with trio.fail_after(timeout_s):
+            while True:
+                for item in (await self.get("/v2/calls", limit=100))["items"]:
+                    if item["metadata"].get("twilio_call_sid") == call_sid and item["ended_at"]:
+                        return await self.get(f"/v2/calls/{item['id']}")
+                await trio.sleep(0.1)
+
+    async def restart_daemon(self) -> None:
+        """Start the daemon again, on the same configuration and store."""
+        self.daemon = _spawn(self.folder, self.environment)
+        await _wait_ready(self.daemon, self.api)
+
+
+@contextlib.asynccontextmanager
+async def open_rig(
+    folder: Path,
+    *,
+    agents: Mapping[str, AgentScript],
+    numbers: Sequence[str] = ("+14155550199",),
+    media: Mapping[str, Any] | None = None,
+    config: str = "",
+    twilio: TwilioSim | None = None,
+) -> AsyncIterator[Rig]:
+    """Both simulators in this process, the daemon in its own; everything is gone at the end.
+
+    `media` are keys of `[media]`, `config` is more TOML. Raises RigError when the daemon does not start.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    auth_token, api_key, admin_key = (secrets.token_hex(16) for _ in range(3))
+    twilio = twilio or TwilioSim(ACCOUNT_SID, auth_token, numbers, say_s_per_char=0.002)
+    elevenlabs = ElevenLabsSim(api_key, agents)
+    public, control = _free_port(), _free_port()
+    async with trio.open_nursery() as nursery:
+        twilio_url = await nursery.start(twilio.run)
+        elevenlabs_url = await nursery.start(elevenlabs.run)
+        settings: dict[str, dict[str, Any]] = {
+            "public": {"listen": f"127.0.0.1:{public}", "url": f"http://127.0.0.1:{public}"},
+            "control": {"listen": f"127.0.0.1:{control}", "admin_key": admin_key},
+            "twilio": {
+                "account_sid": twilio.account_sid,
+                "auth_token": twilio.auth_token,
+                "api_base_url": twilio_url,
+                "cps": 10.0,
+            },
+            "elevenlabs": {"api_key": api_key, "base_url": elevenlabs_url},
+            "media": {"workers": 1, "recording_dir": str(folder / "recordings"), **(media or {})},
+            "store": {"url": f"sqlite:///{folder / 'tandem.db'}"},
+            "log": {"level": "info", "format": "json"},
+        }
+        (folder / "config.toml").write_text(_toml(settings) + config)
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        daemon = _spawn(folder, environment)
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{control}",
+            headers={"Authorization": f"Bearer {admin_key}"},
+            timeout=20.0,
+            trust_env=False,
+        ) as api:
+            rig = Rig(
+                folder,
+                twilio,
+                elevenlabs,
+                api,
+                f"http://127.0.0.1:{public}",
+                environment,
+                daemon,
+            )
+            try:
+                await _wait_ready(daemon, api)
+                yield rig
+            finally:
+                with trio.CancelScope(shield=True):
+                    await rig.daemon.stop()
+        nursery.cancel_scope.cancel()
+
+
+def _spawn(folder: Path, environment: dict[str, str]) -> Daemon:
+    log_path, config_path = folder / "daemon.log", folder / "config.toml"
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "control", "serve", "--config", str(config_path)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+        )
+    return Daemon(process, config_path, log_path)
+
+
+async def _wait_ready(daemon: Daemon, api: httpx.AsyncClient) -> None:
+    with trio.move_on_after(START_TIMEOUT_S):
+        while daemon.process.poll() is None:
+            with contextlib.suppress(httpx.TransportError):
+                if (await api.get("/readyz")).status_code == 200:
+                    return
+            await trio.sleep(0.05)
+    tail = daemon.log_path.read_text(errors="replace")[-2_000:]
+    raise RigError(f"the daemon did not get ready:\n{tail}")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _toml(settings: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = []
+    for section, keys in settings.items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+        lines.append("")
+    return "\n".join(lines)
