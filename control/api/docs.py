@@ -106,10 +106,11 @@ def _type(schema: dict[str, Any]) -> str:
     for several in ("anyOf", "oneOf"):
         if several in schema:
             return " | ".join(dict.fromkeys(_type(one) for one in schema[several]))
-    name = schema.get("format") or schema.get("title") if schema.get("format") else None
+    if isinstance(schema.get("type"), list):
+        return " | ".join(schema["type"])
     if schema.get("type") == "array":
         return f"list of {_type(schema.get('items', {}))}"
-    return str(name or schema.get("type", "any"))
+    return str(schema.get("format") or schema.get("type", "any"))
 
 
 def _reference(schema: dict[str, Any]) -> str:

@@ -103,7 +103,7 @@ async def remove_opt_out(e164: str) -> Response:
     number = check_e164(e164, "e164")
     if not await dependencies().store.write(opt_outs.remove, DEFAULT_TENANT_ID, number):
         raise not_found(f"{number} is not on the list")
-    return Response(status=204)
+    return Response(b"", status=204)
 
 
 def _shown(record: OptOutRecord) -> OptOut:

@@ -178,7 +178,9 @@ async def on_http_exception(error: HTTPException) -> Response:
     answer = error.get_response()
     status = error.code or answer.status_code
     if status < 400:
-        return Response(status=status, headers={"Location": answer.headers.get("Location", "")})
+        return Response(
+            b"", status=status, headers={"Location": answer.headers.get("Location", "")}
+        )
     kind = _OF_STATUS.get(status, "internal" if status >= 500 else "bad-request")
     detail = KINDS[kind].meaning
     if kind == "not-found":
