@@ -54,7 +54,8 @@ def as_problems() -> Iterator[None]:
     except CallNotFound as error:
         raise not_found("there is no such call") from error
     except CallOver as error:
-        raise Problem("conflict", _text(error, "the call is over")) from error
+        # `initiate` may meet it too: hung up before it was dialled. Then there is a record.
+        raise Problem("conflict", _text(error, "the call is over"), had_effect=True) from error
 
 
 def _text(error: Exception, fallback: str) -> str:

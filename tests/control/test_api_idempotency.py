@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from control.refusals import DialRefused, NotAdmitted, PolicyRefused
+from control.refusals import CallOver, DialRefused, NotAdmitted, PolicyRefused
 from control.store import StoreUnavailable, idempotency
 from tests.control.api_rig import DENY, Answered, Rig, call, open_rig
 
@@ -109,8 +109,12 @@ async def test_key_of_client_that_went_away_has_its_answer_kept(rig: Rig) -> Non
 
 @pytest.mark.parametrize(
     ("refusal", "status"),
-    [(PolicyRefused(DENY, "call_1"), 403), (DialRefused(21211, "bad"), 502)],
-    ids=["policy", "twilio"],
+    [
+        (PolicyRefused(DENY, "call_1"), 403),
+        (DialRefused(21211, "bad"), 502),
+        (CallOver("hung up before it was dialled"), 409),
+    ],
+    ids=["policy", "twilio", "hung-up"],
 )
 async def test_key_of_recorded_refusal_repeats_the_refusal(
     rig: Rig, refusal: Exception, status: int

@@ -8,6 +8,8 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from control.store import Store, StoreIncompatible, migrations
 from control.store.tables import metadata
@@ -96,3 +98,20 @@ def test_upgrade_that_fails_midway_leaves_nothing(
     engine.dispose()
     monkeypatch.undo()
     Store.open(url).close()
+
+
+def test_schema_compiles_for_postgresql() -> None:
+    """Names, types and the partial index say nothing that only SQLite understands."""
+    dialect = postgresql.dialect()
+    text_of = {
+        name: str(CreateTable(table).compile(dialect=dialect))
+        for name, table in metadata.tables.items()
+    }
+    assert "BIGSERIAL" in text_of["call_events"]
+    assert "TIMESTAMP WITH TIME ZONE" in text_of["calls"]
+    index = next(
+        index
+        for index in metadata.tables["agents"].indexes
+        if index.name == "uq_agents_number_e164_open"
+    )
+    assert str(CreateIndex(index).compile(dialect=dialect)).endswith("WHERE status != 'closed'")

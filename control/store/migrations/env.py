@@ -1,4 +1,8 @@
-"""What Alembic runs around the migration scripts: they share the connection they are given."""
+"""What Alembic runs around the migration scripts.
+
+The connection comes with a transaction that its owner has begun and will commit: Alembic leaves it alone, so
+all migrations of a start come to pass, or none.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,6 @@ from alembic import context
 
 context.configure(
     connection=context.config.attributes["connection"],
-    # SQLite's data definition is transactional once we begin the transaction ourselves; all or
-    # nothing is what a start that is killed half-way needs.
-    transactional_ddl=True,
     render_as_batch=True,
 )
 with context.begin_transaction():
