@@ -144,7 +144,7 @@ class Answering:
         office.note(call, "ringing")
         try:
             # The agent leg is opened while the record is written; the answer waits for the record.
-            self._warming.prepare(call)
+            await self._warming.prepare_soon(call)
         except PoolFull:
             outcome = Outcome("busy", "gateway", "all media workers are full")
             return await self._decline(call, record, decided, outcome, "busy", "busy")
@@ -219,13 +219,13 @@ class Answering:
             office.pool.cancel(call.id, "the call is not wanted any more")
             office.watch(call, CONTINUE_DEADLINE_S)
             return twiml.say_hangup(GOODBYE)
-        return self._joined(call)
+        return await self._joined(call)
 
-    def _joined(self, call: LiveCall) -> str:
+    async def _joined(self, call: LiveCall) -> str:
         office = self._office
         if not office.pool.holds(call.id):
             try:
-                self._warming.prepare(call)
+                await self._warming.prepare_soon(call)
             except PoolFull:
                 call.outcome = Outcome("gateway_fault", "gateway", "all media workers are full")
                 office.watch(call, CONTINUE_DEADLINE_S)

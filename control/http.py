@@ -27,7 +27,7 @@ CONNECTIONS_MAX = 4000
 KEEP_ALIVE_S = 15
 """Also how long a request head may take to come."""
 IDLE_READ_S = 20
-"""Longer than KEEP_ALIVE_S: cuts a client that stops in the middle of a request."""
+"""Longer than KEEP_ALIVE_S: cuts a client that stops in the middle of a request, or that is idle."""
 SHUTDOWN_GRACE_S = 2.0
 
 Serve = Callable[[trio.SocketStream], Awaitable[None]]
@@ -41,6 +41,8 @@ class HttpServer:
         self._connections_max = connections_max
         self._stopping = trio.Event()
         self._open: set[trio.SocketStream] = set()
+        self._requests = 0
+        self._answered = trio.Event()
         self.refused = 0
 
     @property
@@ -61,10 +63,14 @@ class HttpServer:
         """Until `stop`; then requests under way get SHUTDOWN_GRACE_S to be answered."""
         config = hypercorn_config()
         state: dict[str, Any] = {}
-        wrapped = wrap_app(self._app, config.wsgi_max_body_size, "asgi")
+        wrapped = wrap_app(self._counted, config.wsgi_max_body_size, "asgi")
         lifespan = Lifespan(wrapped, config, state)
         context = WorkerContext(None)
-        serve_http = partial(TCPServer, wrapped, config, context, ConnectionState(state))
+
+        async def serve_http(stream: trio.SocketStream) -> None:
+            server = TCPServer(wrapped, config, context, ConnectionState(state), stream)  # type: ignore[arg-type]  # its annotation forgets plain sockets
+            await server.run()
+
         async with trio.open_nursery() as around:
             await around.start(lifespan.handle_lifespan)
             await lifespan.wait_for_startup()
@@ -81,12 +87,30 @@ class HttpServer:
                     task_status.started()
                     await self._stopping.wait()
                     accepting.cancel_scope.cancel()
-                await context.terminated.set()  # idle connections are closed
-                connections.cancel_scope.deadline = trio.current_time() + SHUTDOWN_GRACE_S
+                await context.terminated.set()
                 around.start_soon(self._cut_after_grace)
+                with trio.move_on_after(SHUTDOWN_GRACE_S):
+                    while self._requests:
+                        self._answered = trio.Event()
+                        await self._answered.wait()
+                # Idle connections too: quart-trio cancels the task in which Hypercorn restarts its idle
+                # timer, so after the first request nobody else would close them.
+                connections.cancel_scope.cancel()
             with trio.move_on_after(SHUTDOWN_GRACE_S):
                 await lifespan.wait_for_shutdown()
             around.cancel_scope.cancel()
+
+    async def _counted(self, scope: Any, receive: Any, send: Any) -> None:
+        """The application, with requests under way counted."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        self._requests += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._requests -= 1
+            self._answered.set()
 
     def stop(self) -> None:
         """Accept no more connections and let `serve` come to its end."""

@@ -22,6 +22,9 @@ APOLOGY = "Sorry, there is a technical problem. One moment, please."
 """Heard only when a stream ends without us; then Twilio asks how to go on."""
 REGRET = "We are sorry, but we cannot take your call right now. Please try again later. Goodbye."
 RESUMES_MAX = 1
+WORKER_WAIT_S = 6.0
+"""A worker starts in one or two seconds. Twilio waits 15 s for an answer, and the caller hears it ring."""
+WORKER_POLL_S = 0.1
 CONTEXT_MAX_CHARS = 4000
 CONTEXT_TURNS = 20
 
@@ -67,13 +70,26 @@ class Warming:
             return False
         return bool(call.lost) or (call.report is not None and is_retryable(call.report))
 
+    async def prepare_soon(self, call: LiveCall, extra: dict[str, Any] | None = None) -> None:
+        """Like `prepare`, but while all workers are being replaced, wait for one. Raises PoolFull."""
+        give_up_s = trio.current_time() + WORKER_WAIT_S
+        while True:
+            try:
+                self.prepare(call, extra)
+                return
+            except PoolFull:
+                none_is_up = not self._office.pool.stats() and not self._office.is_draining
+                if not none_is_up or trio.current_time() >= give_up_s:
+                    raise
+            await trio.sleep(WORKER_POLL_S)
+
     async def resume(self, call: LiveCall) -> bool:
         """A new agent leg that knows what was said so far. False when no worker takes it."""
         context = await self._context(call)
         why = call.lost or (call.report.reason if call.report else "")
         report = call.report
         try:
-            self.prepare(call, {"gw_resume_context": context} if context else {})
+            await self.prepare_soon(call, {"gw_resume_context": context} if context else {})
         except PoolFull:
             return False
         if report is not None:

@@ -67,6 +67,8 @@ class FakePool:
     """Holds calls on paper. `say` sends what a worker would send."""
 
     full: bool = False
+    is_down: bool = False
+    """No worker at all, for the moment."""
     plans: list[Any] = field(default_factory=list)
     homes: dict[str, str] = field(default_factory=dict)
     commands: list[tuple[str, ...]] = field(default_factory=list)
@@ -78,7 +80,7 @@ class FakePool:
         self._workers = itertools.cycle(("w1", "w2"))
 
     def prepare(self, plan: Any) -> str:
-        if self.full:
+        if self.full or self.is_down:
             raise PoolFull
         self.plans.append(plan)
         self.homes[plan.call_id] = next(self._workers)
@@ -110,7 +112,8 @@ class FakePool:
         self.drained = True
 
     def stats(self) -> list[WorkerStats]:
-        return [WorkerStats("w1", 1, 0, {}), WorkerStats("w2", 2, 0, {})]
+        workers = [WorkerStats("w1", 1, 0, {}), WorkerStats("w2", 2, 0, {})]
+        return [] if self.is_down else workers
 
     # what a worker tells
 

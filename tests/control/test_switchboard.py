@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from control import reconcile
+from control import reconcile, warming
 from control.store import StoreUnavailable
 from control.store import calls as table
 from control.store.records import CallRecord
@@ -300,6 +300,38 @@ async def test_continue_after_lost_worker_resumes_with_the_conversation(tmp_path
         assert [turn.text for turn in turns] == [
             "Hello, how can I help?", "A table for two", "Sorry, for two?",
         ]  # fmt: skip
+
+
+async def test_continue_all_workers_dead_waits_for_a_new_one(tmp_path):
+    """With a single worker its crash must still be a pause."""
+    async with open_rig(tmp_path) as rig:
+        call_id = await _talking(rig)
+        rig.pool.is_down = True
+        rig.pool.lose(call_id)
+        await rig.until(lambda: rig.switchboard._office.book.get(call_id).lost)
+        answers = []
+
+        async def ask():
+            answers.append(await rig.switchboard.continue_call(rig.form(), call_id))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked()
+            rig.pool.is_down = False
+        assert verbs(answers[0])[0] == "Connect"
+
+
+async def test_continue_no_worker_comes_back_apologises(tmp_path, monkeypatch):
+    """The wait is bounded."""
+    monkeypatch.setattr(warming, "WORKER_WAIT_S", 0.05)
+    monkeypatch.setattr(warming, "WORKER_POLL_S", 0.01)
+    async with open_rig(tmp_path) as rig:
+        call_id = await _talking(rig)
+        rig.pool.is_down = True
+        rig.pool.lose(call_id)
+        await rig.until(lambda: rig.switchboard._office.book.get(call_id).lost)
+        assert verbs(await rig.switchboard.continue_call(rig.form(), call_id)) == ["Say", "Hangup"]
+        assert (await rig.ended(call_id)).result == "gateway_fault"
 
 
 async def test_continue_second_loss_apologises_and_blames_the_gateway(tmp_path):
