@@ -145,7 +145,7 @@ async def close_agent(agent_id: str) -> Response:
 
 def _change(conn: Connection, agent_id: str, changes: dict[str, Any], now: Any) -> AgentRecord:
     """Read, change and write in one transaction, so that two changes at once both count."""
-    record = agents.get(conn, agent_id)
+    record = agents.get(conn, agent_id, to_change=True)
     if record is None:
         raise _no_agent(agent_id)
     if record.status == agents.CLOSED:
@@ -161,7 +161,7 @@ def _change(conn: Connection, agent_id: str, changes: dict[str, Any], now: Any) 
 
 
 def _close(conn: Connection, agent_id: str, now: Any) -> AgentRecord:
-    record = agents.get(conn, agent_id)
+    record = agents.get(conn, agent_id, to_change=True)
     if record is None:
         raise _no_agent(agent_id)
     if record.status == agents.CLOSED:

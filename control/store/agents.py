@@ -32,9 +32,10 @@ def insert(conn: Connection, record: AgentRecord) -> None:
         raise NumberTaken(None) from error
 
 
-def get(conn: Connection, agent_id: str) -> AgentRecord | None:
-    """The agent with this id, closed or not."""
-    return _one(conn, _query().where(agents.c.id == agent_id))
+def get(conn: Connection, agent_id: str, *, to_change: bool = False) -> AgentRecord | None:
+    """The agent with this id, closed or not. `to_change`: nobody else changes it before we have."""
+    query = _query().where(agents.c.id == agent_id)
+    return _one(conn, query.with_for_update() if to_change else query)
 
 
 def by_number(conn: Connection, e164: str) -> AgentRecord | None:

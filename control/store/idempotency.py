@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from control.store.tables import idempotency_keys
 
@@ -35,16 +36,22 @@ class Claim:
 def claim(conn: Connection, tenant_id: str, key: str, fingerprint: str, at: datetime) -> Claim:
     """Take the key for a request with this fingerprint, or say what stands in the way."""
     conn.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < at - KEEP))
+    taken = {"tenant_id": tenant_id, "key": key, "fingerprint": fingerprint, "created_at": at}
+    # Insert first: of two nodes that claim at once the database lets one through.
+    try:
+        with conn.begin_nested():
+            conn.execute(insert(idempotency_keys).values(taken))
+    except IntegrityError:
+        return _standing(conn, tenant_id, key, fingerprint)
+    return Claim(NEW)
+
+
+def _standing(conn: Connection, tenant_id: str, key: str, fingerprint: str) -> Claim:
     columns = idempotency_keys.c
     query = select(columns.fingerprint, columns.status, columns.headers, columns.body)
     row = conn.execute(query.where(_is(tenant_id, key))).one_or_none()
     if row is None:
-        conn.execute(
-            insert(idempotency_keys).values(
-                tenant_id=tenant_id, key=key, fingerprint=fingerprint, created_at=at
-            )
-        )
-        return Claim(NEW)
+        return Claim(IN_FLIGHT)  # given back this very moment
     if row.fingerprint != fingerprint:
         return Claim(MISMATCH)
     if row.status is None:

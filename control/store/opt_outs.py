@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import Connection, delete, insert
+from sqlalchemy.exc import IntegrityError
 
 from control.store import cursor as cursors
 from control.store import rows
@@ -12,10 +13,14 @@ from control.store.tables import opt_outs
 
 def add(conn: Connection, record: OptOutRecord) -> OptOutRecord:
     """Put a number on the list; the entry that stands. The first one stays: its date is evidence."""
-    standing = get(conn, record.tenant_id, record.e164)
-    if standing is not None:
+    try:
+        with conn.begin_nested():
+            conn.execute(insert(opt_outs).values(rows.values(record)))
+    except IntegrityError:
+        standing = get(conn, record.tenant_id, record.e164)
+        if standing is None:
+            raise
         return standing
-    conn.execute(insert(opt_outs).values(rows.values(record)))
     return record
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert
+from sqlalchemy.exc import IntegrityError
 
 from control.ids import DEFAULT_TENANT_ID
 from control.store.tables import webhooks_seen
@@ -14,13 +15,12 @@ KEEP = timedelta(days=2)
 
 
 def seen(conn: Connection, key: str, at: datetime, tenant_id: str = DEFAULT_TENANT_ID) -> bool:
-    """Whether this webhook was handled before; it is from now on. Rows older than KEEP are deleted.
-
-    On PostgreSQL two nodes that insert at once get an IntegrityError in one of them.
-    """
+    """Whether this webhook was handled before; it is from now on. Rows older than KEEP are deleted."""
     conn.execute(delete(webhooks_seen).where(webhooks_seen.c.at < at - KEEP))
-    mine = (webhooks_seen.c.tenant_id == tenant_id) & (webhooks_seen.c.key == key)
-    if conn.execute(select(webhooks_seen.c.key).where(mine)).first() is not None:
+    # Insert first: of two deliveries at once the database lets one through.
+    try:
+        with conn.begin_nested():
+            conn.execute(insert(webhooks_seen).values(tenant_id=tenant_id, key=key, at=at))
+    except IntegrityError:
         return True
-    conn.execute(insert(webhooks_seen).values(tenant_id=tenant_id, key=key, at=at))
     return False

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, insert
+from sqlalchemy.exc import IntegrityError
 
 from control.store import (
     NumberTaken,
@@ -117,6 +118,12 @@ def test_opt_out_added_twice_keeps_the_first(conn: Connection) -> None:
     assert opt_outs.add(conn, OptOutRecord(NUMBER, "call", NOW + timedelta(days=1))) == first
     assert opt_outs.get(conn, "tnt_default", NUMBER) == first
     assert opt_outs.get(conn, "tnt_other", NUMBER) is None
+
+
+def test_opt_out_for_unknown_tenant_is_an_error(conn: Connection) -> None:
+    """Not taken for a number that is on the list."""
+    with pytest.raises(IntegrityError):
+        opt_outs.add(conn, OptOutRecord(NUMBER, "api", NOW, tenant_id="tnt_none"))
 
 
 def test_opt_out_removed_is_gone(conn: Connection) -> None:
