@@ -229,7 +229,7 @@ def _summary(calls: list[DemoCall], rig: Rig, console: Console) -> int:
         ("barge-in to `clear` at Twilio", lambda c: _ms(_barge_in_ms(c))),
         (
             "… of it inside the gateway",
-            lambda c: _ms(_media(c)["clear_latency_ms"]["max_ms"]) if c.sim.clears else "–",
+            lambda c: _ms(_media(c)["clear_latency_ms"]["max_ms"]) if c.sim.clears else "-",
         ),
         ("underruns heard by the caller", lambda c: str(len(c.sim.underruns))),
         ("caller frames in / sent to the agent", _frames),
@@ -305,7 +305,7 @@ def _media(call: DemoCall) -> dict[str, Any]:
 
 
 def _ms(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f} ms"
+    return "-" if value is None else f"{value:.1f} ms"
 
 
 def _frames(call: DemoCall) -> str:

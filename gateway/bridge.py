@@ -98,10 +98,7 @@ class Bridge:
 
     def take_caller(self) -> bytes:
         """Bytes for the caller leg since the last call; empty when there are none."""
-        if self.downlink.out:
-            encode = self._caller.encode_text
-            self._out_caller.extend([encode(message) for message in self.downlink.out])
-            self.downlink.out.clear()
+        self._frame_caller()
         out = self._out_caller
         if not out:
             return b""
@@ -111,16 +108,26 @@ class Bridge:
 
     def take_agent(self) -> bytes:
         """Bytes for the agent leg since the last call; empty when there are none."""
-        if self.uplink.out:
-            encode = self._agent.encode_text
-            self._out_agent.extend([encode(message) for message in self.uplink.out])
-            self.uplink.out.clear()
+        self._frame_agent()
         out = self._out_agent
         if not out:
             return b""
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         return data
+
+    def _frame_caller(self) -> None:
+        """Put messages into frames; also before a close, behind which nothing may be said."""
+        if self.downlink.out:
+            encode = self._caller.encode_text
+            self._out_caller.extend([encode(message) for message in self.downlink.out])
+            self.downlink.out.clear()
+
+    def _frame_agent(self) -> None:
+        if self.uplink.out:
+            encode = self._agent.encode_text
+            self._out_agent.extend([encode(message) for message in self.uplink.out])
+            self.uplink.out.clear()
 
     def _say_agent(self, message: bytes) -> None:
         """A control message to the agent, behind the audio that was due before it."""
@@ -339,7 +346,7 @@ class Bridge:
             return
         if code != 1000:
             detail = self._agent_error or reason
-            self._agent_failed(f"closed with {code}" + (f": {detail}" if detail else ""), now_s)
+            self._agent_failed(f"closed{f': {detail}' if detail else ''} ({code})", now_s)
         elif self._draining is None:
             if self._started_s is None:
                 self._agent_failed(_ENDED_EARLY, now_s)
@@ -549,6 +556,7 @@ class Bridge:
         """Say goodbye on whatever is still open (after `ended`)."""
         fault = self.ended is not None and self.ended.blame is not None
         if self._caller_is_open and not self._caller.close_sent:
+            self._frame_caller()
             self._out_caller.append(
                 self._caller.encode_close(1011 if fault else 1000, "call ended")
             )
@@ -561,6 +569,7 @@ class Bridge:
 
     def _close_agent(self) -> None:
         if self._agent_is_open and not self._agent.close_sent:
+            self._frame_agent()
             self._out_agent.append(self._agent.encode_close(1000, "call ended"))
 
     def _drain(self, termination: Termination, now_s: float) -> None:

@@ -411,6 +411,16 @@ def test_caller_hangs_up_and_the_agent_is_closed_at_once(talk):
     assert talk.end == Termination("completed", None, "caller hung up", False)
 
 
+def test_last_words_leave_before_the_goodbye(talk):
+    """A frame and `stop` in one read: the frame is sent, then the close."""
+    stop = talk.caller.json(
+        event="stop", sequenceNumber="9", streamSid=STREAM_SID, stop={"callSid": CALL_SID}
+    )
+    talk.from_caller(talk.media(FRAME) + stop)
+    assert talk.caller_audio() == FRAME
+    assert talk.agent.closed == (1000, "call ended")
+
+
 def test_caller_socket_lost_without_stop_is_told_as_such(talk):
     """The call may be alive at Twilio, so nobody is hung up on."""
     talk.bridge.caller_closed(talk.now_s, "connection reset")
