@@ -189,6 +189,10 @@ class Provisioning:
         try:
             found = profile.check(await self._elevenlabs.get_agent(agent_id))
         except ElevenLabsRefused as refusal:
+            if refusal.status == 404 and not refusal.code:
+                # Not ElevenLabs' way to say it: a proxy without this route, perhaps.
+                run.columns["elevenlabs_status"] = "unchecked"
+                return "the ElevenLabs agent could not be looked up (404 without a status)"
             if refusal.status == 404:
                 run.columns["elevenlabs_status"] = "missing"
                 raise StepFailed(
@@ -204,6 +208,8 @@ class Provisioning:
         if found.unusable:
             run.columns["elevenlabs_status"] = "unusable"
             raise StepFailed("; ".join(found.unusable + found.problems))
+        for hint in found.hints:
+            log.event("agent_hint", agent_id=run.agent.id, hint=hint)
         run.columns["elevenlabs_status"] = "degraded" if found.problems else "live"
         return "; ".join(found.problems) or None
 

@@ -29,17 +29,25 @@ _EVENT_NEEDED_FOR = {
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """`unusable`: no call can work. `problems`: calls work, but worse than they could."""
+    """`unusable`: no call can work. `problems`: calls work, but something is missing from them.
+    `hints`: all is well, and could be cheaper."""
 
     unusable: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
 
 
 def check(agent: Mapping[str, Any]) -> Findings:
-    """Look through the object that `GET /v1/convai/agents/{id}` answers. Each finding says what to do."""
+    """Look through the object that `GET /v1/convai/agents/{id}` answers. Each finding says what to do.
+
+    An answer without `conversation_config` says nothing about the agent: formats are verified at the start
+    of every conversation anyway.
+    """
+    if not isinstance(agent.get("conversation_config"), Mapping):
+        return Findings()
     config = _table(agent, "conversation_config")
     conversation = _table(config, "conversation")
-    unusable, problems = [], []
+    unusable, problems, hints = [], [], []
     if conversation.get("text_only") is True:
         unusable.append("the agent is text only: switch conversation.text_only off")
     for section, key in (
@@ -50,7 +58,7 @@ def check(agent: Mapping[str, Any]) -> Findings:
         if not isinstance(found, str) or found not in FORMATS:
             unusable.append(f"{section}.{key} is {found!r:.60}: set it to {TELEPHONE_FORMAT}")
         elif found != TELEPHONE_FORMAT:
-            problems.append(
+            hints.append(
                 f"{section}.{key} is {found}, so audio is transcoded: set it to {TELEPHONE_FORMAT}"
             )
     events = conversation.get("client_events")
@@ -58,7 +66,7 @@ def check(agent: Mapping[str, Any]) -> Findings:
     for event, harm in _EVENT_NEEDED_FOR.items():
         if event not in listed:
             problems.append(f"conversation.client_events lacks {event!r} ({harm}): add it")
-    return Findings(tuple(unusable), tuple(problems))
+    return Findings(tuple(unusable), tuple(problems), tuple(hints))
 
 
 def _table(outer: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -218,8 +218,6 @@ def test_profile_of_a_good_agent_finds_nothing():
 @pytest.mark.parametrize(
     ("section", "key", "value", "finding"),
     [
-        ("asr", "user_input_audio_format", "pcm_16000", "asr.user_input_audio_format is pcm_16000"),
-        ("tts", "agent_output_audio_format", None, "tts.agent_output_audio_format is pcm_16000"),
         ("conversation", "client_events", ["audio"], "lacks 'interruption' .* cannot interrupt"),
         ("conversation", "client_events", ["interruption"], "lacks 'audio' .nobody hears"),
     ],
@@ -229,6 +227,20 @@ def test_profile_that_could_be_better_is_a_problem_with_what_to_do(section, key,
     found = check(changed(section, key, value))
     assert found.unusable == ()
     assert any(re.search(finding, problem) for problem in found.problems)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "finding"),
+    [
+        ("asr", "user_input_audio_format", "pcm_16000", "asr.user_input_audio_format is pcm_16000"),
+        ("tts", "agent_output_audio_format", None, "tts.agent_output_audio_format is pcm_16000"),
+    ],
+)
+def test_profile_with_pcm_is_good_and_gets_a_hint(section, key, value, finding):
+    """Transcoding is a normal way to work; it only costs more."""
+    found = check(changed(section, key, value))
+    assert found.unusable == found.problems == ()
+    assert finding in found.hints[0]
 
 
 @pytest.mark.parametrize(
@@ -244,11 +256,15 @@ def test_profile_that_cannot_work_is_unusable(section, key, value):
     assert len(check(changed(section, key, value)).unusable) == 1
 
 
-@pytest.mark.parametrize(
-    "agent", [{}, {"conversation_config": []}, {"conversation_config": {"asr": 1}}]
-)
-def test_profile_of_an_odd_object_takes_the_services_defaults(agent):
-    """Absent fields mean 16 kHz both ways and the default events."""
+@pytest.mark.parametrize("agent", [{}, {"conversation_config": []}])
+def test_profile_without_a_configuration_says_nothing(agent):
+    """Nothing is known, so nothing is held against the agent."""
     found = check(agent)
-    assert found.unusable == ()
-    assert len(found.problems) == 2
+    assert found.unusable == found.problems == found.hints == ()
+
+
+def test_profile_of_an_odd_configuration_takes_the_services_defaults():
+    """Absent fields mean 16 kHz both ways and the default events."""
+    found = check({"conversation_config": {"asr": 1}})
+    assert found.unusable == found.problems == ()
+    assert len(found.hints) == 2
