@@ -1,0 +1,85 @@
+"""One epoll set and one heap of deadlines: what callers and agents of a generator run on."""
+
+from __future__ import annotations
+
+import heapq
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+READ = select.EPOLLIN
+READ_WRITE = select.EPOLLIN | select.EPOLLOUT
+
+now = time.monotonic
+
+
+class Loop:
+    """`run` until `stop`. A handler is called with the epoll mask when its socket is ready."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._timers: list[tuple[float, int, Callable[..., None], Any]] = []
+        self._count = 0
+        self._running = False
+        self.busy_max_s = 0.0
+        """The longest time between two looks at the sockets since it was last reset."""
+
+    def add(self, sock: socket.socket, handler: Callable[[int], None], events: int = READ) -> None:
+        """Watch a socket."""
+        self.watch(sock.fileno(), handler, events)
+
+    def watch(self, fd: int, handler: Callable[[int], None], events: int = READ) -> None:
+        """Watch a descriptor."""
+        self._handlers[fd] = handler
+        self._epoll.register(fd, events)
+
+    def change(self, sock: socket.socket, events: int) -> None:
+        """Watch for something else."""
+        self._epoll.modify(sock.fileno(), events)
+
+    def hand(self, sock: socket.socket, handler: Callable[[int], None]) -> None:
+        """Somebody else looks after this socket now."""
+        self._handlers[sock.fileno()] = handler
+        self._epoll.modify(sock.fileno(), READ)
+
+    def close(self, sock: socket.socket) -> None:
+        """Forget and close; closing twice is as good as once."""
+        fd = sock.fileno()
+        if fd >= 0 and self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+        sock.close()
+
+    def at(self, due_s: float, run: Callable[..., None], argument: Any = None) -> None:
+        """Call `run(argument)` at `due_s` of the monotonic clock."""
+        self._count += 1
+        heapq.heappush(self._timers, (due_s, self._count, run, argument))
+
+    def stop(self) -> None:
+        self._running = False
+
+    def run(self) -> None:
+        """Until `stop`."""
+        poll = self._epoll.poll
+        handlers = self._handlers
+        timers = self._timers
+        pop = heapq.heappop
+        self._running = True
+        looked_s = now()
+        while self._running:
+            wait_s = timers[0][0] - now() if timers else 1.0
+            events = poll(wait_s if wait_s > 0.0 else 0.0, 512)
+            woken_s = now()
+            for fd, mask in events:
+                handler = handlers.get(fd)
+                if handler is not None:
+                    handler(mask)
+            while timers and timers[0][0] <= now():
+                _, _, run, argument = pop(timers)
+                run(argument)
+            looked_s = now()
+            busy_s = looked_s - woken_s
+            if busy_s > self.busy_max_s:
+                self.busy_max_s = busy_s

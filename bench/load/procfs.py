@@ -1,0 +1,67 @@
+"""CPU time and memory of a tree of processes, read from /proc."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Of one process: user and system seconds since its start."""
+
+    pid: int
+    command: str
+    user_s: float
+    system_s: float
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all its descendants."""
+    parents: dict[int, int] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal() and (fields := _stat(int(entry))) is not None:
+            parents[int(entry)] = int(fields[1])
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found
+
+
+def usage(pids: list[int]) -> dict[int, Usage]:
+    """Of those that still exist."""
+    found = {}
+    for pid in pids:
+        fields = _stat(pid)
+        if fields is not None:
+            user_s, system_s = (int(field) / TICKS_PER_S for field in fields[11:13])
+            found[pid] = Usage(pid, command(pid), user_s, system_s)
+    return found
+
+
+def command(pid: int) -> str:
+    """The command line, blanks between arguments; empty when the process is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    except OSError:
+        return ""
+
+
+def pss_kib(pid: int) -> int:
+    """Proportional set size in KiB: shared pages counted by the share. 0 when it cannot be read."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/pid/stat behind the name: state, parent, …; user and system time are 11, 12."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None

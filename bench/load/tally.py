@@ -1,0 +1,119 @@
+"""What is measured while the calls run, and its summary. Times are seconds of the monotonic clock."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+QUANTILES = {"p50": 50.0, "p99": 99.0, "p999": 99.9}
+
+
+@dataclass(slots=True)
+class Second:
+    """One second of the window, all calls together."""
+
+    leads: int = 0
+    lead_sum_ms: float = 0.0
+    lead_min_ms: float = math.inf
+    underruns: int = 0
+    underrun_ms: float = 0.0
+
+
+class Tally:
+    """Filled by callers and agents. Uplink frames count when they were *sent* inside the window."""
+
+    def __init__(self) -> None:
+        self.begin_s = math.inf
+        self.end_s = math.inf
+        self.uplink_ms = array("f")
+        self.uplink_at_s = array("f")
+        self.webhook_ms: list[float] = []
+        self.setup_ms: list[float] = []
+        self.first_word_ms: list[float] = []
+        self.clear_ms: list[float] = []
+        self.lateness_ms = array("f")
+        self.lead_ms = array("f")
+        self.seconds: dict[int, Second] = {}
+        self.errors: Counter[str] = Counter()
+        self.interruptions = 0
+        self.clears = 0
+        self.is_open = False
+
+    def open(self, at_s: float) -> None:
+        """The window begins."""
+        self.begin_s = at_s
+        self.is_open = True
+
+    def close(self, at_s: float) -> None:
+        """The window is over."""
+        self.end_s = at_s
+        self.is_open = False
+
+    def uplink(self, sent_s: float, arrived_s: float) -> None:
+        """The middle of a caller's frame has arrived at its agent."""
+        if self.begin_s <= sent_s < self.end_s:
+            self.uplink_ms.append((arrived_s - sent_s) * 1000.0)
+            self.uplink_at_s.append(sent_s - self.begin_s)
+
+    def lead(self, lead_s: float, at_s: float) -> None:
+        """What a virtual Twilio still held when audio came; negative: it had run dry within a turn."""
+        if not self.is_open or lead_s == math.inf:
+            return
+        second = self.seconds.setdefault(int(at_s - self.begin_s), Second())
+        lead_ms = lead_s * 1000.0
+        if lead_ms < 0.0:
+            second.underruns += 1
+            second.underrun_ms -= lead_ms
+            lead_ms = 0.0
+        second.leads += 1
+        second.lead_sum_ms += lead_ms
+        second.lead_min_ms = min(second.lead_min_ms, lead_ms)
+        self.lead_ms.append(lead_ms)
+
+    def summary(self) -> dict[str, Any]:
+        """Percentiles and the course over the window."""
+        uplink = np.frombuffer(self.uplink_ms, np.float32)
+        at_s = np.frombuffer(self.uplink_at_s, np.float32)
+        underruns = sum(second.underruns for second in self.seconds.values())
+        return {
+            "uplink_ms": spread(uplink),
+            "first_word_ms": spread(self.first_word_ms),
+            "clear_ms": spread(self.clear_ms),
+            "webhook_ms": spread(self.webhook_ms),
+            "setup_ms": spread(self.setup_ms),
+            "lead_ms": spread(self.lead_ms),
+            "underruns": underruns,
+            "underrun_ms": round(sum(s.underrun_ms for s in self.seconds.values()), 1),
+            "interruptions": self.interruptions,
+            "clears": self.clears,
+            "over_time": [
+                {
+                    "s": second,
+                    "lead_mean_ms": round(found.lead_sum_ms / max(1, found.leads), 1),
+                    "lead_min_ms": round(min(found.lead_min_ms, 1e6), 1),
+                    "underruns": found.underruns,
+                    "underrun_ms": round(found.underrun_ms, 1),
+                    "uplink_p99_ms": _p99(uplink[(at_s >= second) & (at_s < second + 1)]),
+                }
+                for second, found in sorted(self.seconds.items())
+            ],
+            "errors": dict(self.errors),
+        }
+
+
+def spread(values: Any) -> dict[str, float]:
+    """Count, median and upper percentiles, largest; only the count when there are no values."""
+    found = np.asarray(values, np.float64)
+    if not found.size:
+        return {"count": 0}
+    quantiles = {name: round(float(np.percentile(found, q)), 3) for name, q in QUANTILES.items()}
+    return {"count": int(found.size), **quantiles, "max": round(float(found.max()), 3)}
+
+
+def _p99(values: Any) -> float | None:
+    return round(float(np.percentile(values, 99.0)), 3) if values.size else None
