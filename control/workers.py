@@ -45,6 +45,9 @@ HEARTBEAT_TIMEOUT_S = 10.0
 """A worker that says nothing for so long hangs: it is killed and replaced."""
 RESTART_MIN_S = 0.2
 RESTART_MAX_S = 10.0
+EXIT_TIMEOUT_S = 5.0
+ATTACH_TIMEOUT_S = 2.0
+"""How long a stream's socket may wait for room in a worker's queue."""
 EVENTS_MAX = 10_000
 """Messages that wait for the switchboard. When it is full the readers wait, and then the workers' own bounded
 queues fill: they drop timeline lines, never the end of a call."""
@@ -52,7 +55,7 @@ SEND_QUEUE_MAX = 10_000
 
 
 class PoolFull(Exception):
-    """No worker takes another call."""
+    """No worker takes the call."""
 
 
 class WorkerGone(Exception):
@@ -85,8 +88,9 @@ class _Worker:
     worker_id: str
     process: subprocess.Popen[bytes]
     sock: socket.socket
-    send: trio.MemorySendChannel[tuple[Down, int | None]]
-    outbox: trio.MemoryReceiveChannel[tuple[Down, int | None]]
+    send: trio.MemorySendChannel[tuple[bytes, int | None]]
+    outbox: trio.MemoryReceiveChannel[tuple[bytes, int | None]]
+    """Packets, each with the descriptor that goes beside it. Whoever takes one out closes the descriptor."""
     calls: set[str] = field(default_factory=set)
     is_ready: bool = False
     is_draining: bool = False
@@ -133,50 +137,66 @@ class WorkerPool:
     ) -> None:
         """One seat: a worker, and after its death another, with growing pauses while they die young."""
         pause_s = RESTART_MIN_S
-        is_first = True
+        is_told = False
+
+        def tell_started() -> None:
+            nonlocal is_told
+            if not is_told:
+                is_told = True
+                task_status.started()
+
         while True:
             began_s = trio.current_time()
             try:
-                await self._run_worker(task_status if is_first else trio.TASK_STATUS_IGNORED)
-            except LinkError as error:
-                if is_first and not self._workers:
+                await self._run_worker(tell_started)
+            except (LinkError, OSError) as error:
+                if not is_told and not self._workers:
                     raise LinkError(f"a media worker could not be started: {error}") from error
                 self._log("worker_failed", error=str(error))
-            is_first = False
+            tell_started()  # one seat that needs another try does not keep the others from working
+            if trio.current_time() - began_s > 30.0:
+                pause_s = RESTART_MIN_S
+            else:
+                pause_s = min(pause_s * 2, RESTART_MAX_S)
+            if not self._is_draining:
+                await trio.sleep(pause_s)
             if self._is_draining:
                 return
-            pause_s = RESTART_MIN_S if trio.current_time() - began_s > 30.0 else pause_s * 2
             self.restarts += 1
-            await trio.sleep(min(pause_s, RESTART_MAX_S))
 
-    async def _run_worker(self, task_status: trio.TaskStatus[None]) -> None:
+    async def _run_worker(self, on_ready: Callable[[], None]) -> None:
         worker = self._spawn()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write_link, worker)
-                failure = await self._attend(worker, task_status)
+                failure = await self._attend(worker, on_ready)
                 nursery.cancel_scope.cancel()
             if failure is not None:
                 raise failure
         finally:
             self._workers.pop(worker.worker_id, None)
+            _empty_outbox(worker)
             worker.sock.close()
             worker.process.kill()
-            with trio.CancelScope(shield=True), trio.move_on_after(5.0):
-                await trio.to_thread.run_sync(worker.process.wait)
             self._lose_calls(worker)
+            with trio.CancelScope(shield=True), trio.move_on_after(EXIT_TIMEOUT_S):
+                await trio.to_thread.run_sync(worker.process.wait, abandon_on_cancel=True)
             self._worker_gone.set()
 
-    async def _attend(
-        self, worker: _Worker, task_status: trio.TaskStatus[None]
-    ) -> LinkError | None:
+    async def _attend(self, worker: _Worker, on_ready: Callable[[], None]) -> LinkError | None:
         """Listen to a worker until its link ends. Returns what went wrong, if anything did."""
         try:
             with trio.fail_after(START_TIMEOUT_S):
-                await self._wait_ready(worker)
+                message = await _receive(worker.sock)
+            if not isinstance(message, Ready):
+                raise LinkError("worker ended before it was ready")
+            if self._is_draining:
+                return None  # it came too late to be told of the drain
+            await self._events_in.send(message)
+            worker.is_ready = True
             self._workers[worker.worker_id] = worker
             self._log("worker_ready", worker=worker.worker_id, pid=worker.process.pid)
-            task_status.started()
+            on_ready()
             await self._read_link(worker)
         except LinkError as error:
             return error
@@ -189,46 +209,39 @@ class WorkerPool:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        process = subprocess.Popen(
-            worker_command(theirs.fileno()),
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-            env=worker_environment(),
-        )
-        theirs.close()
-        ours.setblocking(False)
-        send, outbox = trio.open_memory_channel[tuple[Down, "int | None"]](SEND_QUEUE_MAX)
-        worker = _Worker(f"w{self._started}", process, ours, send, outbox)
-        send.send_nowait(
-            (
-                Configure(worker.worker_id, self._settings, self._log_level, self._log_format),
-                None,
+        try:
+            process = subprocess.Popen(
+                worker_command(theirs.fileno()),
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                env=worker_environment(),
             )
-        )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        send, outbox = trio.open_memory_channel[tuple[bytes, "int | None"]](SEND_QUEUE_MAX)
+        worker = _Worker(f"w{self._started}", process, ours, send, outbox)
+        configure = Configure(worker.worker_id, self._settings, self._log_level, self._log_format)
+        send.send_nowait((link.encode(configure), None))
         return worker
-
-    async def _wait_ready(self, worker: _Worker) -> None:
-        message = await _receive(worker.sock)
-        if not isinstance(message, Ready):
-            raise LinkError("worker ended before it was ready")
-        worker.is_ready = True
-        await self._events_in.send(message)
 
     async def _read_link(self, worker: _Worker) -> None:
         while True:
-            with trio.move_on_after(HEARTBEAT_TIMEOUT_S):
+            message = None
+            # Only the worker's silence counts: when the switchboard is slow the worker is not to blame.
+            with trio.move_on_after(HEARTBEAT_TIMEOUT_S) as patience:
                 message = await _receive(worker.sock)
-                if message is None:
-                    return
-                self._note(worker, message)
-                if isinstance(message, Drained):
-                    worker.calls.clear()
-                    return
-                if not isinstance(message, Heartbeat):
-                    await self._events_in.send(message)
-                continue
-            self._log("worker_silent", worker=worker.worker_id)
-            return
+            if patience.cancelled_caught:
+                self._log("worker_silent", worker=worker.worker_id)
+                return
+            if message is None or isinstance(message, Drained):
+                return
+            self._note(worker, message)
+            if not isinstance(message, Heartbeat):
+                await self._events_in.send(message)
 
     def _note(self, worker: _Worker, message: Up) -> None:
         if isinstance(message, Heartbeat):
@@ -239,21 +252,16 @@ class WorkerPool:
                 del self._homes[message.call_id]
 
     async def _write_link(self, worker: _Worker) -> None:
-        async for message, fd in worker.outbox:
-            packet = link.encode(message)
-            while True:
-                try:
-                    if fd is None:
-                        worker.sock.send(packet)
-                    else:
-                        socket.send_fds(worker.sock, [packet], [fd])
-                    break
-                except BlockingIOError:
-                    await trio.lowlevel.wait_writable(worker.sock)
-                except OSError:
-                    return  # the reader sees the end of the link as well
-            if fd is not None:
-                os.close(fd)
+        async for packet, fd in worker.outbox:
+            try:
+                await _send(worker.sock, packet, fd)
+            except (BrokenPipeError, ConnectionResetError):
+                return  # the reader sees the end of the link as well
+            except OSError as error:
+                self._log("worker_link_error", worker=worker.worker_id, error=str(error))
+            finally:
+                if fd is not None:
+                    os.close(fd)
 
     def _lose_calls(self, worker: _Worker) -> None:
         lost = tuple(sorted(worker.calls))
@@ -284,10 +292,8 @@ class WorkerPool:
         if not free or self._is_draining:
             raise PoolFull
         worker = min(free, key=lambda candidate: len(candidate.calls))
-        try:
-            worker.send.send_nowait((Prepare(plan), None))
-        except trio.WouldBlock:
-            raise PoolFull from None
+        if not self._queue(worker, Prepare(plan)):
+            raise PoolFull
         worker.calls.add(plan.call_id)
         self._homes[plan.call_id] = worker
         return worker.worker_id
@@ -303,11 +309,22 @@ class WorkerPool:
         if worker is None:
             sock.close()
             raise WorkerGone(call_id)
-        message = Attach(call_id, base64.b64encode(head).decode(), twilio_call_sid)
-        with trio.move_on_after(2.0):
-            await worker.send.send((message, sock.detach()))
-            return
-        raise WorkerGone(call_id)
+        packet = link.encode(Attach(call_id, base64.b64encode(head).decode(), twilio_call_sid))
+        fd = sock.detach()
+        is_queued = False
+        try:
+            with trio.move_on_after(ATTACH_TIMEOUT_S):
+                await worker.send.send((packet, fd))
+                is_queued = True
+        except trio.BrokenResourceError:
+            pass  # the worker has died meanwhile
+        finally:
+            # An open descriptor that nobody serves would keep the caller in dead air: Twilio goes on
+            # only when the stream is closed.
+            if not is_queued:
+                os.close(fd)
+        if not is_queued:
+            raise WorkerGone(call_id)
 
     def holds(self, call_id: str) -> bool:
         return call_id in self._homes
@@ -326,21 +343,30 @@ class WorkerPool:
 
     def _command(self, call_id: str, message: Down) -> None:
         worker = self._homes.get(call_id)
-        if worker is None:
-            return
+        if worker is not None:
+            self._queue(worker, message)
+
+    def _queue(self, worker: _Worker, message: Down) -> bool:
+        """Queue a message that carries no descriptor. False when it cannot be sent."""
         try:
-            worker.send.send_nowait((message, None))
+            worker.send.send_nowait((link.encode(message), None))
+        except LinkError as error:
+            self._log("worker_message_refused", worker=worker.worker_id, error=str(error))
+            return False
         except trio.WouldBlock:
             # Ten thousand commands unread: this worker hangs, and the watch will replace it.
             self._log("worker_link_full", worker=worker.worker_id)
+            return False
+        except trio.BrokenResourceError:
+            return False  # it has died; its calls are being told as lost
+        return True
 
     async def drain(self, timeout_s: float) -> None:
         """Let all calls end within `timeout_s` and the workers exit. Returns when they are gone."""
         self._is_draining = True
         for worker in list(self._workers.values()):
             worker.is_draining = True
-            with trio.move_on_after(1.0):
-                await worker.send.send((Drain(timeout_s), None))
+            self._queue(worker, Drain(timeout_s))
         while self._workers:
             self._worker_gone = trio.Event()
             await self._worker_gone.wait()
@@ -352,6 +378,31 @@ class WorkerPool:
             )
             for worker in self._workers.values()
         ]
+
+
+def _empty_outbox(worker: _Worker) -> None:
+    """Close the descriptors that were not sent, and let later senders know that nobody listens."""
+    while True:
+        try:
+            _, fd = worker.outbox.receive_nowait()
+        except (trio.WouldBlock, trio.EndOfChannel):
+            break
+        if fd is not None:
+            os.close(fd)
+    worker.outbox.close()
+
+
+async def _send(sock: socket.socket, packet: bytes, fd: int | None) -> None:
+    """One packet, whole or not at all, with a copy of `fd` beside it."""
+    while True:
+        try:
+            if fd is None:
+                sock.send(packet)
+            else:
+                socket.send_fds(sock, [packet], [fd])
+            return
+        except BlockingIOError:
+            await trio.lowlevel.wait_writable(sock)
 
 
 def worker_command(link_fd: int) -> list[str]:
