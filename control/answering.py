@@ -72,13 +72,14 @@ class Answering:
             call.document = await answer(call, form)
         except StoreUnavailable as error:
             log.event("answer_without_store", level="error", call_id=call.id, error=str(error))
-            self._abandon(call)
         finally:
+            if call.document is None:
+                self._abandon(call)
             call.ready.set()
 
     def _abandon(self, call: LiveCall) -> None:
         """Without a record there is no call: what was prepared is dropped."""
-        self._office.pool.cancel(call.id, "the store is not available")
+        self._office.pool.cancel(call.id, "the call could not be recorded")
         if not call.is_recorded:
             self._office.book.remove(call)
         call.document = twiml.say_hangup(REGRET)

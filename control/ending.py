@@ -264,7 +264,7 @@ def _outcome(call: LiveCall) -> Outcome:
     report = call.report
     if report is not None and (report.attached or report.result != "cancelled"):
         return Outcome(report.result, report.blame, report.reason)
-    if call.lost and (call.attached or not call.ended_status):
+    if call.lost and (call.attached or call.answered or not call.ended_status):
         return Outcome("gateway_fault", "gateway", call.lost)
     if call.ending is not None and call.attached:
         return Outcome(call.ending.result, call.ending.blame, call.ending.reason)

@@ -22,7 +22,7 @@ APOLOGY = "Sorry, there is a technical problem. One moment, please."
 """Heard only when a stream ends without us; then Twilio asks how to go on."""
 REGRET = "We are sorry, but we cannot take your call right now. Please try again later. Goodbye."
 RESUMES_MAX = 1
-WORKER_WAIT_S = 6.0
+WORKER_WAIT_S = 9.0
 """A worker starts in one or two seconds. Twilio waits 15 s for an answer, and the caller hears it ring."""
 WORKER_POLL_S = 0.1
 CONTEXT_MAX_CHARS = 4000
