@@ -22,20 +22,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
-from urllib.parse import urlsplit
 
 import requests
 import trio
 import urllib3.exceptions
-from requests.adapters import HTTPAdapter
 from twilio.base.exceptions import TwilioException, TwilioRestException, TwilioServiceException
-from twilio.http import HttpClient
-from twilio.http.response import Response
 from twilio.rest import Client
 
-DEFAULT_ORIGIN = "https://api.twilio.com"
-THREADS_MAX = 16
-CONNECT_TIMEOUT_S = 5.0
+from control.twilio.transport import THREADS_MAX, Transport
+
 READ_TIMEOUT_S = 30.0
 """Twilio gives up by itself after up to 26 s: a shorter wait would make known outcomes uncertain."""
 ATTEMPTS_MAX = 5
@@ -45,7 +40,6 @@ BACKOFF_JITTER = 0.1
 
 STATUS_EVENTS = ["initiated", "ringing", "answered", "completed"]
 ALREADY_OVER = frozenset({20404, 21220})
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 T = TypeVar("T")
 
@@ -126,7 +120,7 @@ class TwilioRest:
     ) -> None:
         self._limiter = trio.CapacityLimiter(THREADS_MAX)
         self._count = count
-        http = _Transport(settings.api_base_url, read_timeout_s)
+        http = Transport(settings.api_base_url, read_timeout_s)
         self._client = Client(
             settings.account_sid,
             settings.auth_token.reveal(),
@@ -343,55 +337,3 @@ def _owned(number: Any) -> OwnedNumber:
         voice_fallback_url=number.voice_fallback_url,
         status_callback=number.status_callback,
     )
-
-
-class _Transport(HttpClient):  # type: ignore[misc]
-    """The client's HTTP: one pooled session, deadlines on every socket, any origin.
-
-    The client's own transport has no timeout, logs every parameter (telephone numbers among them) and
-    knows no other origin than Twilio's.
-    """
-
-    def __init__(self, api_base_url: str, read_timeout_s: float) -> None:
-        self.is_async = False
-        self.timeouts_s = (CONNECT_TIMEOUT_S, read_timeout_s)
-        self.session = requests.Session()
-        adapter = HTTPAdapter(pool_connections=8, pool_maxsize=THREADS_MAX, max_retries=0)
-        self.session.mount("https://", adapter)
-        self.session.mount("http://", adapter)
-        base = api_base_url.rstrip("/")
-        self.origin = None if base == DEFAULT_ORIGIN else base
-        if self.origin and urlsplit(self.origin).hostname in _LOOPBACK:
-            self.session.trust_env = False  # no proxy on the way to this machine
-
-    def request(
-        self,
-        method: str,
-        uri: str,
-        params: dict[str, object] | None = None,
-        data: dict[str, object] | None = None,
-        headers: dict[str, str] | None = None,
-        auth: tuple[str, str] | None = None,
-        timeout: float | None = None,
-        allow_redirects: bool = False,
-    ) -> Response:
-        """One HTTP request. Raises `requests` exceptions."""
-        is_json = (headers or {}).get("Content-Type") == "application/json"
-        response = self.session.request(
-            method.upper(),
-            self._at_origin(uri),
-            params=params,  # type: ignore[arg-type]
-            data=None if is_json else data,
-            json=data if is_json else None,  # type: ignore[arg-type]
-            headers=headers,
-            auth=auth,
-            timeout=self.timeouts_s,
-            allow_redirects=allow_redirects,
-        )
-        return Response(response.status_code, response.text, response.headers)
-
-    def _at_origin(self, uri: str) -> str:
-        if self.origin is None:
-            return uri
-        parts = urlsplit(uri)
-        return self.origin + parts.path + ("?" + parts.query if parts.query else "")

@@ -18,6 +18,7 @@ import trio
 
 from control.twilio import rest
 from control.twilio.rest import TwilioRefused, TwilioRest, TwilioUncertain, TwilioUnreachable
+from control.twilio.transport import Transport
 
 ACCOUNT = "AC" + "0" * 32
 SID = "CA" + "1" * 32
@@ -310,6 +311,6 @@ def test_transport_default_origin_is_untouched():
         ("https://api.twilio.com", url),
         ("http://127.0.0.1:9000/", "http://127.0.0.1:9000/v2/x?PageSize=5"),
     ):
-        transport = rest._Transport(base, 1.0)
-        assert transport._at_origin(url) == expected
+        transport = Transport(base, 1.0)
+        assert transport.at_origin(url) == expected
         transport.session.close()
