@@ -91,13 +91,12 @@ class Call:
         if self._was_attached or self._finished.is_set():
             sock.close()
             return
-        now_s = trio.current_time()
         try:
             leg = upgrade_caller(sock, head)
         except LegError as error:
             sock.close()
-            self.bridge.caller_failed(error.reason, now_s)
-            self._around.plane.flush(self._plane_call)
+            reason = error.reason
+            self._command(lambda now_s: self.bridge.caller_failed(reason, now_s))
             return
         self._was_attached = True
         self._attached.set()
@@ -105,21 +104,22 @@ class Call:
 
     def hang_up(self, termination: Termination) -> None:
         """End now. Nothing happens when the call is over already."""
-        self.bridge.hang_up(termination, trio.current_time())
-        self._around.plane.flush(self._plane_call)
+        self._command(lambda now_s: self.bridge.hang_up(termination, now_s))
 
     def drain(self, termination: Termination) -> None:
         """End as soon as the caller has heard what was said so far."""
-        self.bridge.drain(termination, trio.current_time())
-        self._around.plane.flush(self._plane_call)
+        self._command(lambda now_s: self.bridge.drain(termination, now_s))
 
     def say_to_agent(self, kind: str, text: str) -> None:
-        self.bridge.say_to_agent(kind, text)
-        self._around.plane.flush(self._plane_call)
+        self._command(lambda _now_s: self.bridge.say_to_agent(kind, text))
 
     def close(self) -> None:
         """Control's word that Twilio knows: the sockets may go."""
         self._may_close.set()
+
+    def _command(self, step: Callable[[float], None]) -> None:
+        """A step of the bridge from outside of the media plane; what it raises ends this call only."""
+        self._around.plane.command(self._plane_call, step)
 
     # ---- what the media plane tells ------------------------------------------------------------
 
@@ -146,18 +146,23 @@ class Call:
                 case StreamStarted():
                     self._started.set()
                 case ToolCall():
-                    # No client tool is offered by this gateway yet; an agent that waits for one gets
-                    # its answer at once instead of dead air.
-                    self.bridge.tool_result(
-                        event.tool_call_id, f"{event.tool_name} is not available", is_error=True
-                    )
-                    self._around.plane.flush(self._plane_call)
+                    self._refuse_tool(event)
                 case Finished():
                     self._ended_s = event.at_s
                     self._termination = event.termination
                     self._finished.set()
                 case AgentReady():
                     self._agent_ready.set()
+
+    def _refuse_tool(self, call: ToolCall) -> None:
+        """No client tool is offered by this gateway yet: an agent that waits for one gets its answer at
+        once instead of dead air."""
+        if not call.expects_response:
+            return
+        words = f"{call.tool_name} is not available"
+        self._command(
+            lambda _now_s: self.bridge.tool_result(call.tool_call_id, words, is_error=True)
+        )
 
     def on_leg_gone(self) -> None:
         """A socket of this call was closed."""
@@ -194,6 +199,10 @@ class Call:
             await self._end()
         finally:
             self._around.plane.remove(self._plane_call)
+            if self._tap is not None:
+                self._tap.finish(
+                    self._ended_s or trio.current_time()
+                )  # does nothing the second time
 
     async def _dial_agent(self) -> None:
         around = self._around
@@ -204,6 +213,9 @@ class Call:
             )
         except LegError as error:
             self._agent_failed(str(error).removeprefix("agent leg: "))
+            return
+        if self._finished.is_set():
+            leg.sock.close()  # the call ended in the instant in which its agent was there
             return
         self._join_agent(leg)
         with trio.move_on_after(around.settings.agent_first_message_timeout_s):
@@ -219,8 +231,7 @@ class Call:
         self._around.plane.adopt_agent(self._plane_call, leg.sock, leg.rest)
 
     def _agent_failed(self, reason: str) -> None:
-        self.bridge.agent_failed(reason, trio.current_time())
-        self._around.plane.flush(self._plane_call)
+        self._command(lambda now_s: self.bridge.agent_failed(reason, now_s))
 
     async def _expect_stream(self) -> None:
         """The stream has to come, and to start, in time; the agent costs money while it waits."""
@@ -234,8 +245,7 @@ class Call:
         with trio.move_on_after(self._around.settings.stream_start_timeout_s):
             await self._started.wait()
             return
-        self.bridge.caller_failed("sent no `start` in time", trio.current_time())
-        self._around.plane.flush(self._plane_call)
+        self._command(lambda now_s: self.bridge.caller_failed("sent no `start` in time", now_s))
 
     async def _end(self) -> None:
         """Two steps: the telephone call is ended first (by control), then our socket is closed.
@@ -268,8 +278,7 @@ class Call:
     async def _close_legs(self) -> None:
         if self._plane_call.is_gone:
             return
-        self.bridge.close(trio.current_time())
-        self._around.plane.flush(self._plane_call)
+        self._command(self.bridge.close)
         # The peers answer the closing handshake and hang up; whoever does not is cut off.
         with trio.move_on_after(self._around.settings.close_timeout_s):
             while self._plane_call.caller is not None or self._plane_call.agent is not None:
@@ -325,7 +334,7 @@ class Call:
         }
 
     def _recording_report(self) -> dict[str, Any] | None:
-        if self._tap is None:
+        if self._tap is None or not self._tap.has_started:
             return None
         report: dict[str, Any] = dict(self._tap.report())
         report["name"] = PurePath(self._tap.path).name

@@ -23,6 +23,8 @@ from gateway.settings import MediaSettings
 
 PACKET_MAX_BYTES = 160 * 1024
 """Below the kernel's default socket buffer (212,992 bytes), which bounds a SEQPACKET packet."""
+SHORT_CHARS = 2_000
+"""What `shortened` leaves of a string; so few that any message fits a packet even when all is escaped."""
 
 
 # ---- down: control → worker -------------------------------------------------------------------
@@ -221,14 +223,30 @@ _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (*get_args(Down)
 
 
 def encode(message: Down | Up) -> bytes:
-    """One packet. Raises LinkError when it would not fit into PACKET_MAX_BYTES."""
-    packet = b'{"kind":"%s","body":%s}' % (
-        type(message).__name__.encode(),
-        orjson.dumps(message, option=orjson.OPT_PASSTHROUGH_SUBCLASS),
-    )
+    """One packet. Raises LinkError when it is no JSON or would not fit into PACKET_MAX_BYTES."""
+    try:
+        body = orjson.dumps(message, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
+    except orjson.JSONEncodeError as error:
+        raise LinkError(f"{type(message).__name__} cannot be sent: {error}") from error
+    packet = b'{"kind":"%s","body":%s}' % (type(message).__name__.encode(), body)
     if len(packet) > PACKET_MAX_BYTES:
         raise LinkError(f"{type(message).__name__} of {len(packet)} bytes does not fit a packet")
     return packet
+
+
+def shortened(message: Up) -> Up:
+    """The same message with its strings cut and its details left out, for one that does not fit.
+
+    Control must hear of every end of a call, whatever a peer has put into it.
+    """
+    changes: dict[str, Any] = {}
+    for item in dataclasses.fields(message):
+        value = getattr(message, item.name)
+        if isinstance(value, str):
+            changes[item.name] = value[:SHORT_CHARS].encode("utf-8", "replace").decode()
+        elif isinstance(value, dict) and item.name != "recording":
+            changes[item.name] = {}
+    return dataclasses.replace(message, **changes)
 
 
 def decode(packet: bytes) -> Down | Up:

@@ -180,31 +180,56 @@ class MediaPlane:
             if leg is not None:
                 self._close(leg)
 
+    def command(self, call: PlaneCall, step: Callable[[float], None]) -> None:
+        """Drive the bridge outside of a wake, and send what it queued: behind the same boundary.
+
+        `step` gets the time. Nothing happens when the call is gone.
+        """
+        if call.is_gone:
+            return
+        now_s = trio.current_time()
+        self._guarded(call, lambda: step(now_s))
+        self._flush_guarded(call)
+
     def adopt_agent(self, call: PlaneCall, sock: socket.socket, rest: bytes) -> None:
         """The agent leg's socket, upgraded; `rest` are the bytes that came with the answer."""
-        call.agent = self._adopt(call, sock, is_agent=True)
-        now_s = trio.current_time()
-        self._guarded(call, lambda: call.bridge.agent_opened(now_s))
-        if rest:
-            self._guarded(call, lambda: call.bridge.agent_bytes(rest, now_s))
-        if call.agent is not None and call.agent.is_tls:
-            self._guarded(call, lambda: self._read(call.agent, now_s) if call.agent else None)
-        self._flush_guarded(call)
+
+        def join(now_s: float) -> None:
+            call.agent = leg = self._adopt(call, sock, is_agent=True)
+            call.bridge.agent_opened(now_s)
+            if rest:
+                call.bridge.agent_bytes(rest, now_s)
+            if leg.is_tls:
+                self._read(leg, now_s)  # it may have been decrypted with the answer to the upgrade
+
+        self._join(call, sock, join)
 
     def adopt_caller(self, call: PlaneCall, sock: socket.socket, rest: bytes) -> None:
         """The caller leg's socket, upgraded."""
-        call.caller = self._adopt(call, sock, is_agent=False)
-        now_s = trio.current_time()
-        self._guarded(call, lambda: call.bridge.caller_opened(now_s))
-        if rest:
-            self._guarded(call, lambda: call.bridge.caller_bytes(rest, now_s))
-        self._flush_guarded(call)
+
+        def join(now_s: float) -> None:
+            call.caller = self._adopt(call, sock, is_agent=False)
+            call.bridge.caller_opened(now_s)
+            if rest:
+                call.bridge.caller_bytes(rest, now_s)
+
+        self._join(call, sock, join)
+
+    def _join(self, call: PlaneCall, sock: socket.socket, join: Callable[[float], None]) -> None:
+        if call.is_gone:
+            sock.close()  # the call ended while this leg came up
+        else:
+            self.command(call, join)
 
     def _adopt(self, call: PlaneCall, sock: socket.socket, *, is_agent: bool) -> Leg:
         sock.setblocking(False)
         leg = Leg(call, sock, is_agent=is_agent)
+        try:
+            self._epoll.register(leg.fd, _READ)
+        except OSError:
+            sock.close()
+            raise
         self._legs[leg.fd] = leg
-        self._epoll.register(leg.fd, _READ)
         return leg
 
     def flush(self, call: PlaneCall) -> None:
@@ -309,24 +334,29 @@ class MediaPlane:
         legs = self._again
         self._again = []
         for leg in legs:
-            if leg.fd in self._legs:
+            if self._legs.get(leg.fd) is leg:  # the number may be another socket's by now
                 self._ready(leg, select.EPOLLIN, now_s)
 
     def _lost(self, leg: Leg, now_s: float, reason: str) -> None:
-        call = leg.call
+        if self._legs.get(leg.fd) is not leg:
+            return
         self._close(leg)
         if leg.is_agent:
-            call.agent = None
-            call.bridge.agent_closed(now_s, reason)
+            leg.call.bridge.agent_closed(now_s, reason)
         else:
-            call.caller = None
-            call.bridge.caller_closed(now_s, reason)
+            leg.call.bridge.caller_closed(now_s, reason)
 
     def _close(self, leg: Leg) -> None:
-        if self._legs.pop(leg.fd, None) is not None:
-            self._epoll.unregister(leg.fd)
-            leg.sock.close()
-            leg.call.observer.on_leg_gone()
+        if self._legs.get(leg.fd) is not leg:
+            return
+        del self._legs[leg.fd]
+        self._epoll.unregister(leg.fd)
+        leg.sock.close()
+        if leg.is_agent:
+            leg.call.agent = None
+        else:
+            leg.call.caller = None
+        leg.call.observer.on_leg_gone()
 
     # ---- out -----------------------------------------------------------------------------------
 
@@ -360,11 +390,11 @@ class MediaPlane:
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             sent = 0
         except OSError as error:
-            self._lost(leg, now_s, error.strerror or type(error).__name__)
+            self._broken(leg, now_s, error)
             return
         if sent < len(data):
             self._keep(leg, data[sent:], now_s)
-            if leg.fd in self._legs:
+            if self._legs.get(leg.fd) is leg:
                 self._epoll.modify(leg.fd, _READ_WRITE)
 
     def _keep(self, leg: Leg, data: bytes, now_s: float) -> None:
@@ -381,11 +411,9 @@ class MediaPlane:
         self._close(leg)
         reason = f"stalled with {size} bytes unsent"
         if leg.is_agent:
-            call.agent = None
             call.bridge.agent_failed(reason, now_s)
             call.bridge.agent_closed(now_s, reason)
         else:
-            call.caller = None
             call.bridge.caller_failed(reason, now_s)
             call.bridge.caller_closed(now_s, reason)
 
@@ -397,9 +425,16 @@ class MediaPlane:
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             return
         except OSError as error:
-            self._lost(leg, now_s, error.strerror or type(error).__name__)
+            self._broken(leg, now_s, error)
             return
         self._epoll.modify(leg.fd, _READ)
+
+    def _broken(self, leg: Leg, now_s: float, error: OSError) -> None:
+        """A write failed. What the peer said before it went (`stop`, a close and its reason) still counts."""
+        for _ in range(_READS_PER_WAKE):
+            if self._legs.get(leg.fd) is leg:
+                self._read(leg, now_s)
+        self._lost(leg, now_s, error.strerror or type(error).__name__)
 
     # ---- the boundary --------------------------------------------------------------------------
 

@@ -3,12 +3,11 @@
 A `CallTap` sits in the bridge and only appends to lists. What is older than `SETTLE_S` can no longer change
 (a barge-in cuts the agent's last half second) and goes, about once a second, to the one writer thread of the
 worker over a bounded queue. When the disk cannot keep up the queue is full: that second is dropped and
-counted, and the call never waits.
+counted, and the call never waits. The end of a file is never dropped (there is one for each call).
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import threading
@@ -91,7 +90,13 @@ class CallTap:
         self._origin_s: float | None = None
         self._committed = 0
         self._agent_next = 0
+        self._is_over = False
         self.finished = threading.Event()
+
+    @property
+    def has_started(self) -> bool:
+        """Whether there is anything to record: a call that was never joined leaves no file."""
+        return self._origin_s is not None
 
     def start(self, now_s: float) -> None:
         self._origin_s = now_s
@@ -129,9 +134,14 @@ class CallTap:
         self._committed = end
 
     def finish(self, now_s: float) -> None:
-        """The call is over: cut what was not heard, write the rest and close the file."""
-        if self._origin_s is not None:
-            self.cut_agent(now_s)
+        """The call is over: cut what was not heard, write the rest and close the file. Idempotent."""
+        if self._is_over:
+            return
+        self._is_over = True
+        if not self.has_started:
+            self.finished.set()
+            return
+        self.cut_agent(now_s)
         self._hand_over(max(self._caller.end, self._agent.end, self._committed))
         self._recorder.submit(Block(self, self._committed, None, b""))
 
@@ -140,7 +150,7 @@ class CallTap:
             "path": self.path,
             "duration_s": round(self.samples_written / TRUNK_RATE_HZ, 2),
             "dropped_blocks": self.dropped_blocks,
-            "error": self.error,
+            "error": self.error or (None if self.finished.is_set() else "not written in time"),
         }
 
 
@@ -148,26 +158,22 @@ class Recorder:
     """The writer thread of a worker. `start` it once; `stop` waits for what is queued."""
 
     def __init__(self) -> None:
-        self._queue: queue.Queue[Block | None] = queue.Queue(maxsize=QUEUE_MAX_BLOCKS)
+        self._queue: queue.SimpleQueue[Block | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        with contextlib.suppress(queue.Full):
-            self._queue.put(None, timeout=timeout_s)
+        self._queue.put(None)
         self._thread.join(timeout_s)
 
     def submit(self, block: Block) -> None:
-        """Never waits. The end of a file is never dropped: it takes the place of the wait instead."""
-        try:
-            self._queue.put_nowait(block)
-        except queue.Full:
+        """Never waits: over the bound the block is dropped and counted, unless it ends its file."""
+        if block.caller is not None and self._queue.qsize() >= QUEUE_MAX_BLOCKS:
             block.tap.dropped_blocks += 1
-            if block.caller is None:
-                block.tap.error = "recording not finished: the disk could not keep up"
-                block.tap.finished.set()
+            return
+        self._queue.put(block)
 
     def _run(self) -> None:
         while (block := self._queue.get()) is not None:
@@ -177,8 +183,8 @@ class Recorder:
                     _close(tap)
                 elif tap.error is None:
                     _write(tap, block.position, block.caller, block.agent)
-            except OSError as error:
-                tap.error = f"{type(error).__name__}: {error.strerror}"
+            except (OSError, ValueError) as error:  # ValueError: no such path can exist
+                tap.error = tap.error or f"{type(error).__name__}: {_reason(error)}"
             if block.caller is None:
                 tap.finished.set()
 
@@ -200,10 +206,14 @@ def _write(tap: CallTap, position: int, caller: bytes, agent: bytes) -> None:
 def _close(tap: CallTap) -> None:
     if tap.file is None:
         return
-    tap.file.flush()
-    tap.file.seek(0)
-    tap.file.write(wav_header(TRUNK_RATE_HZ, 2, tap.samples_written * 4))
-    tap.file.flush()
-    os.fsync(tap.file.fileno())
-    tap.file.close()
-    tap.file = None
+    file, tap.file = tap.file, None
+    with file:
+        file.flush()
+        file.seek(0)
+        file.write(wav_header(TRUNK_RATE_HZ, 2, tap.samples_written * 4))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return str(error.strerror if isinstance(error, OSError) else error)

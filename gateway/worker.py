@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import dataclasses
 import gc
 import json
 import os
@@ -46,13 +47,15 @@ from gateway.link import (
     Heartbeat,
     Prepare,
     Ready,
+    TranscriptTurn,
     Up,
 )
 from gateway.mediaplane import MediaPlane
 from gateway.recorder import Recorder
 
 LINK_QUEUE_MAX = 20_000
-"""Messages that wait for control. Above it timeline lines are dropped and counted; what ends a call never is."""
+"""Messages that wait for control. Above it timeline lines are dropped and counted, above twice as many what
+was said as well; what ends a call never is (there is one of each for a call)."""
 HEARTBEAT_S = 1.0
 CLOCK_RESYNC_S = 60.0
 FINAL_WORDS_S = 5.0
@@ -82,11 +85,16 @@ class LinkWriter:
         self._sock = sock
         self._queue: deque[Up] = deque()
         self._bell = trio.Event()
+        self._sending = trio.Lock()
         self.dropped_events = 0
 
     def tell(self, message: Up) -> None:
         """Queue a message; never waits."""
-        if len(self._queue) >= LINK_QUEUE_MAX and isinstance(message, CallEvent | Heartbeat):
+        waiting = len(self._queue)
+        if waiting >= LINK_QUEUE_MAX and (
+            isinstance(message, CallEvent | Heartbeat)
+            or (isinstance(message, TranscriptTurn) and waiting >= 2 * LINK_QUEUE_MAX)
+        ):
             self.dropped_events += 1
             return
         self._queue.append(message)
@@ -99,20 +107,25 @@ class LinkWriter:
             await self.flush()
 
     async def flush(self) -> None:
-        while self._queue:
-            message = self._queue[0]
-            try:
-                packet = link.encode(message)
-            except LinkError as error:
-                _complain("link_message_too_large", error=str(error))
-            else:
+        """Send what is queued, in order, also when two tasks ask for it at once."""
+        async with self._sending:
+            while self._queue:
+                packet = _packet(self._queue[0])
                 try:
                     await self._sock.send(packet)
                 except OSError:
                     # Control is gone; the link reader sees it too and ends the calls.
                     self._queue.clear()
                     return
-            self._queue.popleft()
+                self._queue.popleft()
+
+
+def _packet(message: Up) -> bytes:
+    try:
+        return link.encode(message)
+    except LinkError as error:
+        _complain("link_message_shortened", error=str(error))
+        return link.encode(link.shortened(message))
 
 
 class Worker:
@@ -272,14 +285,27 @@ class Worker:
         try:
             await call.run()
         except Exception as error:  # noqa: BLE001
-            _complain("call_crashed", call_id=call_id, error=repr(error)[:300])
-            report = self._refusal(call_id, call.bridge.call_sid)
-            self._writer.tell(
-                _replaced(report, reason=f"internal error: {type(error).__name__}", call=call)
-            )
+            bug = _innermost(error)
+            _complain("call_crashed", call_id=call_id, error=repr(bug)[:300])
+            self._writer.tell(self._last_word(call, f"internal error: {type(bug).__name__}"))
+        except trio.Cancelled:
+            # The worker goes although this call has not ended in time; control is told all the same.
+            self._writer.tell(self._last_word(call, "worker stopped before the call had ended"))
+            raise
         finally:
             self._calls.pop(call_id, None)
             self._call_gone.set()
+
+    def _last_word(self, call: Call, reason: str) -> CallReport:
+        """The report of a call that cannot make its own; it asks nothing that may raise."""
+        refusal = self._refusal(call.plan.call_id, call.bridge.call_sid)
+        return dataclasses.replace(
+            refusal,
+            reason=reason,
+            attached=call.bridge.stream_sid is not None,
+            conversation_id=call.bridge.conversation_id,
+            stream_sid=call.bridge.stream_sid,
+        )
 
     # ---- heartbeat and drain -------------------------------------------------------------------
 
@@ -323,20 +349,11 @@ def _result_of(blame: str | None) -> str:
     return "policy" if blame == "policy" else f"{blame}_fault"
 
 
-def _replaced(report: CallReport, *, reason: str, call: Call) -> CallReport:
-    return CallReport(
-        call_id=report.call_id,
-        result="gateway_fault",
-        blame="gateway",
-        reason=reason,
-        at_ms=report.at_ms,
-        attached=call.bridge.stream_sid is not None,
-        conversation_id=call.bridge.conversation_id,
-        stream_sid=call.bridge.stream_sid,
-        twilio_call_sid=call.bridge.call_sid,
-        media=call.bridge.report(),
-        legs={},
-    )
+def _innermost(error: Exception) -> Exception:
+    """The one exception that a nursery has wrapped, or the group when there are several."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _close_fds(fds: list[int]) -> None:

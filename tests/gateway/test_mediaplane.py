@@ -1,0 +1,593 @@
+"""The media plane with real sockets and a stand-in for the bridge."""
+
+import contextlib
+import math
+import os
+import socket
+import ssl
+import struct
+
+import pytest
+import trio
+import trio.testing
+
+from bench.sim_elevenlabs.tls import throwaway_tls
+from gateway import mediaplane
+from gateway.events import Note
+from gateway.mediaplane import GRID_RESET_S, GRID_S, PHASES, Histogram, MediaPlane
+
+BOUND = 100_000
+
+
+class FakeBridge:
+    """Notes what it is told, says what it is given, raises where it is asked to."""
+
+    def __init__(self, *, raises: str = "") -> None:
+        self.raises = raises
+        self.told: list[tuple] = []
+        self.caller_out = b""
+        self.agent_out = b""
+        self.events: list = []
+        self.due_s = math.inf
+        self.ticks: list[float] = []
+        self.barge_ins = 0
+        self.caller_is_done = False
+        self.said = trio.Event()
+
+    def _note(self, name: str, *details: object) -> None:
+        self.told.append((name, *details))
+        self.said.set()
+        if name == self.raises:
+            raise RuntimeError(f"bug in {name}")
+
+    def caller_opened(self, now_s):
+        self._note("caller_opened")
+
+    def caller_bytes(self, data, now_s):
+        self._note("caller_bytes", data)
+
+    def caller_closed(self, now_s, reason):
+        self._note("caller_closed", reason)
+
+    def caller_failed(self, reason, now_s):
+        self._note("caller_failed", reason)
+
+    def agent_opened(self, now_s):
+        self._note("agent_opened")
+
+    def agent_bytes(self, data, now_s):
+        self._note("agent_bytes", data)
+
+    def agent_closed(self, now_s, reason):
+        self._note("agent_closed", reason)
+
+    def agent_failed(self, reason, now_s):
+        self._note("agent_failed", reason)
+
+    def tick(self, now_s):
+        self.ticks.append(now_s)
+        self._note("tick")
+
+    def take_caller(self):
+        data, self.caller_out = self.caller_out, b""
+        return data
+
+    def take_agent(self):
+        data, self.agent_out = self.agent_out, b""
+        return data
+
+    def names(self) -> list[str]:
+        return [name for name, *_ in self.told]
+
+    def heard(self, leg: str) -> bytes:
+        return b"".join(told[1] for told in self.told if told[0] == f"{leg}_bytes")
+
+    async def until(self, condition) -> None:
+        while not condition():
+            self.said = trio.Event()
+            await self.said.wait()
+
+
+class Observer:
+    def __init__(self, bridge: FakeBridge) -> None:
+        self.bridge = bridge
+        self.events: list = []
+        self.gone = 0
+        self.crashes: list[Exception] = []
+
+    def on_events(self):
+        self.events += self.bridge.events
+        self.bridge.events = []
+
+    def on_leg_gone(self):
+        self.gone += 1
+
+    def on_crash(self, error):
+        self.crashes.append(error)
+
+
+class Stage:
+    """A running plane, and calls with their peers."""
+
+    def __init__(self, plane: MediaPlane, stack: contextlib.ExitStack) -> None:
+        self.plane = plane
+        self._stack = stack
+
+    def call(self, **options):
+        bridge = FakeBridge(**options)
+        observer = Observer(bridge)
+        return bridge, observer, self.plane.add(bridge, observer)
+
+    def pair(self, buffer_bytes: int = 0) -> tuple[socket.socket, socket.socket]:
+        """Ours (goes to the plane) and theirs."""
+        ours, theirs = socket.socketpair()
+        for sock in (ours, theirs):
+            self._stack.callback(sock.close)
+            if buffer_bytes:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
+        theirs.setblocking(False)
+        return ours, theirs
+
+    def tcp_pair(self) -> tuple[socket.socket, socket.socket]:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            ours = socket.create_connection(listener.getsockname())
+            theirs, _ = listener.accept()
+        for sock in (ours, theirs):
+            self._stack.callback(sock.close)
+        theirs.setblocking(False)
+        return ours, theirs
+
+
+@pytest.fixture
+async def stage():
+    with contextlib.ExitStack() as stack, trio.fail_after(60):
+        plane = MediaPlane(leg_write_max_bytes=BOUND)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(plane.run)
+            yield Stage(plane, stack)
+            nursery.cancel_scope.cancel()
+
+
+async def settle() -> None:
+    """Let the plane do all that it can do at once. (Its grid never lets all tasks block for long.)"""
+    for _ in range(50):
+        await trio.lowlevel.checkpoint()
+
+
+async def read(sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        await trio.lowlevel.wait_readable(sock)
+        piece = sock.recv(65536)
+        if not piece:
+            break
+        data += piece
+    return data
+
+
+def pattern(size: int) -> bytes:
+    return (b"0123456789abcdef" * (size // 16 + 1))[:size]
+
+
+# ---- sockets -----------------------------------------------------------------------------------
+
+
+async def test_bytes_go_both_ways_with_what_came_before_them(stage):
+    """What came with the handshake is first; what the bridge says in answer goes out in the same wake."""
+    bridge, observer, call = stage.call()
+    ours, theirs = stage.pair()
+    bridge.caller_out = b"welcome"
+    stage.plane.adopt_caller(call, ours, b"early ")
+    theirs.send(b"late")
+    await bridge.until(lambda: bridge.heard("caller") == b"early late")
+    assert bridge.names()[0] == "caller_opened"
+    assert await read(theirs, 7) == b"welcome"
+    bridge.caller_out, bridge.events = b"more", [Note("x", 0.0)]
+    stage.plane.flush(call)
+    assert await read(theirs, 4) == b"more"
+    assert observer.events == [Note("x", 0.0)]
+
+
+async def test_partial_write_is_finished_when_the_peer_reads(stage):
+    """The rest waits, in order, and what is said meanwhile comes behind it."""
+    bridge, _, call = stage.call()
+    ours, theirs = stage.pair(buffer_bytes=4096)
+    stage.plane.adopt_agent(call, ours, b"")
+    first, second = pattern(60_000), b"second"
+    bridge.agent_out = first
+    stage.plane.flush(call)
+    assert 0 < len(call.agent.pending) < 60_000
+    bridge.agent_out = second
+    stage.plane.flush(call)
+    assert call.agent_peak_bytes == len(call.agent.pending)
+    assert await read(theirs, len(first) + len(second)) == first + second
+    await settle()
+    assert not call.agent.pending
+    wakes = stage.plane.wakes
+    await settle()
+    assert stage.plane.wakes == wakes  # EPOLLOUT was taken off again
+    bridge.agent_out = b"third"
+    stage.plane.flush(call)
+    assert await read(theirs, 5) == b"third"
+
+
+@pytest.mark.parametrize("leg", ["caller", "agent"])
+async def test_stalled_leg_fails_at_its_bound_and_harms_no_other(stage, leg):
+    """Over the bound the leg is closed and its call is told; the neighbour goes on."""
+    bridge, observer, call = stage.call()
+    other, _, other_call = stage.call()
+    ours, _theirs = stage.pair(buffer_bytes=4096)
+    other_ours, other_theirs = stage.pair()
+    (stage.plane.adopt_caller if leg == "caller" else stage.plane.adopt_agent)(call, ours, b"")
+    stage.plane.adopt_caller(other_call, other_ours, b"")
+    told = []
+    while not told:
+        setattr(bridge, f"{leg}_out", pattern(20_000))
+        stage.plane.flush(call)
+        told = [name for name in bridge.names() if name.endswith(("failed", "closed"))]
+    assert told == [f"{leg}_failed", f"{leg}_closed"]
+    assert "stalled" in bridge.told[-1][1]
+    assert BOUND < getattr(call, f"{leg}_peak_bytes") <= BOUND + 20_000
+    assert (getattr(call, leg), observer.gone) == (None, 1)
+    assert ours.fileno() == -1
+    other_theirs.send(b"hello")
+    await other.until(lambda: other.heard("caller") == b"hello")
+
+
+async def test_half_closed_peer_is_read_to_its_end_and_then_closed(stage):
+    """A FIN is no reason to lose data, nor to spin."""
+    bridge, observer, call = stage.call()
+    ours, theirs = stage.pair()
+    data = pattern(150_000)
+    stage.plane.adopt_caller(call, ours, b"")
+    theirs.setblocking(True)
+    await trio.to_thread.run_sync(theirs.sendall, data)
+    theirs.shutdown(socket.SHUT_WR)
+    await bridge.until(lambda: "caller_closed" in bridge.names())
+    assert bridge.heard("caller") == data
+    assert observer.gone == 1
+    assert call.caller is None
+
+
+async def test_write_to_a_peer_that_has_gone_reads_its_last_words_first(stage):
+    """A goodbye with its reason must not be lost because a write found the reset before the read did."""
+    bridge, _, call = stage.call()
+    ours, theirs = stage.tcp_pair()
+    stage.plane.adopt_agent(call, ours, b"")
+    await trio.testing.wait_all_tasks_blocked()
+    theirs.send(b"quota exceeded, goodbye")
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    theirs.close()  # RST
+    bridge.agent_out = b"audio"
+    stage.plane.flush(call)  # in the same instant: the plane has had no chance to read
+    assert bridge.names()[-2:] == ["agent_bytes", "agent_closed"]
+    assert bridge.heard("agent") == b"quota exceeded, goodbye"
+    assert call.agent is None
+
+
+async def test_closing_handshake_done_closes_the_callers_socket(stage):
+    """As the server it is for us to hang up."""
+    bridge, _, call = stage.call()
+    ours, theirs = stage.pair()
+    stage.plane.adopt_caller(call, ours, b"")
+    bridge.caller_out, bridge.caller_is_done = b"bye", True
+    stage.plane.flush(call)
+    assert await read(theirs, 100) == b"bye"
+    assert bridge.told[-1] == ("caller_closed", "closing handshake complete")
+
+
+async def test_remove_closes_both_sockets_once(stage):
+    """Idempotent, and nothing is ticked or told afterwards."""
+    bridge, observer, call = stage.call()
+    (ours, _), (ours_too, _) = stage.pair(), stage.pair()
+    stage.plane.adopt_caller(call, ours, b"")
+    stage.plane.adopt_agent(call, ours_too, b"")
+    stage.plane.remove(call)
+    stage.plane.remove(call)
+    assert (ours.fileno(), ours_too.fileno(), observer.gone, stage.plane.calls) == (-1, -1, 2, 0)
+    before = list(bridge.told)
+    bridge.events = [Note("x", 0.0)]
+    stage.plane.flush(call)
+    stage.plane.command(call, bridge.tick)
+    assert (bridge.told, observer.events) == (before, [])
+
+
+async def test_socket_for_a_call_that_has_gone_is_closed(stage):
+    """An agent leg that comes up in the instant in which its call ends must not stay open for ever."""
+    bridge, _, call = stage.call()
+    stage.plane.remove(call)
+    for adopt in (stage.plane.adopt_agent, stage.plane.adopt_caller):
+        ours, theirs = stage.pair()
+        adopt(call, ours, b"rest")
+        assert ours.fileno() == -1
+        assert theirs.recv(1) == b""
+    assert bridge.told == []
+
+
+async def test_run_closes_what_is_left_when_it_is_cancelled():
+    """The worker's exit leaks no descriptor."""
+    before = len(os.listdir("/proc/self/fd"))
+    ours, theirs = socket.socketpair()
+    with theirs:
+        async with trio.open_nursery() as nursery:
+            plane = MediaPlane(leg_write_max_bytes=BOUND)
+            nursery.start_soon(plane.run)
+            bridge = FakeBridge()
+            plane.adopt_caller(plane.add(bridge, Observer(bridge)), ours, b"")
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    assert ours.fileno() == -1
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+# ---- the boundary around a call ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bug", ["caller_opened", "caller_bytes", "caller_closed", "tick"])
+async def test_raising_bridge_ends_its_own_call_only(stage, bug):
+    """The crash is told once, the sockets are closed, and the neighbour hears nothing of it."""
+    bridge, observer, call = stage.call(raises=bug)
+    other, other_observer, other_call = stage.call()
+    ours, theirs = stage.pair()
+    other_ours, other_theirs = stage.pair()
+    stage.plane.adopt_caller(call, ours, b"")
+    stage.plane.adopt_caller(other_call, other_ours, b"")
+    if bug == "tick":
+        bridge.due_s = 0.0
+    elif bug != "caller_opened":
+        theirs.send(b"hello")
+        if bug == "caller_closed":
+            theirs.shutdown(socket.SHUT_WR)
+    await bridge.until(lambda: observer.crashes)
+    other_theirs.send(b"still here")
+    await other.until(lambda: other.heard("caller") == b"still here")
+    assert [str(error) for error in observer.crashes] == [f"bug in {bug}"]
+    assert (call.is_gone, ours.fileno(), stage.plane.calls) == (True, -1, 1)
+    assert other_observer.crashes == []
+
+
+async def test_command_that_raises_ends_its_own_call_only(stage):
+    """Commands come from the link's reader: what they raise must not end the worker."""
+    bridge, observer, call = stage.call(raises="tick")
+    stage.plane.command(call, bridge.tick)
+    assert len(observer.crashes) == 1
+    assert call.is_gone
+
+
+async def test_observer_that_raises_ends_its_own_call_only(stage):
+    """The call's own handling of events is behind the same boundary."""
+    bridge, observer, call = stage.call()
+
+    def broken() -> None:
+        raise ValueError("bug")
+
+    observer.on_events = broken
+    bridge.events = [Note("x", 0.0)]
+    stage.plane.flush(call)
+    assert [type(error) for error in observer.crashes] == [ValueError]
+
+
+# ---- TLS -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def contexts(tmp_path_factory):
+    server, certificate = throwaway_tls(tmp_path_factory.mktemp("tls"))
+    return server, ssl.create_default_context(cafile=os.fspath(certificate))
+
+
+async def tls_pair(stage, contexts) -> tuple[ssl.SSLSocket, ssl.SSLSocket]:
+    """Ours (the client, not blocking) and theirs (blocking, for use in threads)."""
+    ours, theirs = stage.tcp_pair()
+    theirs.setblocking(True)
+    server, client = contexts
+    ends: list = [None, None]
+
+    def accept() -> None:
+        ends[1] = server.wrap_socket(theirs, server_side=True)
+
+    def connect() -> None:
+        ends[0] = client.wrap_socket(ours, server_hostname="localhost")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, accept)
+        nursery.start_soon(trio.to_thread.run_sync, connect)
+    for end in ends:
+        stage._stack.callback(end.close)
+    ends[0].setblocking(False)
+    return ends[0], ends[1]
+
+
+async def first_bytes(sock: ssl.SSLSocket, size: int) -> bytes:
+    """The session tickets of TLS 1.3 come first and are no data."""
+    while True:
+        await trio.lowlevel.wait_readable(sock)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            return sock.recv(size)
+
+
+async def test_tls_bytes_that_epoll_does_not_announce_are_read(stage, contexts, monkeypatch):
+    """Many records come in one segment; all of them reach the bridge although the socket is silent then."""
+    monkeypatch.setattr(mediaplane, "_READS_PER_WAKE", 2)
+    bridge, _, call = stage.call()
+    ours, theirs = await tls_pair(stage, contexts)
+    stage.plane.adopt_agent(call, ours, b"")
+    records = [b"%04d" % n * 10 for n in range(300)]
+
+    def send_all() -> None:
+        for record in records:
+            theirs.sendall(record)
+
+    await trio.to_thread.run_sync(send_all)
+    await bridge.until(lambda: bridge.heard("agent") == b"".join(records))
+
+
+async def test_tls_bytes_decrypted_before_the_plane_had_the_socket_are_read(stage, contexts):
+    """What came with the answer to the upgrade is held by the TLS object, and epoll will never say so."""
+    bridge, _, call = stage.call()
+    ours, theirs = await tls_pair(stage, contexts)
+    await trio.to_thread.run_sync(theirs.sendall, b"answer and more")
+    assert await first_bytes(ours, 6) == b"answer"
+    assert ours.pending() == 9
+    stage.plane.adopt_agent(call, ours, b"rest,")
+    assert bridge.heard("agent") == b"rest, and more"
+
+
+async def test_tls_write_that_has_to_wait_is_finished_later(stage, contexts):
+    """The same bytes again, in order, when the socket takes them."""
+    bridge, _, call = stage.call()
+    ours, theirs = await tls_pair(stage, contexts)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    stage.plane.adopt_agent(call, ours, b"")
+    sent = b""
+    while not call.agent.pending:
+        bridge.agent_out = pattern(30_000)
+        sent += bridge.agent_out
+        stage.plane.flush(call)
+    for _ in range(3):
+        bridge.agent_out = b"behind it"
+        sent += b"behind it"
+        stage.plane.flush(call)
+
+    def receive() -> bytes:
+        data = b""
+        while len(data) < len(sent):
+            data += theirs.recv(65536)
+        return data
+
+    assert await trio.to_thread.run_sync(receive) == sent
+
+
+async def test_leg_that_waits_to_be_read_again_is_not_confused_with_a_later_one(
+    stage, contexts, monkeypatch
+):
+    """Its descriptor number may belong to another call's socket by the time it is its turn."""
+    monkeypatch.setattr(mediaplane, "_READS_PER_WAKE", 1)
+    _bridge, _, call = stage.call()
+    ours, theirs = await tls_pair(stage, contexts)
+
+    def send_all() -> None:
+        for _ in range(5):
+            theirs.sendall(b"x")
+
+    await trio.to_thread.run_sync(send_all)
+    await first_bytes(ours, 1)
+    stage.plane.adopt_agent(call, ours, b"")  # one read is done, another is asked for
+    number = ours.fileno()
+    assert stage.plane._again
+    stage.plane.remove(call)
+    other, _, other_call = stage.call()
+    other_ours, other_theirs = stage.pair()
+    if other_theirs.fileno() == number:
+        other_ours, other_theirs = other_theirs, other_ours
+    assert other_ours.fileno() == number
+    stage.plane.adopt_agent(other_call, other_ours, b"")
+    await settle()
+    other_theirs.send(b"hello")
+    await other.until(lambda: other.heard("agent") == b"hello")
+    assert "agent_closed" not in other.names()
+    stage.plane.remove(other_call)
+
+
+# ---- the grid ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def grid(nursery):
+    """A plane whose sockets nobody uses: time is ours."""
+    plane = MediaPlane(leg_write_max_bytes=BOUND)
+    nursery.start_soon(plane._run_grid)
+    yield plane
+    plane._epoll.close()
+    os.close(plane._again_fd)
+
+
+def add(plane: MediaPlane, count: int) -> list[FakeBridge]:
+    bridges = [FakeBridge() for _ in range(count)]
+    for bridge in bridges:
+        bridge.due_s = 0.0
+        plane.add(bridge, Observer(bridge))
+    return bridges
+
+
+async def test_grid_ticks_every_bridge_once_in_20_ms_and_spreads_them(grid, autojump_clock):
+    """Absolute deadlines: after a hundred rounds there is no drift."""
+    bridges = add(grid, PHASES)
+    start_s = trio.current_time()
+    await trio.sleep(100 * GRID_S + 0.001)
+    for bridge in bridges:
+        assert len(bridge.ticks) == 100
+        assert bridge.ticks[-1] - bridge.ticks[0] == pytest.approx(99 * GRID_S)
+    phases = sorted(round((bridge.ticks[0] - start_s) * 1000) for bridge in bridges)
+    assert phases == [5, 10, 15, 20]
+    assert (grid.ticks_missed, grid.grid_resets) == (0, 0)
+
+
+async def test_grid_leaves_a_bridge_alone_that_has_nothing_due(grid, autojump_clock):
+    """`due_s` decides."""
+    (bridge,) = add(grid, 1)
+    bridge.due_s = trio.current_time() + 10 * GRID_S
+    await trio.sleep(9 * GRID_S)
+    assert bridge.ticks == []
+    await trio.sleep(3 * GRID_S)
+    assert bridge.ticks
+
+
+async def test_grid_after_a_stall_catches_up_and_counts(grid, autojump_clock):
+    """A late loop runs its slots at once and is back on its old grid; the misses are counted."""
+    (bridge,) = add(grid, 1)
+    await trio.sleep(5 * GRID_S)
+    old = bridge.ticks[-1]
+    count = len(bridge.ticks)
+    autojump_clock.jump(10 * GRID_S)
+    await trio.sleep(5 * GRID_S)
+    assert len(bridge.ticks) == pytest.approx(count + 15, abs=1)
+    offset = (bridge.ticks[-1] - old) / GRID_S
+    assert offset == pytest.approx(round(offset), abs=1e-6)
+    assert grid.ticks_missed == pytest.approx(9 * PHASES, abs=PHASES)
+    assert grid.grid_resets == 0
+    assert grid.report()["tick_lateness_max_ms"] > 150
+
+
+async def test_grid_after_a_long_stop_starts_anew(grid, autojump_clock):
+    """A suspended machine does not replay an hour of ticks."""
+    (bridge,) = add(grid, 1)
+    await trio.sleep(5 * GRID_S)
+    count = len(bridge.ticks)
+    autojump_clock.jump(GRID_RESET_S + 3600.0)
+    await trio.sleep(5 * GRID_S)
+    assert len(bridge.ticks) <= count + 6
+    assert (grid.grid_resets, grid.ticks_missed) == (1, 1)
+
+
+async def test_grid_without_calls_sleeps_and_wakes_for_the_next(grid, autojump_clock):
+    """No call, no wake-up."""
+    (bridge,) = add(grid, 1)
+    call = grid._phases[0][0]
+    await trio.sleep(2 * GRID_S)
+    grid.remove(call)
+    await trio.sleep(2 * GRID_S)
+    before = sum(grid.tick_lateness.counts)
+    await trio.sleep(100.0)
+    assert sum(grid.tick_lateness.counts) == before
+    (bridge,) = add(grid, 1)
+    await trio.sleep(2 * GRID_S)
+    assert bridge.ticks
+
+
+def test_histogram_gives_upper_edges_and_the_true_maximum():
+    """A quantile is never below the value it stands for."""
+    histogram = Histogram()
+    assert histogram.report() == {
+        "count": 0,
+        "mean_ms": 0.0,
+        "p50_ms": 0.0,
+        "p99_ms": 0.0,
+        "max_ms": 0.0,
+    }
+    for value_ms in [0.1] * 90 + [3.0] * 10:
+        histogram.add(value_ms)
+    assert (histogram.quantile(0.5), histogram.quantile(0.99)) == (0.25, 3.0)
+    histogram.add(1e9)
+    assert histogram.report()["max_ms"] == 1e9

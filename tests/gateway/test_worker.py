@@ -1,0 +1,253 @@
+"""The worker in this process, with a link whose other end is ours."""
+
+import contextlib
+import dataclasses
+import gc
+import socket
+
+import pytest
+import trio
+import trio.testing
+
+from gateway import link
+from gateway import worker as worker_module
+from gateway.bridge import Bridge
+from gateway.link import (
+    AgentSay,
+    CallEvent,
+    CallPlan,
+    CallReport,
+    Configure,
+    Drain,
+    Drained,
+    Ending,
+    HangUp,
+    Prepare,
+    Ready,
+    TranscriptTurn,
+)
+from gateway.settings import MediaSettings
+from gateway.worker import LinkWriter, Worker
+
+
+def seqpacket_pair() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return ours, theirs
+
+
+async def receive(sock: socket.socket):
+    while True:
+        await trio.lowlevel.wait_readable(sock)
+        with contextlib.suppress(BlockingIOError):
+            return link.decode(sock.recv(link.PACKET_MAX_BYTES))
+
+
+async def until(sock: socket.socket, kind: type):
+    with trio.fail_after(30):
+        while True:
+            message = await receive(sock)
+            if isinstance(message, kind):
+                return message
+
+
+def event(n: int, **data: object) -> CallEvent:
+    return CallEvent("call_1", str(n), n, data)
+
+
+REPORT = CallReport("call_1", "completed", None, "ok", 1, True, None, None, None, {}, {})
+
+# ---- the writer of the link ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def ends():
+    worker_end, control_end = seqpacket_pair()
+    with worker_end, control_end:
+        yield worker_end, control_end
+
+
+async def test_link_writer_flushed_by_two_tasks_sends_each_message_once_in_order(ends):
+    """The last flush before the exit meets the writer's own."""
+    worker_end, control_end = ends
+    writer = LinkWriter(trio.socket.from_stdlib_socket(worker_end))
+    messages = [event(n) for n in range(50)] + [REPORT, Drained("w1")]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.run)
+        await trio.testing.wait_all_tasks_blocked()
+        for message in messages:
+            writer.tell(message)
+        await writer.flush()
+        nursery.cancel_scope.cancel()
+    with trio.fail_after(30):
+        assert [await receive(control_end) for _ in messages] == messages
+    with pytest.raises(BlockingIOError):
+        control_end.recv(1)
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"reason": "x" * 500_000},
+        {"conversation_id": "\0" * 60_000, "stream_sid": "\0" * 60_000},
+        {"media": {"count": 2**80}},
+        {"reason": "\ud800"},
+    ],
+    ids=["long", "escaped", "huge_number", "no_utf8"],
+)
+async def test_report_that_does_not_fit_is_sent_without_its_details(ends, details, capfd):
+    """Control must hear of the end of every call, whatever a peer made of it."""
+    worker_end, control_end = ends
+    writer = LinkWriter(trio.socket.from_stdlib_socket(worker_end))
+    report = dataclasses.replace(REPORT, **details)
+    writer.tell(report)
+    writer.tell(Drained("w1"))
+    await writer.flush()
+    came = await until(control_end, CallReport)
+    assert (came.call_id, came.result, came.media) == ("call_1", "completed", {})
+    assert report.reason.startswith(came.reason[:5].rstrip("?"))
+    await until(control_end, Drained)
+    assert "link_message_shortened" in capfd.readouterr().err
+
+
+def test_link_queue_drops_timeline_first_and_the_end_of_a_call_never(ends, monkeypatch):
+    """Every queue has a bound and an order in which things go."""
+    monkeypatch.setattr(worker_module, "LINK_QUEUE_MAX", 10)
+    writer = LinkWriter(trio.socket.from_stdlib_socket(ends[0]))
+    for n in range(12):
+        writer.tell(event(n))
+    assert writer.dropped_events == 2
+    for n in range(12):
+        writer.tell(TranscriptTurn("call_1", n, "user", "hello", n))
+    assert writer.dropped_events == 4
+    writer.tell(REPORT)
+    assert writer.dropped_events == 4
+    assert len(writer._queue) == 21
+
+
+# ---- whole workers -------------------------------------------------------------------------------
+
+
+class Rig:
+    def __init__(self, sock: socket.socket) -> None:
+        self.link = sock
+        self.agent = socket.create_server(("127.0.0.1", 0))  # takes connections and says nothing
+
+    def send(self, message: link.Down) -> None:
+        self.link.send(link.encode(message))
+
+    def plan(self, call_id: str, **changes: object) -> CallPlan:
+        plan = CallPlan(
+            call_id,
+            "inbound",
+            f"http://127.0.0.1:{self.agent.getsockname()[1]}",
+            "key",
+            "agent_1",
+        )
+        return dataclasses.replace(plan, **changes)
+
+    async def prepare(self, call_id: str, **changes: object) -> None:
+        self.send(Prepare(self.plan(call_id, **changes)))
+        while (await until(self.link, CallEvent)).call_id != call_id:
+            pass
+
+
+@pytest.fixture
+async def rig(nursery):
+    """A running worker whose calls hang in the dialling of their agent."""
+    worker_end, control_end = seqpacket_pair()
+    settings = MediaSettings(agent_handshake_timeout_s=60.0, close_timeout_s=0.1)
+    stage = Rig(control_end)
+    with worker_end, control_end, stage.agent:
+        async with trio.open_nursery() as own:
+            own.start_soon(Worker(worker_end, Configure("w1", settings)).run)
+            await until(control_end, Ready)
+            yield stage
+            own.cancel_scope.cancel()
+    gc.unfreeze()  # the worker freezes what it finds, and that was the test's
+
+
+@pytest.mark.parametrize(
+    ("method", "command"),
+    [
+        ("hang_up", HangUp("call_1", "asked to")),
+        ("say_to_agent", AgentSay("call_1", "user_message", "hello")),
+    ],
+)
+async def test_command_that_raises_ends_its_own_call_only(rig, monkeypatch, method, command):
+    """A bug in one bridge, met by the link's reader, must not take the worker's other calls with it."""
+    await rig.prepare("call_1")
+    await rig.prepare("call_2")
+
+    def bug(self, *_: object) -> None:
+        raise RuntimeError("bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bridge, method, bug)
+        rig.send(command)
+        report = await until(rig.link, CallReport)
+    assert (report.call_id, report.result) == ("call_1", "gateway_fault")
+    assert "RuntimeError" in report.reason
+    rig.send(HangUp("call_2", "done"))
+    report = await until(rig.link, CallReport)
+    assert (report.call_id, report.result) == ("call_2", "completed")
+
+
+async def test_call_whose_report_raises_is_still_reported(rig, monkeypatch):
+    """The last message of a call comes from whoever is left to send it."""
+
+    def bug(self) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Bridge, "report", bug)
+    await rig.prepare("call_1")
+    rig.send(HangUp("call_1", "done"))
+    report = await until(rig.link, CallReport)
+    assert (report.call_id, report.result) == ("call_1", "gateway_fault")
+    assert report.reason == "internal error: ZeroDivisionError"
+
+
+async def test_call_that_does_not_end_in_time_is_reported_before_drained(rig, monkeypatch):
+    """A worker that is told to go tells of every call first."""
+    monkeypatch.setattr(worker_module, "FINAL_WORDS_S", 0.05)
+
+    async def never(self) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr("gateway.call.Call._end", never)
+    await rig.prepare("call_1")
+    rig.send(Drain(0.0))
+    report = await until(rig.link, CallReport)
+    assert report.call_id == "call_1"
+    assert "stopped" in report.reason
+    await until(rig.link, Drained)
+
+
+async def test_drain_ends_calls_in_order(rig):
+    """Ending, report, drained; what comes afterwards is refused."""
+    await rig.prepare("call_1")
+    rig.send(Drain(0.0))
+    ending = await until(rig.link, Ending)
+    assert (ending.result, ending.hang_up) == ("drained", False)
+    assert (await until(rig.link, CallReport)).result == "drained"
+    await until(rig.link, Drained)
+
+
+async def test_crashed_call_closes_its_recording(rig, monkeypatch, tmp_path):
+    """No file stays open behind a bug."""
+    taps = []
+    finish = worker_module.Call._finish_recording
+
+    async def bug(self, tap) -> None:
+        taps.append(tap)
+        tap.start(trio.current_time())
+        raise RuntimeError("bug")
+
+    assert finish is not None
+    monkeypatch.setattr("gateway.call.Call._finish_recording", bug)
+    await rig.prepare("call_1", recording_path=str(tmp_path / "a.wav"))
+    rig.send(HangUp("call_1", "done"))
+    await until(rig.link, CallReport)
+    assert await trio.to_thread.run_sync(taps[0].finished.wait, 30)
+    assert taps[0].file is None
