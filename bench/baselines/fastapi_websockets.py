@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 
@@ -47,10 +48,8 @@ async def media(caller: WebSocket, name: str) -> None:
                     event_id = message["ping_event"]["event_id"]
                     await agent.send(json.dumps({"type": "pong", "event_id": event_id}))
 
-        try:
+        with contextlib.suppress(WebSocketDisconnect, websockets.ConnectionClosed):
             await asyncio.gather(uplink(), downlink())
-        except (WebSocketDisconnect, websockets.ConnectionClosed):
-            pass
 
 
 if __name__ == "__main__":

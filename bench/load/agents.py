@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
 CHECK_EVERY = 50
 _U = ord("u")
+"""The third byte of `{"user_audio_chunk"`."""
+_E = ord("e")
+"""The third byte of `{"event"`: Twilio's words, passed on as they were."""
+_M = ord("m")
+"""The eleventh byte of `{"event":"media"` (a mark is shorter)."""
 _PAD = ord("=")
 _RELAYED_MIN_BYTES = 200
 
@@ -64,9 +70,12 @@ class Agent(Peer):
         self._tally = tally
         self._find = find
         self.caller: Caller | None = None
-        self._sent_at: Any = ()
+        self.arrived_at = array("d")
+        """When the middle of the caller's k-th frame came."""
+        self._arrived = self.arrived_at.append
         self._frame_bytes = wire.FRAME_MS * wire.bytes_per_ms(manners.caller_format)
-        if manners.frames_relayed:
+        self._is_relay = manners.frames_relayed
+        if self._is_relay:
             self._frame_bytes = wire.FRAME_BYTES
         # The middle of a frame counts: a resampler may hold the end of it back.
         self._next_middle = self._frame_bytes / 2
@@ -102,16 +111,25 @@ class Agent(Peer):
             stop = body + length
             if stop > end:
                 break
-            if length > overhead >= 0 and data[body + 2] ^ data[body - 2] == _U:
+            kind = data[body + 2] ^ data[body - 2] if length > 2 else 0
+            if kind == _U and length > overhead >= 0:
                 last = length - 1 - self._suffix
                 size = (length - overhead) * 3 // 4
                 if data[body + last] ^ data[body - 4 + (last & 3)] == _PAD:
                     last -= 1
                     twice = data[body + last] ^ data[body - 4 + (last & 3)] == _PAD
                     size -= 2 if twice else 1
-                self._heard(size, at_s)
-                if not self._k % CHECK_EVERY:
-                    self._check(_unmask(data, body, stop), size)
+                # `_heard`, written out: this runs for every frame.
+                self.audio_bytes = audio = self.audio_bytes + size
+                while audio > self._next_middle:
+                    self._next_middle += self._frame_bytes
+                    self._arrived(at_s)
+                    self._k = k = self._k + 1
+                    if not k % CHECK_EVERY:
+                        self._check(_unmask(data, body, stop), size)
+            elif kind == _E and length > _RELAYED_MIN_BYTES and self._is_relay:
+                if data[body + 10] ^ data[body - 2] == _M:
+                    self._heard(wire.FRAME_BYTES, at_s)
             else:
                 self._other(data[pos] & 15, _unmask(data, body, stop), at_s)
                 overhead = self._overhead
@@ -123,12 +141,8 @@ class Agent(Peer):
         self.audio_bytes += size
         while self.audio_bytes > self._next_middle:
             self._next_middle += self._frame_bytes
-            k = self._k
-            self._k = k + 1
-            if k < len(self._sent_at):
-                self._tally.uplink(self._sent_at[k], at_s)
-            else:
-                self._tally.errors["audio_never_sent"] += 1
+            self._arrived(at_s)
+            self._k += 1
 
     def _check(self, message: bytes, size: int) -> None:
         """One whole frame of µ-law has to be what the caller sent at this place."""
@@ -144,10 +158,6 @@ class Agent(Peer):
             self.lose("closing handshake")
             return
         if opcode != 1:
-            return
-        if self._manners.frames_relayed and len(message) > _RELAYED_MIN_BYTES and self.caller:
-            if message.startswith(b'{"event":"media"'):
-                self._heard(wire.FRAME_BYTES, at_s)
             return
         try:
             body = json.loads(message)
@@ -176,7 +186,6 @@ class Agent(Peer):
             return
         self.caller = caller
         caller.agent = self
-        self._sent_at = caller.sent_at
         manners = self._manners
         # Evenly spread, the same ones in each run.
         self._barges = caller.index * 0.618034 % 1.0 < manners.barge_share
@@ -200,9 +209,9 @@ class Agent(Peer):
         wait_s = manners.period_s
         if self._turn == 1:
             # Agents that greeted at once shall not speak in step ever after.
-            wait_s += random.random() * manners.period_s  # noqa: S311
+            wait_s += random.random() * manners.period_s
         elif self._barges:
-            after_s = random.uniform(0.25, 0.75) * manners.voice.turn_ms / 1000  # noqa: S311
+            after_s = random.uniform(0.25, 0.75) * manners.voice.turn_ms / 1000
             self._loop.at(now() + after_s, self._interrupt, self._turn)
         self._loop.at(now() + wait_s, self._begin_turn)
 

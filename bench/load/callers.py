@@ -232,7 +232,7 @@ class Stream(Peer):
         self._sent_at = caller.sent_at
         self.clock = PlayoutClock(shared.turn_bytes)
         self.clears = 0
-        self._slot = random.choice(shared.slots)  # noqa: S311
+        self._slot = random.choice(shared.slots)
         super().__init__(shared.loop, sock, rest)
         self._started_s = now()
         door = shared.door

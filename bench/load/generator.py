@@ -231,6 +231,9 @@ class Generator:
     # ---- the account ---------------------------------------------------------------------------
 
     def _result(self) -> dict[str, Any]:
+        for caller in self._callers:
+            if caller.agent is not None:
+                self._tally.uplink(caller.sent_at, caller.agent.arrived_at)
         accounts = [caller.account() for caller in self._callers + self._short]
         return {
             **self._tally.summary(),

@@ -12,6 +12,9 @@ from typing import Any
 READ = select.EPOLLIN
 READ_WRITE = select.EPOLLIN | select.EPOLLOUT
 
+TIMERS_PER_LOOK = 32
+"""A loop that is late must not stop listening while it catches up."""
+
 now = time.monotonic
 
 
@@ -76,9 +79,11 @@ class Loop:
                 handler = handlers.get(fd)
                 if handler is not None:
                     handler(mask)
-            while timers and timers[0][0] <= now():
+            budget = TIMERS_PER_LOOK
+            while budget and timers and timers[0][0] <= now():
                 _, _, run, argument = pop(timers)
                 run(argument)
+                budget -= 1
             looked_s = now()
             busy_s = looked_s - woken_s
             if busy_s > self.busy_max_s:

@@ -7,7 +7,7 @@ import ssl
 
 from bench.load.loop import READ, READ_WRITE, Loop, now
 
-RECV_BYTES = 65536
+RECV_BYTES = 16384
 UNSENT_MAX_BYTES = 512 * 1024
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 

@@ -65,3 +65,15 @@ def _stat(pid: int) -> list[str] | None:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
+
+
+def cores() -> dict[int, tuple[float, float]]:
+    """Busy and stolen seconds of each core since the machine began."""
+    found = {}
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name.startswith("cpu") and name != "cpu":
+            user, nice, system, _, _, irq, soft, steal = (int(tick) for tick in ticks[:8])
+            busy = user + nice + system + irq + soft
+            found[int(name[3:])] = (busy / TICKS_PER_S, steal / TICKS_PER_S)
+    return found

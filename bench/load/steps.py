@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.load import procfs
 from bench.load.plan import StepPlan
-from bench.load.targets import DAEMON, ROOT, Daemon, Target, TargetFailed, _on_cores, baseline
+from bench.load.targets import DAEMON, ROOT, Daemon, Place, Target, TargetFailed, baseline
 
 UPLINK_P99_MAX_MS = 20.0
 UNDERRUN_SHARE_MAX = 0.0
@@ -41,6 +41,8 @@ class Bench:
     workers: int = 1
     media: Mapping[str, object] = field(default_factory=dict)
     """Further keys of `[media]`."""
+    priority: int = 0
+    """Niceness of generator and target: below 0 for a machine that has other work (needs the right)."""
     with_records: bool = False
     """Read every call's record afterwards and compare its counters."""
 
@@ -52,7 +54,7 @@ def run_step(target_name: str, plan: StepPlan, bench: Bench, progress: Progress)
         if plan.tls:
             plan = _with_certificate(plan, folder)
         plan = replace(plan, is_relay=target_name == "relay-epoll")
-        generator = _Generator(plan, bench.generator_cores, folder)
+        generator = _Generator(plan, bench, folder)
         try:
             listening = generator.next(STALL_S)
             try:
@@ -78,11 +80,17 @@ def _start(
     name: str, plan: StepPlan, bench: Bench, folder: Path, listening: dict[str, Any]
 ) -> Target:
     if name != DAEMON:
-        return baseline(name, folder, bench.target_cores, listening["agent_url"], plan.certificate)
+        return baseline(
+            name,
+            folder,
+            Place(bench.target_cores, bench.priority),
+            listening["agent_url"],
+            plan.certificate,
+        )
     short = int(plan.churn_per_s * (plan.churn_call_s + 30))
     return Daemon(
         folder,
-        bench.target_cores,
+        Place(bench.target_cores, bench.priority),
         provider_url=listening["url"],
         calls_max=plan.calls + short + 50,
         workers=bench.workers,
@@ -94,9 +102,10 @@ def _start(
 class _Generator:
     """The generator's process and its JSON lines."""
 
-    def __init__(self, plan: StepPlan, cores: set[int], folder: Path) -> None:
+    def __init__(self, plan: StepPlan, bench: Bench, folder: Path) -> None:
         self._errors = folder / "generator.log"
-        with self._errors.open("wb") as errors, _on_cores(cores):
+        place = Place(bench.generator_cores, bench.priority)
+        with self._errors.open("wb") as errors, place:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "bench.load.generator", plan.to_json()],
                 cwd=ROOT,
@@ -151,10 +160,15 @@ def _drive(
         progress(event)
         match event["event"]:
             case "window_begin":
-                window = {"at_s": time.monotonic(), "begin": procfs.usage(everyone)}
+                window = {
+                    "at_s": time.monotonic(),
+                    "begin": procfs.usage(everyone),
+                    "cores_begin": procfs.cores(),
+                }
             case "window_end":
                 window["seconds"] = time.monotonic() - window["at_s"]
                 window["end"] = procfs.usage(everyone)
+                window["cores_end"] = procfs.cores()
                 window["pss_kib"] = {
                     role: sum(map(procfs.pss_kib, pids)) for role, pids in roles.items()
                 }
@@ -165,6 +179,7 @@ def _drive(
         "target": target.name,
         "plan": {"tls": plan.tls, "format": plan.audio_format, "seconds": plan.seconds},
         "cpu": _cpu(roles, window, plan.calls),
+        "noise": _noise(window, bench, result),
         "memory": {
             f"{role}_kib_per_call": round(
                 (window["pss_kib"][role] - idle_kib[role]) / max(1, plan.calls), 1
@@ -195,6 +210,27 @@ def _cpu(roles: dict[str, list[int]], window: dict[str, Any], calls: int) -> dic
         found[f"{role}_user_us"] = round(user_s * per_call, 1)
         found[f"{role}_share"] = round((user_s + system_s) / window["seconds"], 4)
     return found
+
+
+def _noise(window: dict[str, Any], bench: Bench, result: dict[str, Any]) -> dict[str, float]:
+    """What others took of the cores in the window: shares of a core."""
+    seconds = window["seconds"]
+    ours = result["generator"]["cpu_share"] * seconds + sum(
+        window["end"][pid].user_s
+        + window["end"][pid].system_s
+        - window["begin"][pid].user_s
+        - window["begin"][pid].system_s
+        for pid in window["end"]
+    )
+    busy = stolen = 0.0
+    for core in bench.generator_cores | bench.target_cores:
+        begin, end = window["cores_begin"][core], window["cores_end"][core]
+        busy += end[0] - begin[0]
+        stolen += end[1] - begin[1]
+    return {
+        "others_share": round(max(0.0, busy - ours) / seconds, 3),
+        "stolen_share": round(stolen / seconds, 3),
+    }
 
 
 def _control_ms(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +31,8 @@ class Tally:
     def __init__(self) -> None:
         self.begin_s = math.inf
         self.end_s = math.inf
-        self.uplink_ms = array("f")
-        self.uplink_at_s = array("f")
+        self._uplink_ms: list[Any] = [np.zeros(0)]
+        self._uplink_at_s: list[Any] = [np.zeros(0)]
         self.webhook_ms: list[float] = []
         self.setup_ms: list[float] = []
         self.first_word_ms: list[float] = []
@@ -54,11 +55,14 @@ class Tally:
         self.end_s = at_s
         self.is_open = False
 
-    def uplink(self, sent_s: float, arrived_s: float) -> None:
-        """The middle of a caller's frame has arrived at its agent."""
-        if self.begin_s <= sent_s < self.end_s:
-            self.uplink_ms.append((arrived_s - sent_s) * 1000.0)
-            self.uplink_at_s.append(sent_s - self.begin_s)
+    def uplink(self, sent_s: Sequence[float], arrived_s: Sequence[float]) -> None:
+        """A call's frames: when each was sent, and when its middle was at the agent."""
+        count = min(len(sent_s), len(arrived_s))
+        sent = np.asarray(sent_s, np.float64)[:count]
+        arrived = np.asarray(arrived_s, np.float64)[:count]
+        inside = (sent >= self.begin_s) & (sent < self.end_s)
+        self._uplink_ms.append((arrived[inside] - sent[inside]) * 1000.0)
+        self._uplink_at_s.append(sent[inside] - self.begin_s)
 
     def lead(self, lead_s: float, at_s: float) -> None:
         """What a virtual Twilio still held when audio came; negative: it had run dry within a turn."""
@@ -77,8 +81,8 @@ class Tally:
 
     def summary(self) -> dict[str, Any]:
         """Percentiles and the course over the window."""
-        uplink = np.frombuffer(self.uplink_ms, np.float32)
-        at_s = np.frombuffer(self.uplink_at_s, np.float32)
+        uplink = np.concatenate(self._uplink_ms)
+        at_s = np.concatenate(self._uplink_at_s)
         underruns = sum(second.underruns for second in self.seconds.values())
         return {
             "uplink_ms": spread(uplink),

@@ -42,12 +42,12 @@ class Target:
     """A process with its children, its door, and its log in `folder`."""
 
     def __init__(
-        self, name: str, command: Sequence[str], cores: set[int], folder: Path, **env: str
+        self, name: str, command: Sequence[str], place: Place, folder: Path, **env: str
     ) -> None:
         self.name = name
         self.door: dict[str, Any] = {}
         self._log_path = folder / f"{name}.log"
-        with self._log_path.open("wb") as log, _on_cores(cores):
+        with self._log_path.open("wb") as log, place:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=os.environ | env, stdout=log, stderr=log
             )
@@ -102,7 +102,7 @@ class Daemon(Target):
     def __init__(
         self,
         folder: Path,
-        cores: set[int],
+        place: Place,
         *,
         provider_url: str,
         calls_max: int,
@@ -116,7 +116,7 @@ class Daemon(Target):
         config.write_text(_config(folder, public, control, provider_url, media))
         command = [sys.executable, "-m", "control", "serve", "--config", str(config)]
         env = {"SSL_CERT_FILE": certificate} if certificate else {}
-        super().__init__(DAEMON, command, cores, folder, **env)
+        super().__init__(DAEMON, command, place, folder, **env)
         self._api = f"http://127.0.0.1:{control}"
         url = f"http://127.0.0.1:{public}"
         self.door = {
@@ -182,14 +182,14 @@ class Daemon(Target):
             cursor = f"&cursor={page['next_cursor']}"
 
 
-def baseline(name: str, folder: Path, cores: set[int], agent_url: str, certificate: str) -> Target:
+def baseline(name: str, folder: Path, place: Place, agent_url: str, certificate: str) -> Target:
     """One of BASELINES, listening."""
     port = free_port()
     env = {"LISTEN_PORT": str(port), "AGENT_URL": agent_url}
     if certificate:
         env["SSL_CERT_FILE"] = certificate
     command = [sys.executable, "-m", f"bench.baselines.{BASELINES[name]}"]
-    target = Target(name, command, cores, folder, **env)
+    target = Target(name, command, place, folder, **env)
     target.door = {
         "host": "127.0.0.1",
         "port": port,
@@ -236,18 +236,24 @@ drain_timeout_s = 2.0
 """
 
 
-class _on_cores:  # noqa: N801  reads like a function
-    """What is started inside inherits these cores."""
+class Place:
+    """What is started inside inherits these cores and this niceness."""
 
-    def __init__(self, cores: set[int]) -> None:
+    def __init__(self, cores: set[int], priority: int) -> None:
         self._cores = cores
+        self._priority = priority
 
     def __enter__(self) -> None:
         self._before = os.sched_getaffinity(0)
+        self._priority_before = os.getpriority(os.PRIO_PROCESS, 0)
         os.sched_setaffinity(0, self._cores)
+        if self._priority:
+            os.setpriority(os.PRIO_PROCESS, 0, self._priority)
 
     def __exit__(self, *exception: object) -> None:
         os.sched_setaffinity(0, self._before)
+        if self._priority:
+            os.setpriority(os.PRIO_PROCESS, 0, self._priority_before)
 
 
 def _kill(pid: int) -> None:

@@ -24,7 +24,7 @@ PAYLOADS = 50
 MASK_KEY = bytes.fromhex("a5c3175e")
 """A client has to mask; it costs the server the same whatever the key is."""
 
-_noise = random.Random(20)  # noqa: S311
+_noise = random.Random(20)
 _PAYLOADS = [bytes(_noise.choices(range(256), k=FRAME_BYTES)) for _ in range(PAYLOADS)]
 _PAYLOADS_64 = [base64.b64encode(payload).decode() for payload in _PAYLOADS]
 
@@ -150,7 +150,7 @@ class AgentVoice:
         self.chunks_per_turn = chunks_per_turn
         self.turn_ms = chunk_ms * chunks_per_turn
         self._alignment = alignment
-        voice = random.Random(7)  # noqa: S311
+        voice = random.Random(7)
         size = int(chunk_ms * self.bytes_per_ms)
         self.chunk_bytes = size - size % 2 if audio_format.startswith("pcm") else size
         self._audio = [base64.b64encode(voice.randbytes(self.chunk_bytes)) for _ in range(4)]
