@@ -1,5 +1,6 @@
 # make demo | test | check | bench on a fresh machine: each makes .venv and installs what it needs.
-# Variables: PYTHON (an interpreter >= 3.11), VENV (where the environment goes).
+# Variables: PYTHON (an interpreter >= 3.11), VENV and BENCH_VENV (where the environments go), BENCH (what the
+# load bench shall do; see docs/bench.md).
 
 VENV ?= .venv
 PYTHON ?= $(shell for candidate in python3.13 python3.12 python3.11 python3; do \
@@ -7,8 +8,11 @@ PYTHON ?= $(shell for candidate in python3.13 python3.12 python3.11 python3; do 
 	&& echo $$candidate && break; done)
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BENCH_VENV ?= .venv-bench
+BENCH_INSTALLED := $(BENCH_VENV)/.installed
+BENCH ?= --calls 50,100,200,500 --seconds 15 --baselines
 
-.PHONY: demo test check format bench lock clean
+.PHONY: demo test check format bench bench-smoke lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m bench.demo
@@ -25,6 +29,14 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The load bench beside the baselines, and its report in bench-out/. They need packages that nothing else needs.
+bench: $(BENCH_INSTALLED)
+	$(BENCH_VENV)/bin/python -m bench.load $(BENCH) --json bench-out/load.json --html bench-out/load.html
+
+# Five calls for three seconds: nothing is timed, every count has to be right.
+bench-smoke: $(INSTALLED)
+	$(BIN)/python -m bench.load --smoke --calls 5 --seconds 3 --warmup 1 --targets tandem,relay-epoll
+
 $(INSTALLED): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Tandem needs Python 3.11 or newer with venv (Debian: apt install python3-venv)" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -32,11 +44,20 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+$(BENCH_INSTALLED): requirements-bench.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Tandem needs Python 3.11 or newer with venv (Debian: apt install python3-venv)" >&2; exit 1; }
+	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --require-hashes --requirement requirements-bench.lock
+	@touch $@
+
 # Pins versions with hashes and writes no address. Needs uv.
 lock:
 	uv pip compile pyproject.toml --extra sim --extra test --extra check --extra build --universal \
 		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet --upgrade \
 		--output-file requirements.lock
+	uv pip compile pyproject.toml --extra sim --extra bench --universal \
+		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet --upgrade \
+		--output-file requirements-bench.lock
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo-out bench-out
+	rm -rf $(VENV) $(BENCH_VENV) build dist *.egg-info demo-out bench-out
