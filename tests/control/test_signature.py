@@ -149,7 +149,8 @@ class _MultiDict(dict):
 
 names = st.text(max_size=8)
 forms = st.dictionaries(names, st.lists(st.text(max_size=12), min_size=1, max_size=3), max_size=6)
-paths = st.from_regex(r"(/[a-zA-Z0-9_.~%;-]{0,6}){0,3}/?", fullmatch=True)
+# No `;`: urlparse cuts a path there, so that "with a slash behind it" has no one meaning.
+paths = st.from_regex(r"(/[a-zA-Z0-9_.~%-]{0,6}){0,3}/?", fullmatch=True)
 queries = st.one_of(st.just(""), st.from_regex(r"\?[a-z]{1,3}=[a-zA-Z0-9%+]{0,5}", fullmatch=True))
 ports = st.sampled_from(["", ":443", ":80", ":8443"])
 schemes = st.sampled_from(["https", "http", "wss"])
