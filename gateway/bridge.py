@@ -45,6 +45,10 @@ END_CALL_GRACE_S = 2.0
 """After the agent's `end_call`: how long its closing handshake may take before we end without it."""
 FRAME_S = FRAME_MS / 1000
 CLIENT_NAME = "tandem"
+CALLER_IDLE_TIMEOUT_S = 60.0
+"""Twilio sends audio all the time, speech or silence: a stream that says nothing for so long is dead."""
+REASON_MAX_CHARS = 300
+"""Of what a peer says about its own end; the reason travels in every record of the call."""
 _ENDED_EARLY = "ended the conversation before the caller was there"
 
 
@@ -83,6 +87,7 @@ class Bridge:
         self._end_mark_sent = False
         self._ends_at_s = math.inf
         self._agent_last_s = 0.0
+        self._caller_last_s = 0.0
         self._started_s: float | None = None
         self._turns = 0
         self._problems: dict[str, int] = {}
@@ -158,15 +163,15 @@ class Bridge:
         self._agent_last_s = now_s
         for opcode, payload in self._agent.receive(data):
             if opcode == TEXT:
-                self._agent_message(payload, now_s)
+                # After the end the agent may go on talking until it has read our goodbye.
+                if self.ended is None:
+                    self._agent_message(payload, now_s)
             elif opcode == PING:
                 self._out_agent.append(self._agent.encode_pong(payload))
             elif opcode == CLOSE:
                 self._agent_said_close(now_s)
             elif opcode == BINARY:
                 self._problem("agent", "binary_message", now_s)
-            if self.ended is not None:
-                break
         failure = self._agent.failure
         if failure is not None and self.ended is None:
             self._out_agent.append(self._agent.encode_close(failure.close_code))
@@ -289,6 +294,7 @@ class Bridge:
         if not self._said_first_audio:
             self._said_first_audio = True
             self._note("agent_first_audio", now_s)
+        pushed = self.downlink.playout.pushed_bytes
         try:
             opened = self.downlink.push(payload, event_id, now_s, self._turns + 1, alignment)
         except ValueError:
@@ -299,6 +305,8 @@ class Bridge:
             self._tell_turn(opened)
         if self._started_s is not None and self.downlink.playout.horizon_s < now_s + FRAME_S:
             self._play(now_s)  # the caller is about to hear nothing: do not wait for the grid
+        if self.downlink.playout.pushed_bytes != pushed:
+            self._end_mark_sent = False  # this comes behind it: that mark's echo is not the end
 
     def _agent_said(self, text: str, event_id: int, now_s: float) -> None:
         turn = self.downlink.heard.text(text, event_id)
@@ -342,32 +350,34 @@ class Bridge:
     def _agent_gone(self, code: int, reason: str, now_s: float) -> None:
         self._note("agent_closed", now_s, code=code, reason=reason[:120])
         self._agent_ready = False
-        if self.ended is not None or (self._draining is not None and code != 1000):
+        if self.ended is not None:
             return
-        if code != 1000:
+        if self._draining is not None:
+            self._drain_step(now_s)
+        elif code != 1000:
             detail = self._agent_error or reason
             self._agent_failed(f"closed{f': {detail}' if detail else ''} ({code})", now_s)
-        elif self._draining is None:
-            if self._started_s is None:
-                self._agent_failed(_ENDED_EARLY, now_s)
-                return
-            self._drain(Termination("completed", None, "agent ended the conversation", True), now_s)
+        elif self._started_s is None:
+            self._agent_failed(_ENDED_EARLY, now_s)
         else:
-            self._drain_step(now_s)
+            self._drain(Termination("completed", None, "agent ended the conversation", True), now_s)
 
     def _agent_failed(self, reason: str, now_s: float) -> None:
         self._note("error", now_s, leg="agent", reason=reason[:200])
-        self._finish(Termination("agent_fault", "agent", f"agent leg {reason}", False), now_s)
+        said = f"agent leg {reason}"[:REASON_MAX_CHARS]
+        self._finish(Termination("agent_fault", "agent", said, False), now_s)
 
     # ---- the caller leg ------------------------------------------------------------------------
 
     def caller_opened(self, now_s: float) -> None:
         """Twilio's WebSocket is up; `start` will follow."""
         self._caller_is_open = True
+        self._caller_last_s = now_s
         self._note("stream_attached", now_s)
 
     def caller_bytes(self, data: bytes, now_s: float) -> None:
         """Bytes from the caller leg's socket."""
+        self._caller_last_s = now_s
         for opcode, payload in self._caller.receive(data):
             if opcode == TEXT:
                 media = twilio_media.split_media(payload)
@@ -479,7 +489,7 @@ class Bridge:
         is_end, done = self.downlink.mark_echo(name)
         for turn in done:
             self._tell_turn(turn, turn.heard_text(turn.end_byte))
-        if is_end and self._draining is not None:
+        if is_end and self._draining is not None and self._end_mark_sent:
             self._note("drained", now_s)
             self._finish(self._draining, now_s)
 
@@ -513,6 +523,8 @@ class Bridge:
             return
         if self._started_s is not None:
             self._play(now_s)
+            if now_s - self._caller_last_s >= CALLER_IDLE_TIMEOUT_S:
+                self._caller_failed(f"silent for {CALLER_IDLE_TIMEOUT_S:g} s", now_s)
         if self._draining is not None:
             self._drain_step(now_s)
         elif (
@@ -523,6 +535,8 @@ class Bridge:
         self._rearm()
 
     def _play(self, now_s: float) -> None:
+        if self.ended is not None:
+            return
         if self.downlink.play(now_s) and not self._sent_first_audio:
             self._sent_first_audio = True
             self.first_audio_ms = (now_s - (self._started_s or now_s)) * 1000.0
@@ -535,7 +549,9 @@ class Bridge:
             return
         due_s = self._ends_at_s
         if self._started_s is not None:
-            due_s = min(due_s, self.downlink.playout.due_s)
+            due_s = min(
+                due_s, self.downlink.playout.due_s, self._caller_last_s + CALLER_IDLE_TIMEOUT_S
+            )
         if self._agent_is_open:
             due_s = min(due_s, self._agent_last_s + self._settings.agent_idle_timeout_s)
         self.due_s = due_s

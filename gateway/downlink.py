@@ -19,6 +19,7 @@ from gateway.settings import MediaSettings
 from gateway.transcode import Transcoder
 
 END_MARK = "end"
+_POSITION_MAX_DIGITS = 18
 
 
 class AgentTap(Protocol):
@@ -38,6 +39,7 @@ class Downlink:
     __slots__ = (
         "_drops_equal",
         "_epoch",
+        "_format",
         "_mark_bytes",
         "_marked_bytes",
         "_stream_sid",
@@ -66,6 +68,7 @@ class Downlink:
         """Messages for the caller leg, not framed yet."""
         self._tap = tap
         self._transcoder: Transcoder | None = None
+        self._format = ULAW_8000
         self._drops_equal = settings.interruption_drops_equal
         self._mark_bytes = settings.mark_interval_ms * BYTES_PER_MS
         self._marked_bytes = 0
@@ -85,6 +88,7 @@ class Downlink:
 
     def open_agent(self, agent_format: AudioFormat) -> None:
         """The agent speaks in `agent_format`."""
+        self._format = agent_format
         self._transcoder = (
             None if agent_format == ULAW_8000 else Transcoder(agent_format, ULAW_8000)
         )
@@ -116,11 +120,15 @@ class Downlink:
         is_stale = self._is_stale(event_id)
         if self._transcoder is not None and not is_stale:
             audio = self._transcoder.push(audio)
-        self.received_bytes += len(audio)
         if is_stale:
+            size = round(
+                self._format.ms_of(len(audio)) * BYTES_PER_MS
+            )  # as long as it would have been
+            self.received_bytes += size
             self.stale_chunks += 1
-            self.stale_bytes += len(audio)
+            self.stale_bytes += size
             return None
+        self.received_bytes += len(audio)
         accepted = self.playout.push(audio, now_s)
         if not accepted:
             return None
@@ -199,7 +207,8 @@ class Downlink:
         self.marks_echoed += 1
         if position == END_MARK:
             return True, self.heard.played(self.playout.sent_bytes)
-        return False, self.heard.played(int(position)) if position.isdecimal() else []
+        is_ours = position.isdecimal() and len(position) <= _POSITION_MAX_DIGITS
+        return False, self.heard.played(int(position)) if is_ours else []
 
     def report(self) -> dict[str, float]:
         """Counters for the call's record."""

@@ -10,9 +10,14 @@ from __future__ import annotations
 from gateway.settings import MediaSettings
 
 LATE = -1
-"""`place()`: this audio was there already (a repeat); drop it."""
+"""`place()`: this audio was there already (a repeat), or its time stamp makes no sense; drop it."""
 AGED = -2
 """`place()`: the network held it for so long that the talk has moved on; drop it."""
+
+FUTURE_MAX_MS = 30_000.0
+"""Audio cannot be further ahead of the clock than the first frame was late; beyond this it is nonsense."""
+AGED_MAX_S = 2.0
+"""A backlog arrives within moments. Audio that stays old for so long is none: the delay is here to stay."""
 
 # Slow upward leak of the smallest seen delay, so that two clocks that drift apart (50 ppm are 0.7 s in four
 # hours) do not look like a stall. One frame in 50 a second: a time constant of 200 s.
@@ -27,6 +32,7 @@ class CallerTimeline:
 
     __slots__ = (
         "_aged_max_ms",
+        "_aged_since_s",
         "_base_ms",
         "_fill_max_ms",
         "_fill_min_ms",
@@ -46,6 +52,7 @@ class CallerTimeline:
         self._aged_max_ms = float(settings.caller_audio_max_ms)
         self._fill_min_ms = float(settings.gap_fill_min_ms)
         self._fill_max_ms = float(settings.gap_fill_max_ms)
+        self._aged_since_s: float | None = None
         self._next_ms: float | None = None
         self._base_ms = 0.0
         self._last_transit_ms = 0.0
@@ -72,12 +79,16 @@ class CallerTimeline:
             self._base_ms = self._last_transit_ms = transit_ms
             self.placed_frames += 1
             return 0.0
+        if transit_ms < self._base_ms - FUTURE_MAX_MS:
+            # Believing it would make everything that follows a repeat.
+            self.late_frames += 1
+            return LATE
         lag_ms = self._lag(transit_ms)
         ahead_ms = timestamp_ms - expected_ms
         if ahead_ms + duration_ms <= -self._fill_min_ms:
             self.late_frames += 1
             return LATE
-        if lag_ms > self._aged_max_ms:
+        if self._is_aged(lag_ms, transit_ms, now_s):
             # The time it stood for is gone as well: no silence is put in its place.
             self._next_ms = timestamp_ms + duration_ms
             self.aged_frames += 1
@@ -92,6 +103,18 @@ class CallerTimeline:
         self.gap_count += 1
         self.gap_ms += fill_ms
         return fill_ms
+
+    def _is_aged(self, lag_ms: float, transit_ms: float, now_s: float) -> bool:
+        if lag_ms <= self._aged_max_ms:
+            self._aged_since_s = None
+            return False
+        if self._aged_since_s is None:
+            self._aged_since_s = now_s
+        if now_s - self._aged_since_s < AGED_MAX_S:
+            return True
+        self._aged_since_s = None
+        self._base_ms = transit_ms
+        return False
 
     def _lag(self, transit_ms: float) -> float:
         """How much later than the quickest frame this one came; keeps jitter (RFC 3550, 6.4.1) too."""

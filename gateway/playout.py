@@ -124,10 +124,14 @@ class Playout:
                 self.lead_s = min(self._lead_min_s + self.burstiness_s, self._lead_max_s)
             begin_s = max(self._next_push_due_s, now_s)
         self._next_push_due_s = begin_s + size / BYTES_PER_S
+        was_mid_turn, self._mid_turn = self._mid_turn, True
         if self.queued_bytes:
+            # It may complete a frame, lift the hold on the first words, or have raised the lead.
+            lead_due_s = self.horizon_s - self.lead_s + self._frame_s / 2
+            self.due_s = min(self.due_s, max(lead_due_s, now_s))
             return
         gap_s = now_s - self.horizon_s
-        if self._mid_turn and _UNDERRUN_TOLERANCE_S < gap_s < UNDERRUN_MAX_GAP_S:
+        if was_mid_turn and _UNDERRUN_TOLERANCE_S < gap_s < UNDERRUN_MAX_GAP_S:
             self.underruns += 1
             self.underrun_ms += gap_s * 1000.0
         if gap_s > 0.0:
@@ -135,7 +139,6 @@ class Playout:
             self.due_s = now_s
         else:
             self.due_s = self.horizon_s - self.lead_s + self._frame_s / 2
-        self._mid_turn = True
 
     # ---- out -----------------------------------------------------------------------------------
 

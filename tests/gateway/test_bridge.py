@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from gateway.events import Termination
+from gateway.bridge import CALLER_IDLE_TIMEOUT_S, REASON_MAX_CHARS
+from gateway.events import Finished, Termination
 from gateway.settings import MediaSettings
 from tests.peers import ACCOUNT_SID, CALL_SID, FRAME, PLAN, STREAM_SID, Table, b64
 
@@ -481,6 +482,7 @@ def test_pings_alone_keep_the_agent_leg_alive(talk):
     """A long stretch with only pings is healthy."""
     for _ in range(5):
         talk.run(20.0)
+        talk.say(FRAME)
         talk.tell("ping", "ping_event", event_id=1)
     assert talk.end is None
 
@@ -698,3 +700,121 @@ def test_account_and_call_are_taken_from_the_start(talk):
     assert talk.bridge.call_sid == CALL_SID
     assert talk.bridge.stream_sid == STREAM_SID
     assert ACCOUNT_SID.startswith("AC")
+
+
+# ---- what comes at the wrong moment ---------------------------------------------------------------
+
+
+def end_call(talk):
+    talk.tell(
+        "agent_tool_response",
+        "agent_tool_response",
+        tool_name="end_call",
+        tool_call_id="tool_1",
+        tool_type="system",
+        is_error=False,
+    )
+
+
+def test_agent_that_talks_on_after_the_end_is_not_heard(talk):
+    """Between the hang-up and our close control asks Twilio; until then the caller hears silence."""
+    words = [
+        talk.agent.json(
+            type="audio", audio_event={"audio_base_64": b64(SPEECH[:1600]), "event_id": 7}
+        ),
+        talk.agent.json(
+            type="user_transcript", user_transcription_event={"user_transcript": "hello?"}
+        ),
+        talk.agent.json(type="interruption", interruption_event={"event_id": 7}),
+    ]
+    talk.bridge.hang_up(Termination("policy", "policy", "opted out", True), talk.now_s)
+    talk.settle()
+    received, turns = len(talk.caller.received), talk.turns()
+    for data in words:
+        talk.from_agent(data)
+    talk.run(1.0)
+    assert len(talk.caller.received) == received
+    assert talk.turns() == turns
+    after = talk.events[[isinstance(event, Finished) for event in talk.events].index(True) + 1 :]
+    assert [event.name for event in after] == ["agent_closed"]
+
+
+def test_stream_that_starts_after_the_end_is_sent_nothing():
+    """The agent failed while Twilio was on its way."""
+    table = Table()
+    table.connect_agent()
+    table.speak(SPEECH)
+    table.bridge.agent_closed(table.now_s)
+    assert table.bridge.ended is not None
+    table.start()
+    table.run(1.0)
+    assert table.caller.received == []
+
+
+def test_agent_lost_while_draining_ends_without_the_grace(talk):
+    """Nothing more can come: the last mark goes out at once."""
+    talk.speak(SPEECH[:800])
+    talk.run(0.06)
+    end_call(talk)
+    assert not [mark for mark in talk.messages("mark") if mark["mark"]["name"].endswith("end")]
+    talk.bridge.agent_closed(talk.now_s)
+    talk.settle()
+    assert talk.messages("mark")[-1]["mark"]["name"].endswith("end")
+    talk.run(0.2)
+    assert talk.end.reason == "agent ended the call"
+
+
+def test_words_behind_the_last_mark_are_heard_before_the_end(talk):
+    """An agent that goes on after `end_call` is not cut by the echo of an earlier mark."""
+    talk.speak(SPEECH[:800])
+    talk.run(0.06)
+    end_call(talk)
+    talk.run(3.0, echo_marks=False)
+    (mark,) = [m for m in talk.messages("mark") if m["mark"]["name"].endswith("end")]
+    talk.speak(SPEECH[:8000], event_id=2)
+    talk.echo(mark["mark"]["name"])
+    assert talk.end is None
+    talk.run(8.0)
+    assert talk.end.reason == "agent ended the call"
+    assert talk.agent_audio() == SPEECH[:800] + SPEECH[:8000]
+
+
+def test_long_reason_of_the_agent_is_cut(talk):
+    """It travels in every record; a megabyte of it would not fit the link."""
+    talk.tell("error", "error_event", code=1, message="x" * 1_000_000)
+    talk.from_agent(talk.agent.close(1008, "quota"))
+    assert talk.end.result == "agent_fault"
+    assert len(talk.end.reason) <= REASON_MAX_CHARS
+
+
+def test_mark_with_a_number_that_cannot_be_is_ignored(talk):
+    """Python refuses to read five thousand digits; the call goes on."""
+    talk.echo("0:" + "9" * 5_000)
+    assert talk.end is None
+
+
+def test_silent_stream_is_given_up_after_its_deadline():
+    """Twilio sends all the time: a stream that says nothing is a dead connection, whatever the agent does."""
+    table = Table()
+    table.connect_agent()
+    table.start()
+    table.say(FRAME)
+    for _ in range(round(CALLER_IDLE_TIMEOUT_S) - 1):
+        table.run(1.0)
+        table.tell("ping", "ping_event", event_id=1)
+    assert table.end is None
+    table.run(1.1)
+    assert table.end.result == "carrier_fault"
+    assert "silent" in table.end.reason
+    assert not table.end.hang_up
+
+
+def test_stale_audio_of_a_pcm_agent_is_counted_by_its_length():
+    """A second is a second in every format."""
+    table = Table()
+    table.connect_agent(speaks="pcm_16000")
+    table.start()
+    table.interrupt(5)
+    table.speak(bytes(32_000), event_id=5)
+    report = table.bridge.report()["agent_audio"]
+    assert (report["stale_ms"], report["received_ms"]) == (1_000.0, 1_000.0)

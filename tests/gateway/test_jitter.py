@@ -58,7 +58,32 @@ def test_huge_jump_is_filled_up_to_its_bound():
     """A broken timestamp cannot make us send minutes of silence."""
     timeline = CallerTimeline(SETTINGS)
     place_steadily(timeline, 5)
-    assert timeline.place(10_000_000, 20.0, 10.1) == SETTINGS.gap_fill_max_ms
+    assert timeline.place(25_000, 20.0, 10.1) == SETTINGS.gap_fill_max_ms
+
+
+def test_timestamp_from_the_far_future_is_dropped_and_harms_no_later_frame():
+    """One broken number must not make repeats of all that follows, nor a recording of a day's silence."""
+    timeline = CallerTimeline(SETTINGS)
+    place_steadily(timeline, 5)
+    assert timeline.place(86_400_000, 20.0, 10.1) == LATE
+    assert place_steadily(timeline, 50, start_ms=100, start_s=10.1) == [0.0] * 50
+    assert (timeline.late_frames, timeline.placed_frames) == (1, 55)
+
+
+def test_gap_as_long_as_the_silence_on_the_wire_is_no_nonsense():
+    """Five minutes without a frame, on the wire and by the timestamps: filled up to the bound."""
+    timeline = CallerTimeline(SETTINGS)
+    place_steadily(timeline, 5)
+    assert timeline.place(300_000, 20.0, 310.0) == SETTINGS.gap_fill_max_ms
+
+
+def test_delay_that_stays_is_accepted_after_two_seconds():
+    """A caller whose every frame is five seconds old from now on must not stay unheard for minutes."""
+    timeline = CallerTimeline(SETTINGS)
+    place_steadily(timeline, 50)
+    placed = place_steadily(timeline, 200, start_ms=1_000, start_s=16.0)
+    assert placed[:100] == [AGED] * 100
+    assert placed[102:] == [0.0] * 98
 
 
 def test_repeated_frame_is_late():

@@ -49,6 +49,42 @@ def test_audio_comes_out_whole_and_in_order():
     assert b"".join(audio for _, audio in play(playout, 0.0, 2.0)) == SECOND
 
 
+def test_chunk_that_completes_a_frame_keeps_the_lead_up():
+    """A rest shorter than a frame may wait, but not once there is more behind it."""
+    playout = Playout(SETTINGS)
+    playout.push(SECOND[:900], 0.0)
+    assert len(playout.take(0.0)) == 800
+    playout.push(SECOND, 0.02)
+    assert playout.due_s == 0.02
+    assert len(playout.take(0.02)) == 160
+    assert round(playout.horizon_s, 6) == 0.12
+
+
+def test_enough_audio_lifts_the_hold_on_the_first_words():
+    """The rest of the waiting time is not waited for."""
+    playout = Playout(SETTINGS)
+    playout.burstiness_s = 0.2
+    playout.push(SECOND[:80], 1.0)
+    assert playout.take(1.0) == b""
+    assert playout.due_s == 1.2
+    playout.push(SECOND, 1.05)
+    assert playout.due_s == 1.05
+    assert playout.take(1.05)
+
+
+def test_underrun_in_a_turn_that_began_behind_another_is_counted():
+    """The next reply often comes while the one before it is still queued; it may stall all the same."""
+    playout = Playout(SETTINGS)
+    playout.push(SECOND, 0.0)
+    playout.end_turn()
+    playout.push(SECOND, 0.5)
+    play(playout, 0.0, 2.5)
+    assert playout.queued_bytes == 0
+    playout.push(SECOND, 2.6)
+    assert playout.underruns == 1
+    assert round(playout.underrun_ms) == 600
+
+
 def test_jittering_ticks_do_not_alternate_between_none_and_two_frames():
     """A tick a little early or late still sends one frame."""
     playout = Playout(SETTINGS)
