@@ -48,7 +48,7 @@ class HeadRefused(Exception):
 class Front(HttpServer):
     """Sorts the connections of the public port. Media streams that a worker has taken are not counted."""
 
-    requests_per_connection = 1
+    requests_kept_alive = 0
     """A connection is sorted by its first bytes, once. A proxy that keeps connections to us would sooner or
     later send a media upgrade behind a webhook, on a connection that has been sorted already."""
 

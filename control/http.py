@@ -36,8 +36,8 @@ Serve = Callable[[trio.SocketStream], Awaitable[None]]
 class HttpServer:
     """Serves an application with one task a connection."""
 
-    requests_per_connection = 1000
-    """After so many the connection is closed."""
+    requests_kept_alive = 1000
+    """So many requests may follow the first on one connection."""
 
     def __init__(self, app: QuartTrio, *, connections_max: int = CONNECTIONS_MAX) -> None:
         self._app = app
@@ -65,7 +65,7 @@ class HttpServer:
     ) -> None:
         """Until `stop`; then requests under way get SHUTDOWN_GRACE_S to be answered."""
         config = hypercorn_config()
-        config.keep_alive_max_requests = self.requests_per_connection
+        config.keep_alive_max_requests = self.requests_kept_alive
         state: dict[str, Any] = {}
         wrapped = wrap_app(self._counted, config.wsgi_max_body_size, "asgi")
         lifespan = Lifespan(wrapped, config, state)
