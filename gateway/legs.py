@@ -30,7 +30,6 @@ from gateway.settings import MediaSettings
 
 SIGNED_URL_MAX_BYTES = 64 * 1024
 _RECV_BYTES = 64 * 1024
-# Small on purpose: a large kernel buffer hides seconds of audio that a barge-in cannot call back.
 _AGENT_HOST_SUFFIX = ".elevenlabs.io"
 
 
@@ -114,16 +113,17 @@ async def _signed_url(plan: CallPlan, http: httpx.AsyncClient) -> str:
             "GET",
             f"{base}/v1/convai/conversation/get-signed-url",
             params={"agent_id": plan.elevenlabs_agent_id},
-            headers={"xi-api-key": plan.elevenlabs_api_key},
+            headers={"xi-api-key": plan.elevenlabs_api_key, "accept-encoding": "identity"},
             timeout=None,  # the caller's deadline covers connect and reply
         ) as response:
-            body = b""
-            async for piece in response.aiter_bytes():
-                body += piece
-                if len(body) > SIGNED_URL_MAX_BYTES:
-                    raise LegProtocolError("agent", "answer to the signed-URL request is too large")
             if response.status_code != 200:
                 raise LegRefused("agent", "signed URL was refused", code=response.status_code)
+            body = b""
+            async for piece in response.aiter_raw():
+                # Read to its end, but not kept: an iterator left half-way would leave its closing to chance.
+                body += piece[: SIGNED_URL_MAX_BYTES + 1 - len(body)]
+        if len(body) > SIGNED_URL_MAX_BYTES:
+            raise LegProtocolError("agent", "answer to the signed-URL request is too large")
         url = orjson.loads(body).get("signed_url")
     except httpx.TransportError as error:
         raise LegClosed("agent", f"signed URL: {type(error).__name__}") from error
@@ -138,11 +138,19 @@ async def _signed_url(plan: CallPlan, http: httpx.AsyncClient) -> str:
 
 
 def _check_signed_url(url: str, base_url: str) -> None:
-    """Connect only to ElevenLabs, or to the host that the configuration names. Raises LegProtocolError."""
-    target, base = urlsplit(url), urlsplit(base_url)
-    host = target.hostname or ""
-    if target.scheme not in ("ws", "wss"):
+    """Connect only to ElevenLabs, or to the host that the configuration names; never less secretly than
+    the URL itself was asked for. Raises LegProtocolError."""
+    base = urlsplit(base_url)
+    try:
+        target = urlsplit(url)
+        is_sound = target.port != 0 and url.isascii() and url.isprintable()
+    except ValueError:  # no such port, or half an IPv6 address
+        is_sound = False
+    if not is_sound or target.scheme not in ("ws", "wss"):
         raise LegProtocolError("agent", "signed URL is no WebSocket address")
+    if target.scheme == "ws" and base.scheme != "http":
+        raise LegProtocolError("agent", "signed URL would not be encrypted")
+    host = target.hostname or ""
     if host == base.hostname or (host.endswith(_AGENT_HOST_SUFFIX) and target.scheme == "wss"):
         return
     raise LegProtocolError("agent", f"signed URL names a foreign host: {host[:80]}")
@@ -151,7 +159,7 @@ def _check_signed_url(url: str, base_url: str) -> None:
 async def _connect(host: str, port: int) -> socket.socket:
     try:
         stream = await trio.open_tcp_stream(host, port)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
         raise LegClosed("agent", f"TCP connect: {error}") from error
     # Trio's wrapper gives the descriptor up; from here on the socket is polled by hand.
     return socket.socket(fileno=stream.socket.detach())
@@ -215,10 +223,10 @@ def upgrade_caller(sock: socket.socket, head: bytes) -> OpenLeg:
     Raises LegError (`leg="caller"`) after an HTTP refusal when the head is no WebSocket upgrade. Does not
     wait: the answer is smaller than any socket buffer.
     """
-    sock.setblocking(False)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         request = parse_upgrade(head)
         if request is None:
             raise HandshakeError(400, "request head is incomplete")
