@@ -192,11 +192,11 @@ class WorkerPool:
                 raise LinkError("worker ended before it was ready")
             if self._is_draining:
                 return None  # it came too late to be told of the drain
-            await self._events_in.send(message)
             worker.is_ready = True
             self._workers[worker.worker_id] = worker
             self._log("worker_ready", worker=worker.worker_id, pid=worker.process.pid)
             on_ready()
+            await self._events_in.send(message)  # whoever reads this may place calls on it
             await self._read_link(worker)
         except LinkError as error:
             return error

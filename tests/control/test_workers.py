@@ -209,6 +209,15 @@ async def test_pool_whose_first_worker_cannot_start_says_so(play):
     assert "could not be started" in str(error)
 
 
+async def test_worker_that_is_told_as_ready_takes_a_call(play):
+    """No instant lies between the word and the deed."""
+    for _ in range(10):
+        async with running(play(READY, LISTENING)) as pool:
+            await until(pool, Ready)
+            await until(pool, Ready)
+            assert pool.prepare(PLAN) == "w2"
+
+
 async def test_attach_between_death_and_notice_closes_the_stream(play):
     """The link has ended, the pool has not cleaned up yet: no socket may vanish in a dead queue."""
     async with running(play(DEAF)) as pool:
