@@ -55,7 +55,7 @@ class Callers:
     turn_bytes: int
     ended: Callable[[Caller], None]
     audio_is_relayed: bool = False
-    slots: list[list[Caller]] = field(default_factory=lambda: [[] for _ in range(20)])
+    slots: list[list[Stream]] = field(default_factory=lambda: [[] for _ in range(20)])
 
 
 class Caller:
@@ -229,7 +229,7 @@ class Stream(Peer):
         self._k = 0
         self._marks = 0
         self._prefix = b""
-        self._sent_at = caller.sent_at
+        self._note_sent = caller.sent_at.append
         self.clock = PlayoutClock(shared.turn_bytes)
         self.clears = 0
         self._slot = random.choice(shared.slots)
@@ -237,7 +237,7 @@ class Stream(Peer):
         self._started_s = now()
         door = shared.door
         self.send(wire.CONNECTED + wire.start(self._sid, caller.call_sid, door.account_sid, {}))
-        self._slot.append(caller)
+        self._slot.append(self)
 
     def frame(self, heads: list[tuple[bytes, int]]) -> None:
         """Send the next 20 ms."""
@@ -245,7 +245,7 @@ class Stream(Peer):
         self._k = k + 1
         head, phase = heads[k]
         data = head + self._tails[phase]
-        self._sent_at.append(now())
+        self._note_sent(now())
         if self._unsent:
             self.keep(data)
             return
@@ -261,8 +261,8 @@ class Stream(Peer):
 
     def leave(self) -> None:
         """Say nothing more."""
-        if self._caller in self._slot:
-            self._slot.remove(self._caller)
+        if self in self._slot:
+            self._slot.remove(self)
 
     def stop(self) -> None:
         """`stop`, and the closing handshake."""

@@ -208,9 +208,8 @@ class Generator:
         if not self._slot % len(slots):
             self._heads.grow(int((now() - self._origin_s) * 50) + 100)
         heads = self._heads.made
-        for caller in slots[self._slot % len(slots)][:]:
-            if caller.stream is not None:
-                caller.stream.frame(heads)
+        for stream in slots[self._slot % len(slots)][:]:
+            stream.frame(heads)
         self._slot += 1
         self._loop.at(due_s + SLOT_S, self._tick)
 

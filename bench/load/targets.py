@@ -49,8 +49,14 @@ class Target:
         self._log_path = folder / f"{name}.log"
         with self._log_path.open("wb") as log, place:
             self._process = subprocess.Popen(
-                command, cwd=ROOT, env=os.environ | env, stdout=log, stderr=log
+                command,
+                cwd=ROOT,
+                env=os.environ | env,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
+        place.prefer(self.pid)
 
     @property
     def pid(self) -> int:
@@ -245,15 +251,21 @@ class Place:
 
     def __enter__(self) -> None:
         self._before = os.sched_getaffinity(0)
-        self._priority_before = os.getpriority(os.PRIO_PROCESS, 0)
         os.sched_setaffinity(0, self._cores)
-        if self._priority:
-            os.setpriority(os.PRIO_PROCESS, 0, self._priority)
 
     def __exit__(self, *exception: object) -> None:
         os.sched_setaffinity(0, self._before)
+
+    def prefer(self, pid: int) -> None:
+        """Give a process just started (in a session of its own) and what it will start its niceness.
+
+        Where the scheduler groups by session, niceness counts within a session only; the group has its own.
+        """
         if self._priority:
-            os.setpriority(os.PRIO_PROCESS, 0, self._priority_before)
+            os.setpriority(os.PRIO_PROCESS, pid, self._priority)
+            group = Path(f"/proc/{pid}/autogroup")
+            if group.exists():
+                group.write_text(str(self._priority))
 
 
 def _kill(pid: int) -> None:
