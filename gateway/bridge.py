@@ -34,6 +34,7 @@ from gateway.events import (
 )
 from gateway.heard import AgentTurn
 from gateway.link import CallPlan
+from gateway.playout import Pace
 from gateway.settings import MediaSettings
 from gateway.twilio_media import MediaStreamError
 from gateway.uplink import CallerTap, Uplink
@@ -52,6 +53,14 @@ REASON_MAX_CHARS = 300
 _ENDED_EARLY = "ended the conversation before the caller was there"
 
 
+def _take(frames: list[bytes]) -> bytes:
+    if not frames:
+        return b""
+    data = frames[0] if len(frames) == 1 else b"".join(frames)
+    frames.clear()
+    return data
+
+
 class Tap(CallerTap, AgentTap, Protocol):
     """The recorder's ear."""
 
@@ -61,16 +70,23 @@ class Tap(CallerTap, AgentTap, Protocol):
 class Bridge:
     """The state of one call. See the module's docstring for the way to drive it."""
 
-    def __init__(self, plan: CallPlan, settings: MediaSettings, tap: Tap | None = None) -> None:
+    def __init__(
+        self,
+        plan: CallPlan,
+        settings: MediaSettings,
+        tap: Tap | None = None,
+        pace: Pace | None = None,
+    ) -> None:
         self._plan = plan
         self._settings = settings
         self._tap = tap
         self._caller = WebSocket(client=False, max_message_bytes=settings.caller_message_max_bytes)
         self._agent = WebSocket(client=True, max_message_bytes=settings.agent_message_max_bytes)
-        self._out_caller: list[bytes] = []
-        self._out_agent: list[bytes] = []
-        self.uplink = Uplink(settings, tap)
-        self.downlink = Downlink(settings, tap)
+        self.to_caller: list[bytes] = []
+        self.to_agent: list[bytes] = []
+        """WebSocket frames that wait to be sent, in order."""
+        self.uplink = Uplink(settings, tap, self.to_agent, self._agent.encode_text)
+        self.downlink = Downlink(settings, tap, self.to_caller, self._caller.encode_text, pace)
         self.events: list[BridgeEvent] = []
         self.ended: Termination | None = None
         self.due_s = math.inf
@@ -103,41 +119,16 @@ class Bridge:
 
     def take_caller(self) -> bytes:
         """Bytes for the caller leg since the last call; empty when there are none."""
-        self._frame_caller()
-        out = self._out_caller
-        if not out:
-            return b""
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        return data
+        return _take(self.to_caller)
 
     def take_agent(self) -> bytes:
         """Bytes for the agent leg since the last call; empty when there are none."""
-        self._frame_agent()
-        out = self._out_agent
-        if not out:
-            return b""
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        return data
-
-    def _frame_caller(self) -> None:
-        """Put messages into frames; also before a close, behind which nothing may be said."""
-        if self.downlink.out:
-            encode = self._caller.encode_text
-            self._out_caller.extend([encode(message) for message in self.downlink.out])
-            self.downlink.out.clear()
-
-    def _frame_agent(self) -> None:
-        if self.uplink.out:
-            encode = self._agent.encode_text
-            self._out_agent.extend([encode(message) for message in self.uplink.out])
-            self.uplink.out.clear()
+        return _take(self.to_agent)
 
     def _say_agent(self, message: bytes) -> None:
         """A control message to the agent, behind the audio that was due before it."""
         if self._agent_is_open and self.ended is None:
-            self.uplink.out.append(message)
+            self.to_agent.append(self._agent.encode_text(message))
 
     # ---- the agent leg -------------------------------------------------------------------------
 
@@ -167,14 +158,14 @@ class Bridge:
                 if self.ended is None:
                     self._agent_message(payload, now_s)
             elif opcode == PING:
-                self._out_agent.append(self._agent.encode_pong(payload))
+                self.to_agent.append(self._agent.encode_pong(payload))
             elif opcode == CLOSE:
                 self._agent_said_close(now_s)
             elif opcode == BINARY:
                 self._problem("agent", "binary_message", now_s)
         failure = self._agent.failure
         if failure is not None and self.ended is None:
-            self._out_agent.append(self._agent.encode_close(failure.close_code))
+            self.to_agent.append(self._agent.encode_close(failure.close_code))
             self._agent_failed(f"broke the WebSocket protocol: {failure.reason}", now_s)
         self._rearm()
 
@@ -343,7 +334,7 @@ class Bridge:
 
     def _agent_said_close(self, now_s: float) -> None:
         code, reason = self._agent.close_received or (1005, "")
-        self._out_agent.append(self._agent.encode_close(1000 if code == 1005 else code))
+        self.to_agent.append(self._agent.encode_close(1000 if code == 1005 else code))
         self.uplink.close()
         self._agent_gone(code, reason, now_s)
 
@@ -386,14 +377,14 @@ class Bridge:
                 else:
                     self._caller_message(payload, now_s)
             elif opcode == PING:
-                self._out_caller.append(self._caller.encode_pong(payload))
+                self.to_caller.append(self._caller.encode_pong(payload))
             elif opcode == CLOSE:
                 self._caller_said_close(now_s)
             elif opcode == BINARY:
                 self._problem("caller", "binary_message", now_s)
         failure = self._caller.failure
         if failure is not None and self._caller_is_open and not self._caller.close_sent:
-            self._out_caller.append(self._caller.encode_close(failure.close_code))
+            self.to_caller.append(self._caller.encode_close(failure.close_code))
             self._caller_failed(f"broke the WebSocket protocol: {failure.reason}", now_s)
 
     def caller_closed(self, now_s: float, reason: str = "connection lost") -> None:
@@ -498,7 +489,7 @@ class Bridge:
         self._note("caller_closed", now_s, code=code, reason=reason[:120])
         reply = self._caller.encode_close(1000 if code == 1005 else code)
         if reply:
-            self._out_caller.append(reply)
+            self.to_caller.append(reply)
         if self.ended is None:
             self._finish(
                 Termination(
@@ -572,10 +563,7 @@ class Bridge:
         """Say goodbye on whatever is still open (after `ended`)."""
         fault = self.ended is not None and self.ended.blame is not None
         if self._caller_is_open and not self._caller.close_sent:
-            self._frame_caller()
-            self._out_caller.append(
-                self._caller.encode_close(1011 if fault else 1000, "call ended")
-            )
+            self.to_caller.append(self._caller.encode_close(1011 if fault else 1000, "call ended"))
         self._close_agent()
 
     @property
@@ -585,8 +573,7 @@ class Bridge:
 
     def _close_agent(self) -> None:
         if self._agent_is_open and not self._agent.close_sent:
-            self._frame_agent()
-            self._out_agent.append(self._agent.encode_close(1000, "call ended"))
+            self.to_agent.append(self._agent.encode_close(1000, "call ended"))
 
     def _drain(self, termination: Termination, now_s: float) -> None:
         if self.ended is not None or self._draining is not None:

@@ -71,7 +71,7 @@ class Call:
         self.plan = plan
         self._around = around
         self._tap = CallTap(around.recorder, plan.recording_path) if plan.recording_path else None
-        self.bridge = Bridge(plan, around.settings, self._tap)
+        self.bridge = Bridge(plan, around.settings, self._tap, around.plane.pace)
         self._plane_call = around.plane.add(self.bridge, self)
         self._attached = trio.Event()
         self._started = trio.Event()

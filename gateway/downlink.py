@@ -9,12 +9,13 @@ heard. Pure.
 from __future__ import annotations
 
 import binascii
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway import twilio_media
 from gateway.audio import ULAW_8000, AudioFormat
 from gateway.heard import AgentTurn, Heard
-from gateway.playout import BYTES_PER_MS, BYTES_PER_S, Playout
+from gateway.playout import BYTES_PER_MS, BYTES_PER_S, Pace, Playout
 from gateway.settings import MediaSettings
 from gateway.transcode import Transcoder
 
@@ -40,8 +41,10 @@ class Downlink:
         "_drops_equal",
         "_epoch",
         "_format",
+        "_frame_message",
         "_mark_bytes",
         "_marked_bytes",
+        "_out",
         "_stream_sid",
         "_tap",
         "_transcoder",
@@ -52,7 +55,6 @@ class Downlink:
         "marks_echoed",
         "marks_sent",
         "messages",
-        "out",
         "playout",
         "received_bytes",
         "stale_bytes",
@@ -61,11 +63,19 @@ class Downlink:
         "watermark",
     )
 
-    def __init__(self, settings: MediaSettings, tap: AgentTap | None) -> None:
-        self.playout = Playout(settings)
+    def __init__(
+        self,
+        settings: MediaSettings,
+        tap: AgentTap | None,
+        out: list[bytes],
+        frame_message: Callable[[bytes], bytes],
+        pace: Pace | None = None,
+    ) -> None:
+        """What goes to the caller is framed by `frame_message` and appended to `out`."""
+        self._out = out
+        self._frame_message = frame_message
+        self.playout = Playout(settings, pace)
         self.heard = Heard()
-        self.out: list[bytes] = []
-        """Messages for the caller leg, not framed yet."""
         self._tap = tap
         self._transcoder: Transcoder | None = None
         self._format = ULAW_8000
@@ -159,9 +169,10 @@ class Downlink:
         audio = playout.take(now_s)
         if not audio:
             return False
-        self.out.append(
-            twilio_media.encode_media(self._stream_sid, binascii.b2a_base64(audio, newline=False))
+        message = twilio_media.encode_media(
+            self._stream_sid, binascii.b2a_base64(audio, newline=False)
         )
+        self._out.append(self._frame_message(message))
         self.messages += 1
         if self._tap is not None:
             self._tap.agent(max(starts_s, now_s), audio)
@@ -175,7 +186,7 @@ class Downlink:
         self._mark(f"{self._epoch}:{END_MARK}")
 
     def _mark(self, name: str) -> None:
-        self.out.append(twilio_media.encode_mark(self._stream_sid, name))
+        self._out.append(self._frame_message(twilio_media.encode_mark(self._stream_sid, name)))
         self.marks_sent += 1
 
     def interrupt(self, event_id: int, now_s: float) -> tuple[int, list[tuple[AgentTurn, str]]]:
@@ -193,7 +204,7 @@ class Downlink:
         if self._transcoder is not None:
             self._transcoder.flush()
         if self._stream_sid:
-            self.out.append(twilio_media.encode_clear(self._stream_sid))
+            self._out.append(self._frame_message(twilio_media.encode_clear(self._stream_sid)))
         if self._tap is not None:
             self._tap.cut_agent(now_s)
         cut = self.heard.cut(sent - flushed.unheard_bytes, sent)

@@ -74,6 +74,17 @@ class CallerTimeline:
         """
         transit_ms = now_s * 1000.0 - timestamp_ms
         expected_ms = self._next_ms
+        if expected_ms == timestamp_ms and self._aged_since_s is None:
+            # The usual frame: exactly where it was expected. (Kept flat: it comes 50 times a second.)
+            lag_ms = transit_ms - self._base_ms
+            if 0.0 <= lag_ms <= self.lag_max_ms:
+                self.jitter_ms += (abs(transit_ms - self._last_transit_ms) - self.jitter_ms) / 16.0
+                self._last_transit_ms = transit_ms
+                if lag_ms <= self._aged_max_ms:
+                    self._base_ms += lag_ms * _BASE_LEAK
+                    self._next_ms = timestamp_ms + duration_ms
+                    self.placed_frames += 1
+                    return 0.0
         if expected_ms is None:
             self._next_ms = timestamp_ms + duration_ms
             self._base_ms = self._last_transit_ms = transit_ms

@@ -1,8 +1,9 @@
-"""All sockets of a worker in one Trio task, and the playout grid beside it. A shell.
+"""All sockets of a worker and its playout grid in one Trio task. A shell.
 
 Trio's price is per suspended read and write, not per byte. An epoll descriptor can itself be polled, so one
 task waits for *all* sockets with `wait_readable(inner_epoll)`; each wake then reads every ready socket,
-feeds its bridge and writes the results, all without blocking. The busier, the more sockets per wake.
+feeds its bridge and writes the results, all without blocking. And it stays awake for a slice of two
+milliseconds, waiting in the inner set itself: a pass through Trio's own loop costs as much as several frames.
 
 Nothing in here awaits per frame, locks, logs or touches a disk. What a call raises ends that call and no
 other: `_guarded` is the one broad `except` of the audio path.
@@ -10,7 +11,6 @@ other: `_guarded` is the one broad `except` of the audio path.
 
 from __future__ import annotations
 
-import math
 import os
 import select
 import socket
@@ -21,6 +21,8 @@ from typing import Protocol
 import trio
 
 from gateway.bridge import Bridge
+from gateway.grid import PHASES, Grid, Histogram, Load
+from gateway.playout import Pace
 
 _READ = select.EPOLLIN | select.EPOLLRDHUP
 _READ_WRITE = _READ | select.EPOLLOUT
@@ -29,55 +31,10 @@ _RECV_BYTES = 64 * 1024
 _READS_PER_WAKE = 16
 """Reads of one TLS socket in one wake; a peer that floods us does not starve the others."""
 
-GRID_S = 0.020
-PHASES = 4
-"""The grid is split so that not all calls send in the same instant."""
-GRID_RESET_S = 1.0
-"""Later than this (machine suspended, process stopped) the grid starts anew instead of catching up."""
-
-_LATENCY_EDGES_MS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, math.inf)
-
-
-class Histogram:
-    """Counts by fixed upper edges in milliseconds; adding costs a few comparisons and no memory."""
-
-    __slots__ = ("counts", "max_ms", "sum_ms")
-
-    def __init__(self) -> None:
-        self.counts = [0] * len(_LATENCY_EDGES_MS)
-        self.sum_ms = 0.0
-        self.max_ms = 0.0
-
-    def add(self, value_ms: float) -> None:
-        index = 0
-        while value_ms > _LATENCY_EDGES_MS[index]:
-            index += 1
-        self.counts[index] += 1
-        self.sum_ms += value_ms
-        if value_ms > self.max_ms:
-            self.max_ms = value_ms
-
-    def quantile(self, share: float) -> float:
-        """Upper edge of the bucket that holds the given share of the values (0.0 when empty)."""
-        total = sum(self.counts)
-        if not total:
-            return 0.0
-        seen = 0
-        for edge, count in zip(_LATENCY_EDGES_MS, self.counts, strict=True):
-            seen += count
-            if seen >= share * total:
-                return min(edge, self.max_ms)
-        return self.max_ms
-
-    def report(self) -> dict[str, float]:
-        total = sum(self.counts)
-        return {
-            "count": total,
-            "mean_ms": round(self.sum_ms / total, 3) if total else 0.0,
-            "p50_ms": round(self.quantile(0.5), 3),
-            "p99_ms": round(self.quantile(0.99), 3),
-            "max_ms": round(self.max_ms, 3),
-        }
+SLICE_S = 0.002
+"""How long the plane works before the rest of the process (the link, legs being opened) has its turn."""
+LATENCY_SAMPLE = 8
+"""One uplink latency in so many is measured."""
 
 
 class CallObserver(Protocol):
@@ -121,6 +78,7 @@ class PlaneCall:
         "is_gone",
         "observer",
         "phase",
+        "uplink_count",
         "uplink_latency",
     )
 
@@ -134,6 +92,7 @@ class PlaneCall:
         self.caller_peak_bytes = 0
         self.agent_peak_bytes = 0
         self.barge_ins_seen = 0
+        self.uplink_count = 0
         self.uplink_latency = Histogram()
         self.clear_latency = Histogram()
 
@@ -149,12 +108,12 @@ class MediaPlane:
         self._again_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._again_fd, select.EPOLLIN)
         self._phases: list[list[PlaneCall]] = [[] for _ in range(PHASES)]
-        self._has_calls = trio.Event()
+        self.pace = Pace()
+        """Handed to every bridge of this worker."""
+        self.grid = Grid()
+        self.load = Load()
         self.calls = 0
         self.wakes = 0
-        self.tick_lateness = Histogram()
-        self.ticks_missed = 0
-        self.grid_resets = 0
         self.uplink_latency = Histogram()
         self.clear_latency = Histogram()
 
@@ -166,7 +125,9 @@ class MediaPlane:
         call = PlaneCall(bridge, observer, phase)
         self._phases[phase].append(call)
         self.calls += 1
-        self._has_calls.set()
+        if self.calls == 1:
+            self.grid.start(trio.current_time())
+            os.eventfd_write(self._again_fd, 1)  # the loop may be asleep without a deadline
         return call
 
     def remove(self, call: PlaneCall) -> None:
@@ -176,6 +137,8 @@ class MediaPlane:
         call.is_gone = True
         self._phases[call.phase].remove(call)
         self.calls -= 1
+        if not self.calls:
+            self.grid.stop()
         for leg in (call.caller, call.agent):
             if leg is not None:
                 self._close(leg)
@@ -236,58 +199,61 @@ class MediaPlane:
         """Send what the bridge has queued outside of a wake (a command), and tell its events."""
         self._flush_guarded(call)
 
-    # ---- the two loops -------------------------------------------------------------------------
+    # ---- the loop --------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Both loops, until cancelled; closes every socket at the end."""
+        """Until cancelled; closes every socket at the end."""
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._run_sockets)
-                nursery.start_soon(self._run_grid)
+            await self._run()
         finally:
             for leg in list(self._legs.values()):
                 self._close(leg)
             self._epoll.close()
             os.close(self._again_fd)
 
-    async def _run_sockets(self) -> None:
+    async def _run(self) -> None:
+        """Sleep in Trio while nothing is to be done, work in slices while there is.
+
+        Trio's pass through its own loop costs as much as several frames. So a slice goes on for
+        `SLICE_S`, waiting in the inner epoll set itself, before the rest of Trio has its turn again.
+        """
         inner_fd = self._epoll.fileno()
         while True:
-            await trio.lowlevel.wait_readable(inner_fd)
-            self.wakes += 1
-            now_s = trio.current_time()
-            for fd, mask in self._epoll.poll(0, _EVENTS_MAX):
-                leg = self._legs.get(fd)
+            with trio.CancelScope(deadline=self.grid.due_s):
+                await trio.lowlevel.wait_readable(inner_fd)
+            self._slice(trio.current_time())
+
+    def _slice(self, now_s: float) -> None:
+        """One turn of the plane. Without calls it is over at once."""
+        self.wakes += 1
+        grid, legs, poll = self.grid, self._legs, self._epoll.poll
+        end_s = now_s + SLICE_S if self.calls else now_s
+        wait_s = 0.0
+        while True:
+            ready = poll(wait_s, _EVENTS_MAX)
+            if wait_s:
+                now_s = trio.current_time()
+            began_s = now_s
+            if now_s >= grid.due_s:
+                for phase in grid.take(now_s):
+                    self._tick(phase, now_s)
+            for fd, mask in ready:
+                leg = legs.get(fd)
                 if leg is not None:
                     self._ready(leg, mask, now_s)
                 elif fd == self._again_fd:
                     self._read_again(now_s)
-
-    async def _run_grid(self) -> None:
-        slot_s = GRID_S / PHASES
-        while True:
-            if not self.calls:
-                self._has_calls = trio.Event()
-                await self._has_calls.wait()
-            origin_s = trio.current_time()
-            slot = 0
-            while self.calls:
-                slot += 1
-                due_s = origin_s + slot * slot_s
-                await trio.sleep_until(due_s)
-                now_s = trio.current_time()
-                late_s = now_s - due_s
-                self.tick_lateness.add(late_s * 1000.0)
-                if late_s > GRID_S:
-                    self.ticks_missed += 1
-                    if late_s > GRID_RESET_S:
-                        self.grid_resets += 1
-                        break
-                self._tick(slot % PHASES, now_s)
+            now_s = trio.current_time()
+            self.load.add(now_s - began_s, now_s)
+            if now_s >= end_s:
+                break
+            wait_s = max(min(end_s, grid.due_s) - now_s, 0.0)
+        self.pace.frames = self.load.frames_per_message
 
     def _tick(self, phase: int, now_s: float) -> None:
-        for call in self._phases[phase][:]:
-            if call.bridge.due_s <= now_s and not call.is_gone:
+        due = [call for call in self._phases[phase] if call.bridge.due_s <= now_s]
+        for call in due:
+            if not call.is_gone:
                 try:
                     call.bridge.tick(now_s)
                     self._flush(call, now_s)
@@ -362,22 +328,28 @@ class MediaPlane:
 
     def _flush(self, call: PlaneCall, now_s: float) -> None:
         bridge = call.bridge
-        data = bridge.take_agent()
-        if data and call.agent is not None:
-            self._write(call.agent, data, now_s)
-            latency_ms = (trio.current_time() - now_s) * 1000.0
-            self.uplink_latency.add(latency_ms)
-            call.uplink_latency.add(latency_ms)
-        data = bridge.take_caller()
-        if data and call.caller is not None:
-            self._write(call.caller, data, now_s)
-            if bridge.barge_ins != call.barge_ins_seen:
-                call.barge_ins_seen = bridge.barge_ins
-                latency_ms = (trio.current_time() - now_s) * 1000.0
-                self.clear_latency.add(latency_ms)
-                call.clear_latency.add(latency_ms)
-        if bridge.caller_is_done and call.caller is not None and not call.caller.pending:
-            self._lost(call.caller, now_s, "closing handshake complete")
+        if bridge.to_agent:
+            data = bridge.take_agent()
+            if data and call.agent is not None:
+                self._write(call.agent, data, now_s)
+                call.uplink_count += 1
+                if not call.uplink_count % LATENCY_SAMPLE:
+                    latency_ms = (trio.current_time() - now_s) * 1000.0
+                    self.uplink_latency.add(latency_ms)
+                    call.uplink_latency.add(latency_ms)
+        if bridge.to_caller:
+            data = bridge.take_caller()
+            if data and call.caller is not None:
+                self._write(call.caller, data, now_s)
+                if bridge.barge_ins != call.barge_ins_seen:
+                    call.barge_ins_seen = bridge.barge_ins
+                    latency_ms = (trio.current_time() - now_s) * 1000.0
+                    self.clear_latency.add(latency_ms)
+                    call.clear_latency.add(latency_ms)
+        if bridge.ended is not None and bridge.caller_is_done:
+            caller = call.caller
+            if caller is not None and not caller.pending:
+                self._lost(caller, now_s, "closing handshake complete")
         if bridge.events:
             call.observer.on_events()
 
@@ -458,10 +430,12 @@ class MediaPlane:
         return {
             "calls": self.calls,
             "wakes": self.wakes,
-            "ticks_missed": self.ticks_missed,
-            "grid_resets": self.grid_resets,
-            "tick_lateness_p99_ms": round(self.tick_lateness.quantile(0.99), 3),
-            "tick_lateness_max_ms": round(self.tick_lateness.max_ms, 3),
+            "ticks_missed": self.grid.missed,
+            "grid_resets": self.grid.resets,
+            "load_percent": round(self.load.share * 100.0, 1),
+            "frames_per_message": self.load.frames_per_message,
+            "tick_lateness_p99_ms": round(self.grid.lateness.quantile(0.99), 3),
+            "tick_lateness_max_ms": round(self.grid.lateness.max_ms, 3),
             "uplink_latency_p99_ms": round(self.uplink_latency.quantile(0.99), 3),
             "clear_latency_p99_ms": round(self.clear_latency.quantile(0.99), 3),
         }

@@ -34,6 +34,18 @@ class Flushed:
     unheard_bytes: int
 
 
+class Pace:
+    """How many frames at least go into one message; shared by the calls of a worker, which sets it by its load.
+
+    Fewer, longer messages cost less. The lead does not change, so neither does what a barge-in discards.
+    """
+
+    __slots__ = ("frames",)
+
+    def __init__(self, frames: int = 1) -> None:
+        self.frames = frames
+
+
 class Playout:
     """The queue of one call. Invariant: pushed = sent + queued + overrun + flushed (bytes)."""
 
@@ -46,6 +58,7 @@ class Playout:
         "_mid_turn",
         "_next_push_due_s",
         "_offset",
+        "_pace",
         "_prebuffer_max_s",
         "_queue_max_bytes",
         "_started_s",
@@ -64,7 +77,8 @@ class Playout:
         "underruns",
     )
 
-    def __init__(self, settings: MediaSettings) -> None:
+    def __init__(self, settings: MediaSettings, pace: Pace | None = None) -> None:
+        self._pace = pace or Pace()
         self._frame_s = settings.frame_ms / 1000.0
         self._frame_bytes = settings.frame_ms * BYTES_PER_MS
         self._lead_min_s = settings.lead_ms / 1000.0
@@ -163,9 +177,10 @@ class Playout:
             lead_s = 0.0
             self.horizon_s = now_s
         frames = int((self.lead_s - lead_s) / self._frame_s + 0.5)
-        if frames <= 0:
-            self.due_s = self.horizon_s - self.lead_s + self._frame_s / 2
-            return b""
+        if frames < self._pace.frames:
+            self.due_s = self._next_due_s()
+            if frames <= 0 or self.due_s > now_s:
+                return b""
         size = frames * self._frame_bytes
         if size > queued:
             # A rest shorter than a frame waits for its other part as long as Twilio has enough to play.
@@ -182,8 +197,17 @@ class Playout:
         elif queued < self._frame_bytes:
             self.due_s = self.horizon_s - self._frame_s
         else:
-            self.due_s = self.horizon_s - self.lead_s + self._frame_s / 2
+            self.due_s = self._next_due_s()
         return audio
+
+    def _next_due_s(self) -> float:
+        """When the lead has fallen by as many frames as go into one message; two frames always stay."""
+        room_s = max(self.lead_s - 2 * self._frame_s, self._frame_s)
+        return (
+            self.horizon_s
+            - self.lead_s
+            + min((self._pace.frames - 0.5) * self._frame_s, room_s - 0.5 * self._frame_s)
+        )
 
     def _holds_back(self, now_s: float) -> bool:
         """Whether the first words of a turn wait: for a whole frame, or because this agent tends to stall."""

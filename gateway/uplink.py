@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway import convai
@@ -34,12 +35,13 @@ class Uplink:
         "_early",
         "_early_bytes",
         "_early_max_bytes",
+        "_frame_message",
+        "_out",
         "_tap",
         "_transcoder",
         "_was_closed",
         "early_dropped_frames",
         "is_open",
-        "out",
         "rejected_frames",
         "sent_frames",
         "sent_ms",
@@ -47,7 +49,16 @@ class Uplink:
         "unheard_frames",
     )
 
-    def __init__(self, settings: MediaSettings, tap: CallerTap | None) -> None:
+    def __init__(
+        self,
+        settings: MediaSettings,
+        tap: CallerTap | None,
+        out: list[bytes],
+        frame_message: Callable[[bytes], bytes],
+    ) -> None:
+        """What goes to the agent is framed by `frame_message` and appended to `out`."""
+        self._out = out
+        self._frame_message = frame_message
         self.timeline = CallerTimeline(settings)
         self._tap = tap
         self._transcoder: Transcoder | None = None
@@ -56,8 +67,6 @@ class Uplink:
         self._early_max_bytes = settings.caller_audio_max_ms * 8
         self.is_open = False
         self._was_closed = False
-        self.out: list[bytes] = []
-        """Messages for the agent leg, not framed yet."""
         self.sent_frames = 0
         self.sent_ms = 0.0
         self.early_dropped_frames = 0
@@ -105,11 +114,15 @@ class Uplink:
         self.sent_frames += 1
         self.sent_ms += len(ulaw) / 8
         if self._transcoder is None:
-            self.out.append(convai.encode_audio(payload))
+            self._out.append(self._frame_message(convai.encode_audio(payload)))
             return
         samples = self._transcoder.push(ulaw)
         if samples:
-            self.out.append(convai.encode_audio(binascii.b2a_base64(samples, newline=False)))
+            self._send_samples(samples)
+
+    def _send_samples(self, samples: bytes) -> None:
+        payload = binascii.b2a_base64(samples, newline=False)
+        self._out.append(self._frame_message(convai.encode_audio(payload)))
 
     def _hold(self, payload: bytes, ulaw: bytes) -> None:
         self._early.append((payload, ulaw))
@@ -127,7 +140,7 @@ class Uplink:
             fill_ms -= _FILL_PIECE_MS
             samples = self._transcoder.push(piece) if self._transcoder is not None else piece
             if samples:
-                self.out.append(convai.encode_audio(binascii.b2a_base64(samples, newline=False)))
+                self._send_samples(samples)
 
     @property
     def held_frames(self) -> int:

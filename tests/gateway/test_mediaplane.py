@@ -14,7 +14,7 @@ import trio.testing
 from bench.sim_elevenlabs.tls import throwaway_tls
 from gateway import mediaplane
 from gateway.events import Note
-from gateway.mediaplane import GRID_RESET_S, GRID_S, PHASES, Histogram, MediaPlane
+from gateway.mediaplane import MediaPlane
 
 BOUND = 100_000
 
@@ -33,6 +33,18 @@ class FakeBridge:
         self.barge_ins = 0
         self.caller_is_done = False
         self.said = trio.Event()
+
+    @property
+    def to_caller(self) -> bytes:
+        return self.caller_out
+
+    @property
+    def to_agent(self) -> bytes:
+        return self.agent_out
+
+    @property
+    def ended(self) -> object | None:
+        return self.caller_is_done or None
 
     def _note(self, name: str, *details: object) -> None:
         self.told.append((name, *details))
@@ -493,16 +505,6 @@ async def test_leg_that_waits_to_be_read_again_is_not_confused_with_a_later_one(
 # ---- the grid ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-async def grid(nursery):
-    """A plane whose sockets nobody uses: time is ours."""
-    plane = MediaPlane(leg_write_max_bytes=BOUND)
-    nursery.start_soon(plane._run_grid)
-    yield plane
-    plane._epoll.close()
-    os.close(plane._again_fd)
-
-
 def add(plane: MediaPlane, count: int) -> list[FakeBridge]:
     bridges = [FakeBridge() for _ in range(count)]
     for bridge in bridges:
@@ -511,83 +513,38 @@ def add(plane: MediaPlane, count: int) -> list[FakeBridge]:
     return bridges
 
 
-async def test_grid_ticks_every_bridge_once_in_20_ms_and_spreads_them(grid, autojump_clock):
-    """Absolute deadlines: after a hundred rounds there is no drift."""
-    bridges = add(grid, PHASES)
-    start_s = trio.current_time()
-    await trio.sleep(100 * GRID_S + 0.001)
-    for bridge in bridges:
-        assert len(bridge.ticks) == 100
-        assert bridge.ticks[-1] - bridge.ticks[0] == pytest.approx(99 * GRID_S)
-    phases = sorted(round((bridge.ticks[0] - start_s) * 1000) for bridge in bridges)
-    assert phases == [5, 10, 15, 20]
-    assert (grid.ticks_missed, grid.grid_resets) == (0, 0)
+async def test_plane_ticks_bridges_that_are_due_and_leaves_the_others(stage):
+    """`due_s` decides; the phases are spread over the calls."""
+    due = add(stage.plane, 4)
+    (idle,) = add(stage.plane, 1)
+    idle.due_s = math.inf
+    while any(len(bridge.ticks) < 5 for bridge in due):
+        await trio.sleep(0.01)
+    assert idle.ticks == []
+    assert len({round((b.ticks[0] - due[0].ticks[0]) * 200) for b in due}) > 1
 
 
-async def test_grid_leaves_a_bridge_alone_that_has_nothing_due(grid, autojump_clock):
-    """`due_s` decides."""
-    (bridge,) = add(grid, 1)
-    bridge.due_s = trio.current_time() + 10 * GRID_S
-    await trio.sleep(9 * GRID_S)
-    assert bridge.ticks == []
-    await trio.sleep(3 * GRID_S)
-    assert bridge.ticks
-
-
-async def test_grid_after_a_stall_catches_up_and_counts(grid, autojump_clock):
-    """A late loop runs its slots at once and is back on its old grid; the misses are counted."""
-    (bridge,) = add(grid, 1)
-    await trio.sleep(5 * GRID_S)
-    old = bridge.ticks[-1]
-    count = len(bridge.ticks)
-    autojump_clock.jump(10 * GRID_S)
-    await trio.sleep(5 * GRID_S)
-    assert len(bridge.ticks) == pytest.approx(count + 15, abs=1)
-    offset = (bridge.ticks[-1] - old) / GRID_S
-    assert offset == pytest.approx(round(offset), abs=1e-6)
-    assert grid.ticks_missed == pytest.approx(9 * PHASES, abs=PHASES)
-    assert grid.grid_resets == 0
-    assert grid.report()["tick_lateness_max_ms"] > 150
-
-
-async def test_grid_after_a_long_stop_starts_anew(grid, autojump_clock):
-    """A suspended machine does not replay an hour of ticks."""
-    (bridge,) = add(grid, 1)
-    await trio.sleep(5 * GRID_S)
-    count = len(bridge.ticks)
-    autojump_clock.jump(GRID_RESET_S + 3600.0)
-    await trio.sleep(5 * GRID_S)
-    assert len(bridge.ticks) <= count + 6
-    assert (grid.grid_resets, grid.ticks_missed) == (1, 1)
-
-
-async def test_grid_without_calls_sleeps_and_wakes_for_the_next(grid, autojump_clock):
+async def test_plane_without_calls_sleeps_and_wakes_for_the_next(stage):
     """No call, no wake-up."""
-    (bridge,) = add(grid, 1)
-    call = grid._phases[0][0]
-    await trio.sleep(2 * GRID_S)
-    grid.remove(call)
-    await trio.sleep(2 * GRID_S)
-    before = sum(grid.tick_lateness.counts)
-    await trio.sleep(100.0)
-    assert sum(grid.tick_lateness.counts) == before
-    (bridge,) = add(grid, 1)
-    await trio.sleep(2 * GRID_S)
-    assert bridge.ticks
+    (bridge,) = add(stage.plane, 1)
+    while not bridge.ticks:
+        await trio.sleep(0.01)
+    stage.plane.remove(stage.plane._phases[0][0])
+    await trio.sleep(0.01)
+    before = stage.plane.wakes
+    await trio.sleep(0.1)
+    assert stage.plane.wakes - before <= 1
+    (bridge,) = add(stage.plane, 1)
+    while not bridge.ticks:
+        await trio.sleep(0.01)
 
 
-def test_histogram_gives_upper_edges_and_the_true_maximum():
-    """A quantile is never below the value it stands for."""
-    histogram = Histogram()
-    assert histogram.report() == {
-        "count": 0,
-        "mean_ms": 0.0,
-        "p50_ms": 0.0,
-        "p99_ms": 0.0,
-        "max_ms": 0.0,
-    }
-    for value_ms in [0.1] * 90 + [3.0] * 10:
-        histogram.add(value_ms)
-    assert (histogram.quantile(0.5), histogram.quantile(0.99)) == (0.25, 3.0)
-    histogram.add(1e9)
-    assert histogram.report()["max_ms"] == 1e9
+async def test_rest_of_the_process_has_its_turn_while_the_plane_is_busy(stage):
+    """A slice ends after two milliseconds, however much there is to do."""
+    add(stage.plane, 50)
+    turns = 0
+    with trio.move_on_after(0.2):
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+    assert turns > 10

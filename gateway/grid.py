@@ -1,0 +1,143 @@
+"""The playout grid of a worker, how late it runs, and how busy the worker is. Pure.
+
+The grid has absolute deadlines (`origin + n * slot`): relative ones drift by milliseconds a second. It is
+split into phases, so that not all calls send in the same instant.
+"""
+
+from __future__ import annotations
+
+import math
+
+GRID_S = 0.020
+PHASES = 4
+SLOT_S = GRID_S / PHASES
+GRID_RESET_S = 1.0
+"""Later than this (machine suspended, process stopped) the grid starts anew instead of catching up."""
+
+LOAD_WINDOW_S = 1.0
+# From which share of the core a message holds two and three frames, and below which it goes back by one.
+_LONGER_AT = (0.50, 0.70)
+_SHORTER_BELOW = (0.40, 0.60)
+
+_LATENCY_EDGES_MS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, math.inf)
+
+
+class Histogram:
+    """Counts by fixed upper edges in milliseconds; adding costs a few comparisons and no memory."""
+
+    __slots__ = ("counts", "max_ms", "sum_ms")
+
+    def __init__(self) -> None:
+        self.counts = [0] * len(_LATENCY_EDGES_MS)
+        self.sum_ms = 0.0
+        self.max_ms = 0.0
+
+    def add(self, value_ms: float) -> None:
+        index = 0
+        while value_ms > _LATENCY_EDGES_MS[index]:
+            index += 1
+        self.counts[index] += 1
+        self.sum_ms += value_ms
+        if value_ms > self.max_ms:
+            self.max_ms = value_ms
+
+    def quantile(self, share: float) -> float:
+        """Upper edge of the bucket that holds the given share of the values (0.0 when empty)."""
+        total = sum(self.counts)
+        if not total:
+            return 0.0
+        seen = 0
+        for edge, count in zip(_LATENCY_EDGES_MS, self.counts, strict=True):
+            seen += count
+            if seen >= share * total:
+                return min(edge, self.max_ms)
+        return self.max_ms
+
+    def report(self) -> dict[str, float]:
+        total = sum(self.counts)
+        return {
+            "count": total,
+            "mean_ms": round(self.sum_ms / total, 3) if total else 0.0,
+            "p50_ms": round(self.quantile(0.5), 3),
+            "p99_ms": round(self.quantile(0.99), 3),
+            "max_ms": round(self.max_ms, 3),
+        }
+
+
+class Grid:
+    """Deadlines one after another, PHASES to 20 ms. Stopped until `start`."""
+
+    __slots__ = ("_origin_s", "_slot", "due_s", "lateness", "missed", "resets")
+
+    def __init__(self) -> None:
+        self._origin_s = 0.0
+        self._slot = 0
+        self.due_s = math.inf
+        self.lateness = Histogram()
+        self.missed = 0
+        self.resets = 0
+
+    def start(self, now_s: float) -> None:
+        self._origin_s = now_s
+        self._slot = 1
+        self.due_s = now_s + SLOT_S
+
+    def stop(self) -> None:
+        self.due_s = math.inf
+
+    def take(self, now_s: float) -> list[int]:
+        """The phases whose deadlines have passed, each once and in order; arms the next deadline.
+
+        What a late loop has missed is counted and made good by the one tick: what is due follows from
+        the time, not from the number of ticks.
+        """
+        phases: list[int] = []
+        while now_s >= self.due_s:
+            late_s = now_s - self.due_s
+            self.lateness.add(late_s * 1000.0)
+            if late_s > GRID_S:
+                self.missed += 1
+                if late_s > GRID_RESET_S:
+                    self.resets += 1
+                    self.start(now_s)
+                    return list(range(PHASES))
+            phase = self._slot % PHASES
+            if phase not in phases:
+                phases.append(phase)
+            self._slot += 1
+            self.due_s = self._origin_s + self._slot * SLOT_S
+        return phases
+
+
+class Load:
+    """How much of its time the loop works, and from that how many frames go into one message.
+
+    Longer messages save system calls when they are dear; they change neither the lead nor what a barge-in
+    discards.
+    """
+
+    __slots__ = ("_busy_s", "_since_s", "frames_per_message", "share")
+
+    def __init__(self) -> None:
+        self._busy_s = 0.0
+        self._since_s: float | None = None
+        self.share = 0.0
+        self.frames_per_message = 1
+
+    def add(self, busy_s: float, now_s: float) -> None:
+        """The loop has just worked for `busy_s`."""
+        self._busy_s += busy_s
+        if self._since_s is None:
+            self._since_s = now_s
+            return
+        window_s = now_s - self._since_s
+        if window_s < LOAD_WINDOW_S:
+            return
+        self.share = min(self._busy_s / window_s, 1.0)
+        self._busy_s = 0.0
+        self._since_s = now_s
+        frames = self.frames_per_message
+        if frames < 3 and self.share >= _LONGER_AT[frames - 1]:
+            self.frames_per_message = frames + 1
+        elif frames > 1 and self.share < _SHORTER_BELOW[frames - 2]:
+            self.frames_per_message = frames - 1

@@ -1,0 +1,86 @@
+"""The playout grid in numbers, and the load that decides about message lengths."""
+
+import math
+
+import pytest
+
+from gateway.grid import GRID_RESET_S, GRID_S, LOAD_WINDOW_S, PHASES, SLOT_S, Grid, Histogram, Load
+
+
+def run_grid(grid, start_s, seconds, step_s=SLOT_S):
+    """Look at the grid every `step_s`; returns [(time, phase)]."""
+    taken = []
+    for n in range(1, round(seconds / step_s) + 1):
+        now_s = start_s + n * step_s + 1e-9
+        taken += [(now_s, phase) for phase in grid.take(now_s)]
+    return taken
+
+
+def test_grid_stopped_is_never_due():
+    """No calls, no deadlines."""
+    grid = Grid()
+    assert grid.due_s == math.inf
+    assert grid.take(1e9) == []
+
+
+def test_grid_comes_to_every_phase_once_in_20_ms():
+    """Absolute deadlines: after a hundred rounds there is no drift."""
+    grid = Grid()
+    grid.start(50.0)
+    taken = run_grid(grid, 50.0, 100 * GRID_S)
+    for phase in range(PHASES):
+        times = [at for at, taken_phase in taken if taken_phase == phase]
+        assert len(times) == 100
+        assert times[-1] - times[0] == pytest.approx(99 * GRID_S)
+    assert (grid.missed, grid.resets) == (0, 0)
+
+
+def test_grid_looked_at_late_gives_each_phase_once_and_stays_on_its_grid():
+    """A stall of ten rounds is made good by one tick a phase; the misses are counted."""
+    grid = Grid()
+    grid.start(0.0)
+    assert sorted(grid.take(10 * GRID_S)) == list(range(PHASES))
+    assert grid.missed == pytest.approx(9 * PHASES, abs=PHASES)
+    assert grid.resets == 0
+    offset = grid.due_s / SLOT_S
+    assert offset == pytest.approx(round(offset))
+    assert grid.lateness.max_ms > 150
+
+
+def test_grid_after_a_long_stop_starts_anew():
+    """A suspended machine does not replay an hour of ticks."""
+    grid = Grid()
+    grid.start(0.0)
+    assert grid.take(GRID_RESET_S + 3600.0) == list(range(PHASES))
+    assert (grid.resets, grid.missed) == (1, 1)
+    assert grid.due_s == pytest.approx(GRID_RESET_S + 3600.0 + SLOT_S)
+
+
+def test_load_lengthens_messages_when_the_core_is_busy_and_shortens_them_again():
+    """With a distance between the two thresholds, so that it does not flicker."""
+    load = Load()
+    seen = []
+    now_s = 0.0
+    for share in (0.1, 0.55, 0.55, 0.75, 0.75, 0.65, 0.55, 0.45, 0.3, 0.1):
+        for _ in range(250):
+            now_s += LOAD_WINDOW_S / 100
+            load.add(share * LOAD_WINDOW_S / 100, now_s)
+        seen.append(load.frames_per_message)
+    assert seen == [1, 2, 2, 3, 3, 3, 2, 2, 1, 1]
+
+
+def test_histogram_gives_upper_edges_and_the_true_maximum():
+    """A quantile is never below the value it stands for."""
+    histogram = Histogram()
+    assert histogram.report() == {
+        "count": 0,
+        "mean_ms": 0.0,
+        "p50_ms": 0.0,
+        "p99_ms": 0.0,
+        "max_ms": 0.0,
+    }
+    for value_ms in [0.1] * 90 + [3.0] * 10:
+        histogram.add(value_ms)
+    assert (histogram.quantile(0.5), histogram.quantile(0.99)) == (0.25, 3.0)
+    histogram.add(1e9)
+    assert histogram.report()["max_ms"] == 1e9
