@@ -51,12 +51,16 @@ def command(pid: int) -> str:
 
 
 def pss_kib(pid: int) -> int:
-    """Proportional set size in KiB: shared pages counted by the share. 0 when it cannot be read."""
+    """Proportional set size of anonymous memory in KiB. 0 when it cannot be read.
+
+    Of mapped files no call needs more, but their share changes whenever another Python starts or ends.
+    """
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+    sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith("Pss")}
+    return sizes.get("Pss_Anon", sizes.get("Pss", 0)) + sizes.get("Pss_Shmem", 0)
 
 
 def _stat(pid: int) -> list[str] | None:
