@@ -11,10 +11,10 @@ not share a monotonic origin.
 from __future__ import annotations
 
 import dataclasses
-import types
+import functools
 import typing
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Any, TypeAlias, get_args, get_type_hints
 
 import orjson
 
@@ -260,17 +260,19 @@ def decode(packet: bytes) -> Down | Up:
 
 
 def _build(kind: type[Any], body: dict[str, Any]) -> Any:
-    hints = get_type_hints(kind)
     values = {}
-    for item in dataclasses.fields(kind):
-        if item.name in body:
-            values[item.name] = _convert(hints[item.name], body[item.name])
+    for name, inner in _fields(kind):
+        if name in body:
+            value = body[name]
+            values[name] = value if inner is None else _build(inner, value)
     return kind(**values)
 
 
-def _convert(hint: Any, value: Any) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast("type[Any]", hint), value)
-    if get_origin(hint) is types.UnionType and value is None:
-        return None
-    return value
+@functools.cache
+def _fields(kind: type[Any]) -> tuple[tuple[str, type[Any] | None], ...]:
+    """Names of a message's fields, each with the dataclass it holds, if it holds one."""
+    hints = get_type_hints(kind)
+    return tuple(
+        (item.name, hints[item.name] if dataclasses.is_dataclass(hints[item.name]) else None)
+        for item in dataclasses.fields(kind)
+    )
