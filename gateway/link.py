@@ -11,7 +11,6 @@ not share a monotonic origin.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import typing
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, get_args, get_type_hints
@@ -261,18 +260,22 @@ def decode(packet: bytes) -> Down | Up:
 
 def _build(kind: type[Any], body: dict[str, Any]) -> Any:
     values = {}
-    for name, inner in _fields(kind):
+    for name, inner in _FIELDS.get(kind) or _look_up(kind):
         if name in body:
             value = body[name]
             values[name] = value if inner is None else _build(inner, value)
     return kind(**values)
 
 
-@functools.cache
-def _fields(kind: type[Any]) -> tuple[tuple[str, type[Any] | None], ...]:
-    """Names of a message's fields, each with the dataclass it holds, if it holds one."""
+def _look_up(kind: type[Any]) -> _Fields:
     hints = get_type_hints(kind)
-    return tuple(
+    _FIELDS[kind] = found = tuple(
         (item.name, hints[item.name] if dataclasses.is_dataclass(hints[item.name]) else None)
         for item in dataclasses.fields(kind)
     )
+    return found
+
+
+_Fields: TypeAlias = tuple[tuple[str, type[Any] | None], ...]
+_FIELDS: dict[type[Any], _Fields] = {}
+"""Names of the messages' fields, each with the dataclass it holds, if it holds one."""
