@@ -53,7 +53,7 @@ class Transport(HttpClient):  # type: ignore[misc]
             self.at_origin(uri),
             params=params,  # type: ignore[arg-type]
             data=None if is_json else data,
-            json=data if is_json else None,  # type: ignore[arg-type]
+            json=data if is_json else None,
             headers=headers,
             auth=auth,
             timeout=self.timeouts_s,
