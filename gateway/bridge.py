@@ -369,6 +369,12 @@ class Bridge:
     def caller_bytes(self, data: bytes, now_s: float) -> None:
         """Bytes from the caller leg's socket."""
         self._caller_last_s = now_s
+        sole = self._caller.sole_text(data)
+        if sole is not None:
+            media = twilio_media.split_media(sole)  # which matches ASCII only
+            if media is not None:
+                self._caller_audio(media[0], media[1], media[2], now_s)
+                return
         for opcode, payload in self._caller.receive(data):
             if opcode == TEXT:
                 media = twilio_media.split_media(payload)
