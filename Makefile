@@ -12,7 +12,7 @@ BENCH_VENV ?= .venv-bench
 BENCH_INSTALLED := $(BENCH_VENV)/.installed
 BENCH ?= --calls 50,100,200,500 --seconds 15 --baselines
 
-.PHONY: demo test check format bench bench-smoke lock clean
+.PHONY: demo test check format bench bench-smoke quality lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m bench.demo
@@ -32,6 +32,11 @@ format: $(INSTALLED)
 # The load bench beside the baselines, and its report in bench-out/. They need packages that nothing else needs.
 bench: $(BENCH_INSTALLED)
 	$(BENCH_VENV)/bin/python -m bench.load $(BENCH) --json bench-out/load.json --html bench-out/load.html
+
+# What transcoding costs in speech quality (PESQ), beside plain G.711; and the cost of each stage of a frame.
+quality: $(BENCH_INSTALLED)
+	$(BENCH_VENV)/bin/python -m bench.quality
+	$(BENCH_VENV)/bin/python -m bench.micro
 
 # Five calls for three seconds: nothing is timed, every count has to be right.
 bench-smoke: $(INSTALLED)
