@@ -179,6 +179,16 @@ async def test_agent_that_could_be_better_is_degraded_with_what_to_do(rig, nurse
     nursery.cancel_scope.cancel()
 
 
+async def test_agent_that_cannot_be_looked_up_is_taken_with_a_remark(rig, nursery):
+    """A 404 without ElevenLabs' own status word is somebody else's: it does not prove the agent missing."""
+    rig.elevenlabs.trouble.append(ElevenLabsRefused(404, "", "Not Found"))
+    await rig.add()
+    await nursery.start(rig.subject.run)
+    record = await rig.settled()
+    assert (record.status, record.elevenlabs_status) == ("degraded", "unchecked")
+    nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize(
     ("change", "step", "reason", "column", "value"),
     [
