@@ -6,6 +6,7 @@ SIGTERM: no new calls (readyz 503) ─ calls end ─ HTTP goes down last, becaus
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -37,6 +38,7 @@ from gateway.errors import LinkError
 
 EXIT_FAILED = 1
 BACKLOG = 1024
+CONTROL_NICENESS = 5
 STOP_MARGIN_S = 5.0
 """After drain and HTTP have had their own time: then the process ends, whatever still hangs."""
 STATUS_EVERY_S = 1.0
@@ -90,6 +92,7 @@ async def _serve(settings: Settings) -> int:
         async with _built(settings) as parts, trio.open_nursery() as nursery:
             nursery.start_soon(_stop_at_once_on_second, signals, parts, nursery.cancel_scope)
             await nursery.start(parts.pool.run)
+            _give_way_to_audio()
             await nursery.start(parts.switchboard.run)
             await nursery.start(parts.provisioning.run)
             async with trio.open_nursery() as ports:
@@ -107,6 +110,17 @@ async def _serve(settings: Settings) -> int:
             nursery.cancel_scope.cancel()
     log.event("stopped", forced=parts.was_forced)
     return EXIT_FAILED if parts.was_forced else 0
+
+
+def _give_way_to_audio() -> None:
+    """Where control and a worker share a core, a burst of records must not delay a frame.
+
+    Niceness is a thread's own on Linux, so all threads of this process get it; the workers have been
+    started and keep theirs (a worker that is started later asks for it back: `gateway.worker`).
+    """
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError):  # a thread may end meanwhile; a container may forbid it
+            os.setpriority(os.PRIO_PROCESS, int(task), CONTROL_NICENESS)
 
 
 async def _stop_at_once_on_second(

@@ -20,7 +20,7 @@ from control.store import Store, StoreError, StoreUnavailable
 from control.store import calls as table
 from control.store.records import CallRecord
 
-FLUSH_EVERY_S = 1.0
+FLUSH_EVERY_S = 0.5
 BATCH_CALLS = 200
 """Calls in one transaction: others wait for it, the answer to a new call among them."""
 

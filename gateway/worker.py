@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import dataclasses
 import gc
 import json
@@ -375,6 +376,9 @@ def main(argv: list[str] | None = None) -> None:
     # Control decides when a worker ends; a Ctrl-C in the terminal reaches the whole process group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Control gives way to audio; a worker started later inherits that and takes it back if it may.
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
     sock = socket.socket(fileno=arguments.link_fd)
     sock.setblocking(True)
     packet = sock.recv(link.PACKET_MAX_BYTES)
