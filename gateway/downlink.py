@@ -15,7 +15,7 @@ from typing import Protocol
 from gateway import twilio_media
 from gateway.audio import ULAW_8000, AudioFormat
 from gateway.heard import AgentTurn, Heard
-from gateway.playout import BYTES_PER_MS, BYTES_PER_S, Pace, Playout
+from gateway.playout import BYTES_PER_MS, Pace, Playout
 from gateway.settings import MediaSettings
 from gateway.transcode import Transcoder
 
@@ -248,6 +248,3 @@ class Downlink:
             "marks_sent": self.marks_sent,
             "marks_echoed": self.marks_echoed,
         }
-
-    def lead_ms(self, now_s: float) -> float:
-        return max(0.0, (self.playout.horizon_s - now_s)) * BYTES_PER_S / BYTES_PER_MS

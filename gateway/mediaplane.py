@@ -6,7 +6,7 @@ feeds its bridge and writes the results, all without blocking. And it stays awak
 milliseconds, waiting in the inner set itself: a pass through Trio's own loop costs as much as several frames.
 
 Nothing in here awaits per frame, locks, logs or touches a disk. What a call raises ends that call and no
-other: `_guarded` is the one broad `except` of the audio path.
+other: every step of a call is behind such a boundary (`tests/test_architecture.py` lists them).
 """
 
 from __future__ import annotations

@@ -103,12 +103,7 @@ class Uplink:
         if self._tap is not None:
             self._tap.caller(timestamp_ms * 8, ulaw)
         if self.is_open:
-            if self._transcoder is None:
-                self.sent_frames += 1
-                self.sent_ms += len(ulaw) / 8
-                self._out.append(self._frame_message(convai.encode_audio(payload)))
-            else:
-                self._send(payload, ulaw)
+            self._send(payload, ulaw)
         elif self._was_closed:
             self.unheard_frames += 1
         else:
