@@ -170,7 +170,7 @@ async def test_agent_that_fails_in_any_way_leaves_a_caller_who_hears_why_and_a_r
     numbers = {name: f"+1415555{2000 + n}" for n, name in enumerate(AGENT_FAULTS)}
     scripts = {name: script for name, (script, _) in AGENT_FAULTS.items()} | {"good": GREETER}
     numbers["good"] = OURS
-    media = {"agent_first_message_timeout_s": 3.0, "agent_handshake_timeout_s": 4.0}
+    media = {"agent_first_message_timeout_s": 1.5, "agent_handshake_timeout_s": 2.0}
     async with rig_for(tmp_path, scripts, numbers=tuple(numbers.values()), media=media) as rig:
         for name, number in numbers.items():
             await rig.create_agent(number, name)
