@@ -97,6 +97,10 @@ class Office:
         self.ledger = Ledger(self.store)
         self.urls = PublicUrls(self.settings.public.url, self.settings.public.media_url)
 
+    async def twilio_of(self, tenant_id: str) -> Twilio:
+        """The client that acts in this tenant's account."""
+        return self.twilio
+
     def now_ms(self) -> int:
         """Wall clock in Unix milliseconds, as timelines have it."""
         return int(self.clock.now().timestamp() * 1000)

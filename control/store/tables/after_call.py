@@ -1,0 +1,1 @@
+"""After the call: outbox, result webhooks, messages."""

@@ -1,0 +1,1 @@
+"""Compliance: consents, block lists, the chain of decisions."""

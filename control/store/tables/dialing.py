@@ -1,0 +1,1 @@
+"""Dialling: the durable queue of outbound calls."""

@@ -1,0 +1,1 @@
+"""Telephone numbers: bought, adopted, released."""

@@ -1,0 +1,1 @@
+"""Provisioning: what each agent's saga has done, and its health."""

@@ -1,0 +1,1 @@
+"""Routing, provider events, and figures."""

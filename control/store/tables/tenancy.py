@@ -1,0 +1,1 @@
+"""Tenants: subaccounts, sealed secrets, API keys."""
