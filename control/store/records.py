@@ -61,11 +61,38 @@ class AgentRecord:
     extractions: Any = None
     sms: Any = None
     settings: dict[str, Any] = field(default_factory=dict)
-    """`record` (bool), `max_call_s`, and what later versions add."""
+    """`record` (bool), `max_call_s`, `prompt`, `first_message`, `language`, `voice_id`, `number` (the wish),
+    and what later versions add."""
     steps: list[dict[str, Any]] = field(default_factory=list)
     """Provisioning: `{name, status, ms, error?}` each, in order."""
     provisioning_started_at: datetime | None = None
     provisioning_ended_at: datetime | None = None
+    elevenlabs: dict[str, Any] | None = None
+    """What is known of the ElevenLabs agent: `managed`, `created`, `baseline`, `knowledge_base`, `tool_ids`."""
+    health: dict[str, Any] | None = None
+    """The last look at the providers: `checked_at`, `number`, `subaccount`, `elevenlabs`."""
+    drift: list[dict[str, Any]] | None = None
+    """What was changed by hand and mended: `{what, was, now, mended_at}` each, the newest last."""
+    pending: str | None = None
+    """Work after provisioning: `update` (ElevenLabs has to learn a change) or `release`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentNumberRecord:
+    """A number of an agent beyond its first one."""
+
+    id: str
+    agent_id: str
+    created_at: datetime
+    updated_at: datetime
+    tenant_id: str = DEFAULT_TENANT_ID
+    e164: str | None = None
+    sid: str | None = None
+    type: str | None = None
+    status: str = "pending"
+    """`pending`, `live`, `failed`."""
+    wish: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

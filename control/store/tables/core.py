@@ -97,6 +97,12 @@ agents = Table(
     Column("provisioning_ended_at", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("elevenlabs", Json),
+    Column("health", Json),
+    Column("drift", Json),
+    Column("pending", String(16)),
+    Column("lease_owner", String(120)),
+    Column("lease_until", UtcDateTime),
     Index("ix_agents_tenant_id_id", "tenant_id", "id"),
 )
 Index(
