@@ -422,7 +422,7 @@ BROAD = {
     "control/redaction.py:_text_of": "no object's own text may stop a line of the log",
     "control/office.py:_guarded": "work of one call that nobody waits for",
     "control/plugins.py:resolve": "foreign code, imported by name; becomes an ImportError",
-    "control/provisioning.py:Provisioning._provision": "one agent's provisioning, not all agents'",
+    "control/provisioning/saga.py:Provisioning._provision": "one agent's provisioning, not all agents'",
     "control/switchboard.py:Switchboard._read_events": "one call's message, all calls' reader",
 }
 """Every place that may catch `Exception`, and why. Elsewhere `except` names what it expects."""

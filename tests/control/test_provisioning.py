@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 import trio
 
-from control import provisioning
+from control.provisioning import saga as provisioning
 from control.config import (
     ControlSettings,
     ElevenLabsSettings,
