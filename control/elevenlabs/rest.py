@@ -1,11 +1,13 @@
-"""The REST calls that control makes to ElevenLabs: reading agents and conversations.
+"""The REST calls that control makes to ElevenLabs: the transport, and reading agents and conversations.
 
 Errors say whether asking again can help:
 
     ElevenLabsRefused        it answered no (4xx); `code` is its own word for why
     ElevenLabsUnavailable    no usable answer: network, deadline, 429, 5xx, garbage, an answer too large
 
-Only reads are here, so any request may be repeated; none is by this module.
+No request is repeated by this module. After ElevenLabsUnavailable a read may simply be repeated; of a write
+it is not known whether it came to pass, so what was to be made is looked for first
+(`control.elevenlabs.workspace`).
 
 Source: ElevenLabs API reference, "Get agent", "Get conversation details"; error bodies as seen.
 """
@@ -13,7 +15,7 @@ Source: ElevenLabs API reference, "Get agent", "Get conversation details"; error
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -94,20 +96,35 @@ class ElevenLabsRest:
 
     async def get_agent(self, agent_id: str) -> dict[str, Any]:
         """The whole agent object. Raises ElevenLabsRefused (404: no such agent), ElevenLabsUnavailable."""
-        return await self._get("agents.get", f"/v1/convai/agents/{_part(agent_id)}")
+        return await self._get("agents.get", f"/v1/convai/agents/{part(agent_id)}")
 
     async def get_conversation(self, conversation_id: str) -> dict[str, Any]:
         """The conversation object, also while it is still being processed. Raises as `get_agent`."""
         return await self._get(
-            "conversations.get", f"/v1/convai/conversations/{_part(conversation_id)}"
+            "conversations.get", f"/v1/convai/conversations/{part(conversation_id)}"
         )
 
     async def _get(self, endpoint: str, path: str) -> dict[str, Any]:
+        return await self.request(endpoint, "GET", path)
+
+    async def request(
+        self,
+        endpoint: str,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """One request; the object of its answer, empty for a DELETE. `endpoint` is for the metrics alone.
+
+        Raises ElevenLabsRefused, ElevenLabsUnavailable.
+        """
         outcome = "unavailable"
         try:
             with trio.fail_after(self._reply_timeout_s):
-                status, body = await self._exchange(path)
-            answer = _judge(status, body)
+                status, reply = await self._exchange(method, path, query, body)
+            answer = {} if method == "DELETE" and status in (200, 204) else _judge(status, reply)
             outcome = "ok"
         except ElevenLabsRefused:
             outcome = "refused"
@@ -124,8 +141,14 @@ class ElevenLabsRest:
             self._count(endpoint, outcome)
         return answer
 
-    async def _exchange(self, path: str) -> tuple[int, bytes]:
-        async with self._http.stream("GET", path) as response:
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Mapping[str, Any] | None,
+    ) -> tuple[int, bytes]:
+        async with self._http.stream(method, path, params=query, json=body) as response:
             if response.headers.get("content-encoding", "identity") != "identity":
                 raise ElevenLabsUnavailable("the answer is compressed", response.status_code)
             return response.status_code, await _read(response)
@@ -148,7 +171,7 @@ async def _read(response: httpx.Response) -> bytes:
     return bytes(body)
 
 
-def _part(opaque_id: str) -> str:
+def part(opaque_id: str) -> str:
     """An id as one part of a path; dots too, or `..` would lead elsewhere."""
     return quote(opaque_id, safe="").replace(".", "%2E")
 
