@@ -32,6 +32,7 @@ from gateway.events import (
     ToolCall,
     Turn,
 )
+from gateway.flow import PlainCallerFlow
 from gateway.heard import AgentTurn
 from gateway.link import CallPlan
 from gateway.playout import Pace
@@ -86,6 +87,7 @@ class Bridge:
         self.to_agent: list[bytes] = []
         """WebSocket frames that wait to be sent, in order."""
         self.uplink = Uplink(settings, tap, self.to_agent, self._agent.encode_text)
+        self._flow = self.uplink.timeline
         self.downlink = Downlink(settings, tap, self.to_caller, self._caller.encode_text, pace)
         self.events: list[BridgeEvent] = []
         self.ended: Termination | None = None
@@ -103,17 +105,40 @@ class Bridge:
         self._end_mark_sent = False
         self._ends_at_s = math.inf
         self._agent_last_s = 0.0
-        self._caller_last_s = 0.0
         self._started_s: float | None = None
         self._turns = 0
         self._problems: dict[str, int] = {}
         self._malformed = {"caller": 0, "agent": 0}
         self._agent_error = ""
-        self.caller_frames = 0
         self.barge_ins = 0
         self.dtmf_digits = 0
         self.first_audio_ms: float | None = None
         self.formats: dict[str, str] = {}
+
+    @property
+    def caller_frames(self) -> int:
+        return self._flow.frames
+
+    @property
+    def flow(self) -> PlainCallerFlow:
+        """What the express lane keeps up to date."""
+        return self._flow
+
+    @property
+    def express_sid(self) -> bytes | None:
+        """The stream whose usual frames may go to the agent past this bridge; None: not at the moment."""
+        usual = (
+            self.ended is None
+            and self.uplink.is_usual
+            and self._agent_ready
+            and self._caller.is_between_frames
+            and not self._agent.close_sent
+        )
+        return self._stream_sid if usual and self._stream_sid else None
+
+    @property
+    def agent_hears_pcm(self) -> bool:
+        return self.formats["caller_audio"] != ULAW_8000.name
 
     # ---- what goes out -------------------------------------------------------------------------
 
@@ -363,12 +388,12 @@ class Bridge:
     def caller_opened(self, now_s: float) -> None:
         """Twilio's WebSocket is up; `start` will follow."""
         self._caller_is_open = True
-        self._caller_last_s = now_s
+        self._flow.heard_s = now_s
         self._note("stream_attached", now_s)
 
     def caller_bytes(self, data: bytes, now_s: float) -> None:
         """Bytes from the caller leg's socket."""
-        self._caller_last_s = now_s
+        self._flow.heard_s = now_s
         sole = self._caller.sole_text(data)
         if sole is not None:
             media = twilio_media.split_media(sole)  # which matches ASCII only
@@ -417,7 +442,7 @@ class Bridge:
     def _caller_audio(
         self, stream_sid: bytes, timestamp_ms: int, payload: bytes, now_s: float
     ) -> None:
-        self.caller_frames += 1
+        self._flow.frames += 1
         if stream_sid != self._stream_sid:
             self.uplink.rejected_frames += 1
             kind = "wrong_stream_sid" if self._stream_sid else "media_before_start"
@@ -520,7 +545,7 @@ class Bridge:
             return
         if self._started_s is not None:
             self._play(now_s)
-            if now_s - self._caller_last_s >= CALLER_IDLE_TIMEOUT_S:
+            if now_s - self._flow.heard_s >= CALLER_IDLE_TIMEOUT_S:
                 self._caller_failed(f"silent for {CALLER_IDLE_TIMEOUT_S:g} s", now_s)
         if self._draining is not None:
             self._drain_step(now_s)
@@ -547,7 +572,7 @@ class Bridge:
         due_s = self._ends_at_s
         if self._started_s is not None:
             due_s = min(
-                due_s, self.downlink.playout.due_s, self._caller_last_s + CALLER_IDLE_TIMEOUT_S
+                due_s, self.downlink.playout.due_s, self._flow.heard_s + CALLER_IDLE_TIMEOUT_S
             )
         if self._agent_is_open:
             due_s = min(due_s, self._agent_last_s + self._settings.agent_idle_timeout_s)
@@ -671,7 +696,7 @@ class Bridge:
     def report(self) -> dict[str, Any]:
         """The media part of the call's record."""
         return {
-            "caller_audio": {"frames": self.caller_frames, **self.uplink.report()},
+            "caller_audio": {"frames": self._flow.frames, **self.uplink.report()},
             "agent_audio": self.downlink.report(),
             "barge_ins": self.barge_ins,
             "dtmf_digits": self.dtmf_digits,

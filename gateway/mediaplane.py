@@ -17,19 +17,17 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from functools import partial
-from typing import Protocol, TypeAlias
 
 import trio
 
 from gateway.bridge import Bridge
 from gateway.grid import PHASES, Grid, Histogram, Load
+from gateway.intake import RECV_BYTES, NewIntake, Ready, new_intake
+from gateway.planecall import CallObserver, Leg, PlaneCall
 from gateway.playout import Pace
 
 _READ = select.EPOLLIN | select.EPOLLRDHUP
 _READ_WRITE = _READ | select.EPOLLOUT
-_EVENTS_MAX = 1024
-_RECV_BYTES = 64 * 1024
 _READS_PER_WAKE = 16
 """Reads of one TLS socket in one wake; a peer that floods us does not starve the others."""
 
@@ -44,76 +42,13 @@ LATENCY_SAMPLE = 8
 """One uplink latency in so many is measured."""
 
 
-class CallObserver(Protocol):
-    """The call's own task, as the media plane sees it. Both are called synchronously."""
-
-    def on_events(self) -> None:
-        """The bridge has events."""
-
-    def on_leg_gone(self) -> None:
-        """One of the call's sockets was closed."""
-
-    def on_crash(self, error: Exception) -> None:
-        """Driving the bridge raised: the call is over, its sockets are closed."""
-
-
-_Received: TypeAlias = bytes | OSError | None
-
-
-class Leg:
-    """One socket of a call. Invariant: `fd` is in the epoll set until `close`."""
-
-    __slots__ = ("call", "fd", "feed", "is_agent", "is_tls", "pending", "sock")
-
-    def __init__(self, call: PlaneCall, sock: socket.socket, *, is_agent: bool) -> None:
-        self.call = call
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.is_agent = is_agent
-        self.is_tls = isinstance(sock, ssl.SSLSocket)
-        self.feed = call.bridge.agent_bytes if is_agent else call.bridge.caller_bytes
-        self.pending = bytearray()
-
-
-class PlaneCall:
-    """A bridge and its sockets, as the plane drives them."""
-
-    __slots__ = (
-        "agent",
-        "agent_peak_bytes",
-        "barge_ins_seen",
-        "bridge",
-        "caller",
-        "caller_peak_bytes",
-        "clear_latency",
-        "is_gone",
-        "observer",
-        "phase",
-        "uplink_count",
-        "uplink_latency",
-    )
-
-    def __init__(self, bridge: Bridge, observer: CallObserver, phase: int) -> None:
-        self.bridge = bridge
-        self.observer = observer
-        self.phase = phase
-        self.caller: Leg | None = None
-        self.agent: Leg | None = None
-        self.is_gone = False
-        self.caller_peak_bytes = 0
-        self.agent_peak_bytes = 0
-        self.barge_ins_seen = 0
-        self.uplink_count = 0
-        self.uplink_latency = Histogram()
-        self.clear_latency = Histogram()
-
-
 class MediaPlane:
     """Drives the bridges of one worker. `run` it once; `add` calls, `adopt_*` their sockets."""
 
-    def __init__(self, *, leg_write_max_bytes: int) -> None:
+    def __init__(self, *, leg_write_max_bytes: int, intake: NewIntake = new_intake) -> None:
         self._write_max_bytes = leg_write_max_bytes
         self._epoll = select.epoll()
+        self._intake = intake(self._epoll, trio.current_time, LATENCY_SAMPLE)
         self._legs: dict[int, Leg] = {}
         self._again: list[Leg] = []
         self._again_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -204,6 +139,8 @@ class MediaPlane:
             sock.close()
             raise
         self._legs[leg.fd] = leg
+        if not leg.is_tls:
+            self._intake.watch(leg.sock)
         return leg
 
     def flush(self, call: PlaneCall) -> None:
@@ -237,14 +174,13 @@ class MediaPlane:
     def _slice(self, now_s: float) -> None:
         """One turn of the plane. Without calls it is over at once."""
         self.wakes += 1
-        grid, poll = self.grid, self._epoll.poll
+        grid, poll = self.grid, self._intake.poll
         end_s = now_s + SLICE_S if self.calls else now_s
         wait_s = 0.0
         while True:
-            ready = poll(wait_s, _EVENTS_MAX)
-            if wait_s:
-                now_s = trio.current_time()
-            began_s = now_s
+            pause_s = PAUSE_S if self.calls >= PAUSE_CALLS else 0.0
+            ready = poll(wait_s, pause_s, BATCH_EVENTS)
+            now_s = began_s = trio.current_time()
             if now_s >= grid.due_s:
                 for phase in grid.take(now_s):
                     self._tick(phase, now_s)
@@ -255,57 +191,52 @@ class MediaPlane:
             if now_s >= end_s:
                 break
             wait_s = max(min(end_s, grid.due_s) - now_s, 0.0)
-            if len(ready) < BATCH_EVENTS and self.calls >= PAUSE_CALLS:
-                time.sleep(min(PAUSE_S * (1.0 - len(ready) / BATCH_EVENTS), wait_s))
-                now_s = trio.current_time()
-                wait_s = max(min(end_s, grid.due_s) - now_s, 0.0)
+            if ready and pause_s and len(ready) < BATCH_EVENTS:
+                time.sleep(min(pause_s * (1.0 - len(ready) / BATCH_EVENTS), wait_s))
+                wait_s = max(min(end_s, grid.due_s) - trio.current_time(), 0.0)
+        self._take_samples()
         self.pace.frames = self.load.frames_per_message
 
-    def _wake(self, ready: list[tuple[int, int]], now_s: float) -> None:
-        """Read all that is ready, then think about all of it, then send.
+    def _take_samples(self) -> None:
+        samples = self._intake.samples
+        if samples:
+            self._intake.samples = []
+            for call, latency_ms in samples:
+                self.uplink_latency.add(latency_ms)
+                if isinstance(call, PlaneCall):
+                    call.uplink_latency.add(latency_ms)
+
+    def _wake(self, ready: list[Ready], now_s: float) -> None:
+        """Think about all that was received, then send.
 
         In this order, because every system call costs the interpreter its warm caches.
         """
-        batch = self._receive(ready, now_s)
         legs = self._legs
-        for leg, data in batch:
-            if legs.get(leg.fd) is leg:  # not closed while this batch was worked through
-                try:
-                    if type(data) is bytes and data:
-                        leg.feed(data, now_s)
-                    elif data is None:
-                        self._read(leg, now_s)
-                    else:
-                        self._lost(leg, now_s, _why_lost(data))
-                except Exception as error:  # noqa: BLE001  the boundary around one call
-                    self._crashed(leg.call, error)
-        self._flush_all([leg.call for leg, _ in batch], now_s)
-
-    def _receive(self, ready: list[tuple[int, int]], now_s: float) -> list[tuple[Leg, _Received]]:
-        """One receive from every ready socket. TLS legs are read when it is their turn: None."""
-        legs = self._legs
-        batch: list[tuple[Leg, _Received]] = []
-        for fd, mask in ready:
+        touched: list[PlaneCall] = []
+        for fd, mask, data in ready:
             leg = legs.get(fd)
             if leg is None:
                 if fd == self._again_fd:
                     self._read_again(now_s)
                 continue
-            if mask & select.EPOLLOUT:
-                self._guarded(leg.call, partial(self._write_pending, leg, now_s))
-                if mask == select.EPOLLOUT:
-                    self._flush_guarded(leg.call)
-                    continue
-            if leg.is_tls:
-                batch.append((leg, None))
-                continue
+            touched.append(leg.call)
             try:
-                batch.append((leg, leg.sock.recv(_RECV_BYTES)))
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                batch.append((leg, error))
-        return batch
+                if mask & select.EPOLLOUT:
+                    self._write_pending(leg, now_s)
+                if type(data) is bytes and data:
+                    if mask:
+                        leg.feed(data, now_s)
+                    else:  # what the lane could not send; it has closed itself
+                        if not leg.is_tls:
+                            self._leave_lane(leg.call)
+                        self._write(leg, data, now_s)
+                elif data is not None:
+                    self._lost(leg, now_s, _why_lost(data))
+                elif leg.is_tls and mask & ~select.EPOLLOUT:
+                    self._read(leg, now_s)
+            except Exception as error:  # noqa: BLE001  the boundary around one call
+                self._crashed(leg.call, error)
+        self._flush_all(touched, now_s)
 
     def _tick(self, phase: int, now_s: float) -> None:
         due = [call for call in self._phases[phase] if call.bridge.due_s <= now_s]
@@ -343,7 +274,7 @@ class MediaPlane:
         feed = leg.feed
         for _ in range(_READS_PER_WAKE):
             try:
-                data = leg.sock.recv(_RECV_BYTES)
+                data = leg.sock.recv(RECV_BYTES)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 return
             except OSError as error:
@@ -380,6 +311,8 @@ class MediaPlane:
         if self._legs.get(leg.fd) is not leg:
             return
         del self._legs[leg.fd]
+        self._leave_lane(leg.call)
+        self._intake.forget(leg.fd)
         self._epoll.unregister(leg.fd)
         leg.sock.close()
         if leg.is_agent:
@@ -410,12 +343,39 @@ class MediaPlane:
                     latency_ms = (trio.current_time() - now_s) * 1000.0
                     self.clear_latency.add(latency_ms)
                     call.clear_latency.add(latency_ms)
+        self._choose_way(call)
         if bridge.ended is not None and bridge.caller_is_done:
             caller = call.caller
             if caller is not None and not caller.pending:
                 self._lost(caller, now_s, "closing handshake complete")
         if bridge.events:
             call.observer.on_events()
+
+    def _choose_way(self, call: PlaneCall) -> None:
+        """The usual caller audio goes past the bridge while nothing speaks against it."""
+        agent, caller = call.agent, call.caller
+        stream_sid = call.bridge.express_sid
+        if stream_sid is None or agent is None or caller is None or agent.pending or caller.pending:
+            self._leave_lane(call)
+        elif not call.is_express:
+            call.is_express = True
+            bridge = call.bridge
+            self._intake.join(
+                caller.fd,
+                agent.fd,
+                agent.is_tls,
+                bridge.flow,
+                stream_sid,
+                bridge.uplink.fir,
+                bridge.agent_hears_pcm,
+                call,
+            )
+
+    def _leave_lane(self, call: PlaneCall) -> None:
+        if call.is_express:
+            call.is_express = False
+            if call.caller is not None:
+                self._intake.part(call.caller.fd)
 
     def _write(self, leg: Leg, data: bytes, now_s: float) -> None:
         if leg.pending:
@@ -505,7 +465,5 @@ class MediaPlane:
         }
 
 
-def _why_lost(data: bytes | OSError) -> str:
-    if isinstance(data, OSError):
-        return data.strerror or type(data).__name__
-    return "connection closed by the peer"
+def _why_lost(data: bytes | int) -> str:
+    return os.strerror(data) if isinstance(data, int) else "connection closed by the peer"

@@ -19,12 +19,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway import flow
 from gateway.audio import PCM16_SAMPLE_BYTES
+
+if TYPE_CHECKING:
+    from gateway import _express
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -142,7 +146,7 @@ class Resampler:
     Invariant: the output's bytes are the same however the input is cut into chunks.
     """
 
-    __slots__ = ("_keep_from", "_plan", "_produced", "_received", "_slab_bytes", "_tail")
+    __slots__ = ("_keep_from", "_plan", "_produced", "_received", "_slab_bytes", "_tail", "fir")
 
     def __init__(self, from_hz: int, to_hz: int) -> None:
         """Raises: ValueError for rates that are not positive, or without a practical ratio."""
@@ -150,6 +154,8 @@ class Resampler:
             raise ValueError(f"sample rates must be positive, not {from_hz} Hz and {to_hz} Hz")
         self._plan = None if from_hz == to_hz else _plan(from_hz, to_hz)
         self._slab_bytes = max(1, from_hz * _SLAB_MS // 1000) * PCM16_SAMPLE_BYTES
+        self.fir = None if self._plan is None else new_fir(from_hz, to_hz)
+        """The same filter, compiled; None where that was not built."""
         self.reset()
 
     @property
@@ -159,6 +165,8 @@ class Resampler:
 
     def reset(self) -> None:
         """Forget all that was pushed: the next sample is the first of a new stream."""
+        if self.fir is not None:
+            self.fir.reset()
         self._received = 0
         self._produced = 0
         # `_tail` holds the inputs from position `_keep_from` (of the whole stream) up to `_received`.
@@ -176,6 +184,8 @@ class Resampler:
         plan = self._plan
         if plan is None:
             return pcm16
+        if self.fir is not None:
+            return self.fir.push(pcm16)
         size = self._slab_bytes
         if len(pcm16) <= size:
             return self._slab(plan, pcm16) if pcm16 else b""
@@ -185,8 +195,8 @@ class Resampler:
     def flush(self) -> bytes:
         """The rest of the stream, by pushing silence for the filter's delay; then `reset`."""
         rest = b""
-        if self._plan and self._received:
-            rest = self._slab(self._plan, bytes(self._plan.delay_in * PCM16_SAMPLE_BYTES))
+        if self._plan and (self.fir.received if self.fir is not None else self._received):
+            rest = self.push(bytes(self._plan.delay_in * PCM16_SAMPLE_BYTES))
         self.reset()
         return rest
 
@@ -214,6 +224,29 @@ class Resampler:
         self._tail = held[(keep_from - self._keep_from) * PCM16_SAMPLE_BYTES :]
         self._keep_from = keep_from
         self._produced = ready
+
+
+def new_fir(from_hz: int, to_hz: int) -> _express.Fir | None:
+    """The filter of this pair of rates in its compiled form; None where that was not built."""
+    if not flow.IS_COMPILED:
+        return None
+    from gateway import _express
+
+    up, down, taps, length = _phases(from_hz, to_hz)
+    return _express.Fir(up, down, taps, length)
+
+
+@lru_cache(maxsize=64)
+def _phases(from_hz: int, to_hz: int) -> tuple[int, int, bytes, int]:
+    """Ratio, and each phase's taps as doubles, the newest sample's first, all of one length."""
+    plan = _plan(from_hz, to_hz)
+    exact = np.rint(_prototype(plan.up, from_hz, to_hz) * COEFFICIENT_SCALE) / COEFFICIENT_SCALE
+    length = math.ceil(len(exact) / plan.up)
+    table = np.zeros((plan.up, length))
+    for phase in range(plan.up):
+        taps = exact[phase :: plan.up]
+        table[phase, : len(taps)] = taps
+    return plan.up, plan.down, table.tobytes(), length
 
 
 def _products(plan: _Plan, samples: Floats, periods: int) -> Floats:

@@ -35,6 +35,11 @@ class Transcoder:
         """How much later sound comes out than it went in; G.711 adds nothing."""
         return self._resampler.delay_ms
 
+    @property
+    def fir(self) -> object | None:
+        """The resampler's compiled filter, which the express lane shares."""
+        return self._resampler.fir
+
     def push(self, data: bytes) -> bytes:
         """Take a chunk of `source` audio of any length, return the `target` audio that is ready."""
         if self.identity:

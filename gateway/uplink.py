@@ -43,8 +43,6 @@ class Uplink:
         "early_dropped_frames",
         "is_open",
         "rejected_frames",
-        "sent_frames",
-        "sent_ms",
         "timeline",
         "unheard_frames",
     )
@@ -67,8 +65,6 @@ class Uplink:
         self._early_max_bytes = settings.caller_audio_max_ms * 8
         self.is_open = False
         self._was_closed = False
-        self.sent_frames = 0
-        self.sent_ms = 0.0
         self.early_dropped_frames = 0
         self.rejected_frames = 0
         self.unheard_frames = 0
@@ -111,8 +107,9 @@ class Uplink:
         return True
 
     def _send(self, payload: bytes, ulaw: bytes) -> None:
-        self.sent_frames += 1
-        self.sent_ms += len(ulaw) / 8
+        flow = self.timeline
+        flow.sent_frames += 1
+        flow.sent_ms += len(ulaw) / 8
         if self._transcoder is None:
             self._out.append(self._frame_message(convai.encode_audio(payload)))
             return
@@ -143,6 +140,20 @@ class Uplink:
                 self._send_samples(samples)
 
     @property
+    def sent_frames(self) -> int:
+        return self.timeline.sent_frames
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether a frame that comes as expected goes on at once, heard by nobody else on the way."""
+        return self.is_open and self._tap is None
+
+    @property
+    def fir(self) -> object | None:
+        """The compiled filter that caller audio passes, if it does; None also without a compiled one."""
+        return None if self._transcoder is None else self._transcoder.fir
+
+    @property
     def held_frames(self) -> int:
         return len(self._early)
 
@@ -150,8 +161,8 @@ class Uplink:
         """Counters for the call's record."""
         timeline = self.timeline
         return {
-            "sent_frames": self.sent_frames,
-            "sent_ms": round(self.sent_ms, 1),
+            "sent_frames": timeline.sent_frames,
+            "sent_ms": round(timeline.sent_ms, 1),
             "late_frames": timeline.late_frames,
             "aged_frames": timeline.aged_frames,
             "aged_ms": round(timeline.aged_ms, 1),

@@ -159,6 +159,11 @@ class WebSocket:
             position = stop
         return frames
 
+    @property
+    def is_between_frames(self) -> bool:
+        """Open, and nothing of the peer's is pending: the next byte begins a message."""
+        return not (self._incomplete or self._message_opcode or self._over)
+
     def sole_text(self, data: bytes) -> bytes | None:
         """The payload when `data` is exactly one whole text message of usual length, and nothing is pending.
 

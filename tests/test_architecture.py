@@ -104,7 +104,7 @@ def offending(imports: list[Import]) -> str:
 # ---- (a) directions ------------------------------------------------------------------------------
 
 SHELLS = frozenset(
-    f"gateway.{name}" for name in ("mediaplane", "legs", "call", "recorder", "worker")
+    f"gateway.{name}" for name in ("mediaplane", "planecall", "intake", "legs", "call", "recorder", "worker")
 )
 """The modules of the gateway that touch sockets, clocks, threads or Trio; all others are pure."""
 NOT_IN_PURE = (

@@ -14,6 +14,7 @@ import trio.testing
 from bench.sim_elevenlabs.tls import throwaway_tls
 from gateway import mediaplane
 from gateway.events import Note
+from gateway.intake import new_intake, plain_intake
 from gateway.mediaplane import MediaPlane
 
 BOUND = 100_000
@@ -32,6 +33,7 @@ class FakeBridge:
         self.ticks: list[float] = []
         self.barge_ins = 0
         self.caller_is_done = False
+        self.express_sid = None
         self.said = trio.Event()
 
     @property
@@ -150,10 +152,11 @@ class Stage:
         return ours, theirs
 
 
-@pytest.fixture
-async def stage():
+@pytest.fixture(params=[plain_intake, new_intake], ids=["plain", "built"])
+async def stage(request):
+    """Both ways of reading sockets; without a compiler they are the same one."""
     with contextlib.ExitStack() as stack, trio.fail_after(60):
-        plane = MediaPlane(leg_write_max_bytes=BOUND)
+        plane = MediaPlane(leg_write_max_bytes=BOUND, intake=request.param)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(plane.run)
             yield Stage(plane, stack)

@@ -1,0 +1,74 @@
+"""A call and its sockets as the media plane drives them. A shell."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Protocol
+
+from gateway.bridge import Bridge
+from gateway.grid import Histogram
+
+
+class CallObserver(Protocol):
+    """The call's own task, as the media plane sees it. Both are called synchronously."""
+
+    def on_events(self) -> None:
+        """The bridge has events."""
+
+    def on_leg_gone(self) -> None:
+        """One of the call's sockets was closed."""
+
+    def on_crash(self, error: Exception) -> None:
+        """Driving the bridge raised: the call is over, its sockets are closed."""
+
+
+class Leg:
+    """One socket of a call. Invariant: `fd` is in the epoll set until `close`."""
+
+    __slots__ = ("call", "fd", "feed", "is_agent", "is_tls", "pending", "sock")
+
+    def __init__(self, call: PlaneCall, sock: socket.socket, *, is_agent: bool) -> None:
+        self.call = call
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.is_agent = is_agent
+        self.is_tls = isinstance(sock, ssl.SSLSocket)
+        self.feed = call.bridge.agent_bytes if is_agent else call.bridge.caller_bytes
+        self.pending = bytearray()
+
+
+class PlaneCall:
+    """A bridge and its sockets, as the plane drives them."""
+
+    __slots__ = (
+        "agent",
+        "agent_peak_bytes",
+        "barge_ins_seen",
+        "bridge",
+        "caller",
+        "caller_peak_bytes",
+        "clear_latency",
+        "is_express",
+        "is_gone",
+        "observer",
+        "phase",
+        "uplink_count",
+        "uplink_latency",
+    )
+
+    def __init__(self, bridge: Bridge, observer: CallObserver, phase: int) -> None:
+        self.bridge = bridge
+        self.observer = observer
+        self.phase = phase
+        self.caller: Leg | None = None
+        self.agent: Leg | None = None
+        self.is_gone = False
+        self.is_express = False
+        """Whether the usual caller audio goes past the bridge."""
+        self.caller_peak_bytes = 0
+        self.agent_peak_bytes = 0
+        self.barge_ins_seen = 0
+        self.uplink_count = 0
+        self.uplink_latency = Histogram()
+        self.clear_latency = Histogram()

@@ -1,0 +1,17 @@
+"""The optional compiled lane. All else about the package is in pyproject.toml.
+
+Without a C compiler the package is installed all the same, in pure Python: slower, and otherwise the same.
+"""
+
+from setuptools import Extension, setup
+
+setup(
+    ext_modules=[
+        Extension(
+            "gateway._express",
+            ["gateway/_express.pyx"],
+            extra_compile_args=["-O3"],
+            optional=True,
+        )
+    ]
+)
