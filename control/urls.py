@@ -33,6 +33,10 @@ class PublicUrls:
         """Where Twilio asks how to go on after a stream."""
         return self._with_call("/twilio/continue", call_id) + RETRY
 
+    def sms(self) -> str:
+        """Where messages to a number go."""
+        return self._with_call("/twilio/sms", None) + RETRY
+
     def media(self, ticket: str) -> str:
         return f"{self.media_url}/media/{quote(ticket, safe='')}"
 

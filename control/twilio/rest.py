@@ -136,6 +136,21 @@ class TwilioRest:
         """Give the pooled connections back."""
         self._http.session.close()
 
+    @property
+    def client(self) -> Any:
+        """Twilio's own client, for resources that have a module of their own; run them by `ask`."""
+        return self._client
+
+    async def ask(
+        self, endpoint: str, request: Callable[[], Any], *, repeatable: bool = True
+    ) -> Any:
+        """Run one blocking request of `client` in a thread, with deadlines and back-off.
+
+        `endpoint` is the metrics' name for it. `repeatable`: may be sent again after an uncertain answer.
+        Raises TwilioRefused, TwilioUnreachable, TwilioUncertain.
+        """
+        return await self._ask(endpoint, request, repeatable=repeatable)
+
     async def create_call(
         self,
         *,
