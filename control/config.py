@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from control import verticals
 from control.config_checks import (
     Listen,
     account_sid,
@@ -52,6 +53,10 @@ class ControlSettings:
 
     listen: Listen = field(default=Listen("127.0.0.1", 8080), metadata=reading(Listen.parse))
     admin_key: Secret = field(metadata=reading(Secret, file_variant=True))
+    verticals_dir: str = ""
+    """A folder of more verticals; empty = only the built-in ones."""
+    health_interval_s: float = field(default=300.0, metadata=reading(positive, raw=float))
+    """How often each agent's number and ElevenLabs agent are looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +79,10 @@ class ElevenLabsSettings:
     api_key: Secret = field(metadata=reading(Secret, file_variant=True))
     base_url: str = field(default="https://api.elevenlabs.io", metadata=reading(origin))
     webhook_secret: Secret | None = field(default=None, metadata=reading(Secret, file_variant=True))
+    llm: str = "gemini-2.5-flash"
+    tts_model: str = "eleven_flash_v2_5"
+    voice_id: str = ""
+    """Of the agents that the gateway makes, unless their vertical or request says otherwise."""
 
     @property
     def websocket_url(self) -> str:
@@ -160,6 +169,10 @@ def load(path: str | Path, environ: Mapping[str, str]) -> Settings:
         raise ConfigError(*sources.problems)
     settings = Settings(**{name: SECTIONS[name](**values[name]) for name in SECTIONS})
     found = problems_of(settings.media)
+    try:
+        verticals.load(settings.control.verticals_dir)
+    except verticals.VerticalProblem as problem:
+        found.append(f"control.verticals_dir: {problem}")
     if settings.public.listen.clashes_with(settings.control.listen):
         found.append("control.listen: is the same address and port as public.listen")
     if found:

@@ -16,6 +16,22 @@ FORMATS = frozenset(f"pcm_{rate_hz}" for rate_hz in (8000, 16000, 22050, 24000, 
 }
 DEFAULT_FORMAT = "pcm_16000"
 """What the service takes when the field is absent."""
+CLIENT_EVENTS = (
+    "conversation_initiation_metadata",
+    "ping",
+    "audio",
+    "interruption",
+    "user_transcript",
+    "agent_response",
+    "agent_response_correction",
+    "agent_response_complete",
+    "client_tool_call",
+    "agent_tool_request",
+    "agent_tool_response",
+    "guardrail_triggered",
+    "client_error",
+)
+"""Set on every agent that we make: a list replaces the service's own, and both are short of something."""
 DEFAULT_EVENTS = frozenset(("audio", "interruption", "agent_response", "user_transcript"))
 """Of the default list of `client_events`, what we need of it."""
 
@@ -67,6 +83,70 @@ def check(agent: Mapping[str, Any]) -> Findings:
         if event not in listed:
             problems.append(f"conversation.client_events lacks {event!r} ({harm}): add it")
     return Findings(tuple(unusable), tuple(problems), tuple(hints))
+
+
+@dataclass(frozen=True, slots=True)
+class Telephone:
+    """What of an agent's configuration decides whether it works on the telephone."""
+
+    input_format: str
+    output_format: str
+    client_events: tuple[str, ...] | None
+    """None = the service's own list."""
+
+
+WANTED = Telephone(TELEPHONE_FORMAT, TELEPHONE_FORMAT, CLIENT_EVENTS)
+
+
+def telephone(agent: Mapping[str, Any]) -> Telephone | None:
+    """Read it out of the agent object; None when the object holds no configuration."""
+    if not isinstance(agent.get("conversation_config"), Mapping):
+        return None
+    config = _table(agent, "conversation_config")
+    events = _table(config, "conversation").get("client_events")
+    return Telephone(
+        str(_table(config, "asr").get("user_input_audio_format") or DEFAULT_FORMAT),
+        str(_table(config, "tts").get("agent_output_audio_format") or DEFAULT_FORMAT),
+        tuple(map(str, events)) if isinstance(events, list) else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One value that is not as it should be. `patch` puts it right."""
+
+    what: str
+    was: Any
+    now: Any
+    patch: dict[str, Any]
+
+
+def differences(found: Telephone, wanted: Telephone) -> list[Difference]:
+    """What has to be changed; events that are there beyond those wanted do no harm."""
+    result = []
+    for section, key, was, now in (
+        ("asr", "user_input_audio_format", found.input_format, wanted.input_format),
+        ("tts", "agent_output_audio_format", found.output_format, wanted.output_format),
+    ):
+        if was != now:
+            patch: dict[str, Any] = {"conversation_config": {section: {key: now}}}
+            result.append(Difference(f"elevenlabs.{section}.{key}", was, now, patch))
+    have = DEFAULT_EVENTS if found.client_events is None else frozenset(found.client_events)
+    if wanted.client_events is not None and not have >= set(wanted.client_events):
+        kept = [*wanted.client_events]
+        kept += [event for event in found.client_events or () if event not in kept]
+        patch = {"conversation_config": {"conversation": {"client_events": kept}}}
+        lost = sorted(have) if found.client_events is None else list(found.client_events)
+        result.append(Difference("elevenlabs.conversation.client_events", lost, kept, patch))
+    return result
+
+
+def first_message(agent: Mapping[str, Any]) -> str | None:
+    """What the agent says first: "" = it waits for the caller; None = not known."""
+    if not isinstance(agent.get("conversation_config"), Mapping):
+        return None
+    inner = _table(_table(agent, "conversation_config"), "agent").get("first_message")
+    return inner if isinstance(inner, str) else None
 
 
 def _table(outer: Mapping[str, Any], key: str) -> Mapping[str, Any]:
