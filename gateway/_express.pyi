@@ -17,6 +17,7 @@ class Fir:
 class Intake:
     samples: list[tuple[object, float]]
     relayed_frames: int
+    busy_s: float
     def __init__(
         self,
         epoll: select.epoll,

@@ -53,7 +53,9 @@ cdef enum:
     KEYS_BYTES = 4096
     TABLE_MAX = 65536
 
-cdef double BASE_LEAK = 1e-4   # as in gateway.jitter
+# As in gateway.jitter.
+cdef double BASE_LEAK = 1e-4
+cdef double FUTURE_MAX_MS = 30000.0
 
 cdef uint8_t BASE64_VALUE[256]
 cdef const char *ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -103,17 +105,25 @@ cdef class CallerFlow:
         self.aged_max_ms = aged_max_ms
 
     cdef bint place(self, double timestamp_ms, double duration_ms, double now_s) noexcept nogil:
-        """The usual case of `CallerTimeline.place`, and nothing is changed where it is not that."""
+        """`CallerTimeline.place` for audio that begins where it was expected and is not too old.
+
+        Nothing is changed where it is not that.
+        """
         cdef double transit_ms, lag_ms
         if self.next_ms != timestamp_ms or self.aged_since_s == self.aged_since_s:
             return False
         transit_ms = now_s * 1000.0 - timestamp_ms
         lag_ms = transit_ms - self.base_ms
-        if not (0.0 <= lag_ms <= self.lag_max_ms) or lag_ms > self.aged_max_ms:
+        if lag_ms > self.aged_max_ms or lag_ms < -FUTURE_MAX_MS:
             return False
         self.jitter_ms += (fabs(transit_ms - self.last_transit_ms) - self.jitter_ms) / 16.0
         self.last_transit_ms = transit_ms
-        self.base_ms += lag_ms * BASE_LEAK
+        if lag_ms <= 0.0:
+            self.base_ms = transit_ms
+        else:
+            self.base_ms += lag_ms * BASE_LEAK
+            if lag_ms > self.lag_max_ms:
+                self.lag_max_ms = lag_ms
         self.next_ms = timestamp_ms + duration_ms
         self.placed_frames += 1
         return True
@@ -420,6 +430,7 @@ cdef class Intake:
     cdef int16_t _linear[256]
     cdef public list samples
     cdef public long long relayed_frames
+    cdef public double busy_s
     cdef int _sample_every
 
     def __cinit__(self, epoll, clock, bytes linear_of_ulaw, int sample_every):
@@ -506,6 +517,7 @@ cdef class Intake:
                         self._carry(<Lane>found, mask, rest, now_s, began_s)
                     else:
                         self._receive(fd, mask, rest)
+                self.busy_s += _mono() - began_s
             if rest:
                 return rest
             left_s = end_s - _mono()

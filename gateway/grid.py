@@ -16,8 +16,8 @@ GRID_RESET_S = 1.0
 
 LOAD_WINDOW_S = 1.0
 # From which share of the core a message holds two and three frames, and below which it goes back by one.
-_LONGER_AT = (0.50, 0.70)
-_SHORTER_BELOW = (0.40, 0.60)
+_LONGER_AT = (0.15, 0.30)
+_SHORTER_BELOW = (0.10, 0.22)
 
 _LATENCY_EDGES_MS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, math.inf)
 

@@ -39,6 +39,8 @@ class Intake(Protocol):
     samples: list[tuple[object, float]]
     """Owner of a lane, and milliseconds from the wake to the frame's leaving; one in `sample_every` frames."""
     relayed_frames: int
+    busy_s: float
+    """How long the lane has worked, all in all."""
 
     def watch(self, sock: Socket, /) -> None: ...
     def forget(self, fd: int, /) -> None: ...
@@ -70,6 +72,7 @@ class PlainIntake:
     def __init__(self, epoll: select.epoll) -> None:
         self.samples: list[tuple[object, float]] = []
         self.relayed_frames = 0
+        self.busy_s = 0.0
         self._poll = epoll.poll
         self._recv: dict[int, Callable[[int], bytes]] = {}
 

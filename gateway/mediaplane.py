@@ -179,7 +179,9 @@ class MediaPlane:
         wait_s = 0.0
         while True:
             pause_s = PAUSE_S if self.calls >= PAUSE_CALLS else 0.0
+            lane_s = self._intake.busy_s
             ready = poll(wait_s, pause_s, BATCH_EVENTS)
+            lane_s = self._intake.busy_s - lane_s
             now_s = began_s = trio.current_time()
             if now_s >= grid.due_s:
                 for phase in grid.take(now_s):
@@ -187,7 +189,7 @@ class MediaPlane:
             if ready:
                 self._wake(ready, now_s)
             now_s = trio.current_time()
-            self.load.add(now_s - began_s, now_s)
+            self.load.add(lane_s + now_s - began_s, now_s)
             if now_s >= end_s:
                 break
             wait_s = max(min(end_s, grid.due_s) - now_s, 0.0)
@@ -226,6 +228,8 @@ class MediaPlane:
                 if type(data) is bytes and data:
                     if mask:
                         leg.feed(data, now_s)
+                        if not leg.is_agent:
+                            self._choose_way(leg.call)  # it may have brought half a message
                     else:  # what the lane could not send; it has closed itself
                         if not leg.is_tls:
                             self._leave_lane(leg.call)
@@ -343,12 +347,12 @@ class MediaPlane:
                     latency_ms = (trio.current_time() - now_s) * 1000.0
                     self.clear_latency.add(latency_ms)
                     call.clear_latency.add(latency_ms)
-        self._choose_way(call)
         if bridge.ended is not None and bridge.caller_is_done:
             caller = call.caller
             if caller is not None and not caller.pending:
                 self._lost(caller, now_s, "closing handshake complete")
         if bridge.events:
+            self._choose_way(call)
             call.observer.on_events()
 
     def _choose_way(self, call: PlaneCall) -> None:
@@ -396,6 +400,7 @@ class MediaPlane:
     def _keep(self, leg: Leg, data: bytes, now_s: float) -> None:
         """The socket takes nothing at the moment: bounded, and over the bound the leg has failed."""
         call = leg.call
+        self._leave_lane(call)
         leg.pending += data
         size = len(leg.pending)
         if leg.is_agent:
@@ -424,6 +429,7 @@ class MediaPlane:
             self._broken(leg, now_s, error)
             return
         self._epoll.modify(leg.fd, _READ)
+        self._choose_way(leg.call)
 
     def _broken(self, leg: Leg, now_s: float, error: OSError) -> None:
         """A write failed. What the peer said before it went (`stop`, a close and its reason) still counts."""

@@ -61,7 +61,7 @@ def test_load_lengthens_messages_when_the_core_is_busy_and_shortens_them_again()
     load = Load()
     seen = []
     now_s = 0.0
-    for share in (0.1, 0.55, 0.55, 0.75, 0.75, 0.65, 0.55, 0.45, 0.3, 0.1):
+    for share in (0.05, 0.2, 0.2, 0.35, 0.35, 0.25, 0.2, 0.12, 0.08, 0.05):
         for _ in range(250):
             now_s += LOAD_WINDOW_S / 100
             load.add(share * LOAD_WINDOW_S / 100, now_s)
