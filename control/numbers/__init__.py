@@ -16,13 +16,14 @@ service    `Numbers`: all of it for the rest of the daemon
 from __future__ import annotations
 
 from control.numbers.service import Numbers
-from control.numbers.values import Candidate, Checked, Missing, NumberProblem, NumberWish
+from control.numbers.values import Candidate, Checked, Missing, Nearby, NumberProblem, NumberWish
 from control.store.numbers import NumberRecord
 
 __all__ = [
     "Candidate",
     "Checked",
     "Missing",
+    "Nearby",
     "NumberProblem",
     "NumberRecord",
     "NumberWish",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from control.store.numbers import NumberRecord
@@ -47,6 +47,15 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Nearby:
+    """An area code that has numbers, not far from one that has none."""
+
+    area_code: str
+    region: str | None
+    locality: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Missing:
     """Something without which Twilio does not sell. `field` is what to give it in, if it has a field."""
 
@@ -70,7 +79,7 @@ class NumberProblem(Exception):
         *,
         field: str | None = None,
         missing: Sequence[Missing] = (),
-        nearby: Sequence[str] = (),
+        nearby: Sequence[Nearby] = (),
         transient: bool = False,
         twilio_code: int | None = None,
         holder: str | None = None,
@@ -93,12 +102,9 @@ class NumberProblem(Exception):
         if self.field:
             told["field"] = self.field
         if self.missing:
-            told["missing"] = [
-                {"field": item.field, "name": item.name, "detail": item.detail}
-                for item in self.missing
-            ]
+            told["missing"] = [asdict(item) for item in self.missing]
         if self.nearby:
-            told["nearby_area_codes"] = list(self.nearby)
+            told["nearby"] = [asdict(item) for item in self.nearby]
         if self.twilio_code:
             told["twilio_code"] = self.twilio_code
         return told
@@ -115,6 +121,7 @@ CODES = {
     "refused": "Twilio refused",
     "unreachable": "Twilio could not be asked, or its answer was lost",
     "not_found": "there is no such number here",
+    "over": "what this intent bought was released since",
 }
 
 
