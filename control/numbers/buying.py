@@ -15,7 +15,7 @@ from typing import Any
 
 import trio
 
-from control import ids, log
+from control import failpoints, ids, log
 from control.clock import Clock
 from control.numbers import plan, refusals, search
 from control.numbers.values import Candidate, NumberProblem, NumberWish
@@ -139,7 +139,8 @@ class Purchase:
         was_in_doubt, self.in_doubt = self.in_doubt, True
         await self._note(attempt_e164=e164, attempt_at=self.clock.now())
         try:
-            return await twilio_numbers.buy(
+            failpoints.reach("numbers.intent_kept")
+            bought = await twilio_numbers.buy(
                 self.rest,
                 e164,
                 friendly_name=self.record.friendly_name or self.record.id,
@@ -147,6 +148,8 @@ class Purchase:
                 bundle_sid=self.wish.bundle_sid,
                 address_sid=self.wish.address_sid,
             )
+            failpoints.reach("numbers.bought")
+            return bought
         except TwilioUnreachable:
             self.in_doubt = was_in_doubt  # not a byte was written
             raise

@@ -90,7 +90,8 @@ class NumberProblem(Exception):
         self.message = message
         self.field = field
         self.missing = tuple(missing)
-        self.nearby = tuple(nearby)
+        self.nearby = tuple(place.area_code for place in nearby)
+        self.places = tuple(nearby)
         self.transient = transient
         self.twilio_code = twilio_code
         self.holder = holder
@@ -103,8 +104,8 @@ class NumberProblem(Exception):
             told["field"] = self.field
         if self.missing:
             told["missing"] = [asdict(item) for item in self.missing]
-        if self.nearby:
-            told["nearby"] = [asdict(item) for item in self.nearby]
+        if self.places:
+            told["nearby"] = [asdict(item) for item in self.places]
         if self.twilio_code:
             told["twilio_code"] = self.twilio_code
         return told
