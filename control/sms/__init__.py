@@ -1,0 +1,1 @@
+"""Text messages: templates, and what is sent after a call."""
