@@ -53,6 +53,7 @@ $(BENCH_INSTALLED): requirements-bench.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Tandem needs Python 3.11 or newer with venv (Debian: apt install python3-venv)" >&2; exit 1; }
 	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python -m pip install --quiet --require-hashes --requirement requirements-bench.lock
+	TANDEM_BUILD_BENCH=1 $(BENCH_VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # Pins versions with hashes and writes no address. Needs uv.
@@ -60,9 +61,10 @@ lock:
 	uv pip compile pyproject.toml --extra sim --extra test --extra check --extra build --universal \
 		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet --upgrade \
 		--output-file requirements.lock
-	uv pip compile pyproject.toml --extra sim --extra bench --universal \
+	uv pip compile pyproject.toml --extra sim --extra bench --extra build --universal \
 		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet --upgrade \
 		--output-file requirements-bench.lock
 
 clean:
+	rm -f gateway/_express.c gateway/*.so bench/load/_swift.c bench/load/*.so
 	rm -rf $(VENV) $(BENCH_VENV) build dist *.egg-info demo-out bench-out

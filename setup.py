@@ -3,6 +3,8 @@
 Without a C compiler the package is installed all the same, in pure Python: slower, and otherwise the same.
 """
 
+import os
+
 from setuptools import Extension, setup
 
 setup(
@@ -12,6 +14,12 @@ setup(
             ["gateway/_express.pyx"],
             extra_compile_args=["-O3"],
             optional=True,
-        )
+        ),
+        # Not part of the package, but of the checkout: what the load generator does for every frame.
+        *(
+            [Extension("bench.load._swift", ["bench/load/_swift.pyx"], optional=True)]
+            if os.environ.get("TANDEM_BUILD_BENCH")
+            else []
+        ),
     ]
 )

@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import random
 import socket
-from array import array
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.load import wire
-from bench.load.loop import READ, Loop, now
-from bench.load.peer import RECV_BYTES, Peer
+from bench.load.hot import PlainAgentHot, Times, swift
+from bench.load.loop import Loop, now
+from bench.load.peer import Peer
 from bench.load.tally import Tally
 
 if TYPE_CHECKING:
@@ -70,54 +71,41 @@ class Agent(Peer):
         self._tally = tally
         self._find = find
         self.caller: Caller | None = None
-        self.arrived_at = array("d")
+        self.arrived_at = Times()
         """When the middle of the caller's k-th frame came."""
         self._arrived = self.arrived_at.append
         self._frame_bytes = round(wire.FRAME_MS * wire.bytes_per_ms(manners.caller_format))
         self._is_relay = manners.frames_relayed
         if self._is_relay:
             self._frame_bytes = wire.FRAME_BYTES
-        # The middle of a frame counts: a resampler may hold the end of it back.
-        self._next_middle = self._frame_bytes / 2
-        self._k = 0
         self._overhead = self._suffix = -1
-        self._usual = 0
-        """Bytes of a message with one whole frame, once one was read with care; its length says enough."""
-        self.audio_bytes = 0
+        is_plain = swift is None or isinstance(sock, ssl.SSLSocket)
+        self._hot: Any = (
+            PlainAgentHot(self._frame_bytes)
+            if is_plain
+            else swift.AgentHot(
+                self, sock.fileno(), self._frame_bytes, self.arrived_at, CHECK_EVERY
+            )
+        )
+        """`usual`: the bytes of a message with one whole frame, once one was read with care."""
         self.sent_bytes = 0
         self._event_id = 0
         self._turn = 0
         self._chunks_left = 0
         self._barges = False
         super().__init__(loop, sock, rest)
+        if not is_plain:
+            loop.hand(sock, self._hot.ready)
+
+    @property
+    def audio_bytes(self) -> int:
+        """Caller audio heard so far."""
+        return int(self._hot.audio_bytes)
 
     # ---- what is heard -------------------------------------------------------------------------
 
-    def _ready(self, mask: int) -> None:
-        """Short cut for what nearly every wake brings: one frame as the last one was."""
-        if mask != READ or not self._usual or self._rest:
-            super()._ready(mask)
-            return
-        try:
-            data = self._sock_recv(RECV_BYTES)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self.lose(str(error))
-            return
-        at_s = now()
-        if len(data) != self._usual or data[10] ^ data[6] != _U:
-            if data:
-                self._take(data, at_s)
-            else:
-                self.lose("closed by the peer")
-            return
-        self._arrived(at_s)
-        self.audio_bytes += self._frame_bytes
-        self._next_middle += self._frame_bytes
-        self._k = k = self._k + 1
-        if not k % CHECK_EVERY:
-            self._check(_unmask(data, 8, len(data)), self._frame_bytes)
+    def _check_frame(self, data: bytes) -> None:
+        self._check(_unmask(data, 8, len(data)), self._frame_bytes)
 
     def _take(self, data: bytes, at_s: float) -> None:
         if self._rest:
@@ -125,6 +113,7 @@ class Agent(Peer):
             self._rest = b""
         pos, end = 0, len(data)
         overhead = self._overhead
+        hot = self._hot
         while end - pos >= 6:
             length = data[pos + 1] & 127
             body = pos + 6
@@ -148,13 +137,13 @@ class Agent(Peer):
                     twice = data[body + last] ^ data[body - 4 + (last & 3)] == _PAD
                     size -= 2 if twice else 1
                 # `_heard`, written out: this runs for every frame.
-                self.audio_bytes = audio = self.audio_bytes + size
+                hot.audio_bytes = audio = hot.audio_bytes + size
                 if size == self._frame_bytes and end == stop and not pos and body == 8:
-                    self._usual = 0 if self._is_tls else end
-                while audio > self._next_middle:
-                    self._next_middle += self._frame_bytes
+                    hot.usual = 0 if self._is_tls else end
+                while audio > hot.next_middle:
+                    hot.next_middle += self._frame_bytes
                     self._arrived(at_s)
-                    self._k = k = self._k + 1
+                    hot.k = k = hot.k + 1
                     if not k % CHECK_EVERY:
                         self._check(_unmask(data, body, stop), size)
             elif kind == _E and length > _RELAYED_MIN_BYTES and self._is_relay:
@@ -168,17 +157,18 @@ class Agent(Peer):
             self._rest = data[pos:]
 
     def _heard(self, size: int, at_s: float) -> None:
-        self.audio_bytes += size
-        while self.audio_bytes > self._next_middle:
-            self._next_middle += self._frame_bytes
+        hot = self._hot
+        hot.audio_bytes += size
+        while hot.audio_bytes > hot.next_middle:
+            hot.next_middle += self._frame_bytes
             self._arrived(at_s)
-            self._k += 1
+            hot.k += 1
 
     def _check(self, message: bytes, size: int) -> None:
         """One whole frame of µ-law has to be what the caller sent at this place."""
         if self._manners.caller_format != "ulaw_8000" or size != wire.FRAME_BYTES:
             return
-        expected = wire.payload_64(self._k - 1)
+        expected = wire.payload_64(self._hot.k - 1)
         if json.loads(message).get("user_audio_chunk") != expected:
             self._tally.errors["caller_audio_changed"] += 1
 

@@ -9,7 +9,6 @@ import os
 import random
 import re
 import socket
-from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import unescape
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from bench.load import wire
+from bench.load.hot import Times, swift
 from bench.load.http import Answer, Exchange
 from bench.load.loop import Loop, now
 from bench.load.peer import Peer
@@ -67,7 +67,7 @@ class Caller:
         self.call_sid = "CA" + os.urandom(16).hex()
         self.stream: Stream | None = None
         self.agent: Agent | None = None
-        self.sent_at = array("d")
+        self.sent_at = Times()
         self.state = "dialling"
         self.error = ""
         self._dialled_s = 0.0
@@ -227,6 +227,7 @@ class Stream(Peer):
         self._sid = "MZ" + os.urandom(16).hex()
         self._tails = wire.tails(self._sid)
         self._k = 0
+        self._hot: Any = None
         self._marks = 0
         self._prefix = b""
         self._note_sent = caller.sent_at.append
@@ -234,10 +235,37 @@ class Stream(Peer):
         self.clears = 0
         self._slot = random.choice(shared.slots)
         super().__init__(shared.loop, sock, rest)
+        if swift is not None:
+            tally = shared.tally
+            self._hot = hot = swift.StreamHot(
+                self,
+                sock.fileno(),
+                self._tails,
+                caller.sent_at,
+                self.clock,
+                tally.lead_s,
+                tally.lead_at_s,
+            )
+            self.frame = hot.frame  # type: ignore[method-assign]
+            shared.loop.hand(sock, hot.ready)
         self._started_s = now()
         door = shared.door
         self.send(wire.CONNECTED + wire.start(self._sid, caller.call_sid, door.account_sid, {}))
         self._slot.append(self)
+
+    def keep(self, data: bytes) -> None:
+        super().keep(data)
+        if self._hot is not None:
+            self._hot.is_blocked = True
+
+    def _flush(self) -> None:
+        super()._flush()
+        if self._hot is not None and not self._unsent:
+            self._hot.is_blocked = False
+
+    def sent_frames(self) -> int:
+        """How many frames the caller has spoken."""
+        return self._k if self._hot is None else int(self._hot.k)
 
     def frame(self, heads: list[tuple[bytes, int]]) -> None:
         """Send the next 20 ms."""
@@ -270,7 +298,8 @@ class Stream(Peer):
         caller = self._caller
         account_sid = self._shared.door.account_sid
         self.send(
-            wire.stop(self._sid, caller.call_sid, account_sid, self._k + 2) + wire.CLIENT_CLOSE
+            wire.stop(self._sid, caller.call_sid, account_sid, self.sent_frames() + 2)
+            + wire.CLIENT_CLOSE
         )
 
     # ---- what is heard -------------------------------------------------------------------------
@@ -345,13 +374,15 @@ class Stream(Peer):
         if not self._prefix:
             self._shared.tally.first_word_ms.append((at_s - self._started_s) * 1000)
         self._prefix = message[: message.index(payload.encode())]
+        if self._hot is not None:
+            self._hot.prefix = self._prefix
         size = len(payload) * 3 // 4 - payload[-2:].count("=")
         self._shared.tally.lead(self.clock.push(size, at_s), at_s)
 
     def _echo(self, _: object) -> None:
         for name in self.clock.due(now()):
             self._marks += 1
-            self.send(wire.mark_echo(self._sid, self._marks + self._k + 1, name))
+            self.send(wire.mark_echo(self._sid, self._marks + self.sent_frames() + 1, name))
 
     def _lost(self, reason: str) -> None:
         self.leave()

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from bench.load.hot import ClockState, swift
+
 BYTES_PER_S = 8000.0
 UNDERRUN_MIN_S = 0.001
 """A gap below one millisecond is within the error of reading the clock."""
@@ -16,28 +18,23 @@ BOUNDARY_BYTES = 80
 """Transcoding may move the end of a turn by a few samples."""
 
 
-class PlayoutClock:
+class PlayoutClock(ClockState):  # type: ignore[misc]  # compiled or not
     """The buffer of one call."""
 
-    __slots__ = ("_position", "_turn_bytes", "horizon_s", "marks", "received_bytes")
-
     def __init__(self, turn_bytes: int) -> None:
-        self._turn_bytes = turn_bytes
-        self._position = 0
-        self.horizon_s = 0.0
-        self.received_bytes = 0
+        self.turn_bytes = turn_bytes
         self.marks: deque[tuple[float, str]] = deque()
         """(when it is due, name), in order."""
 
-    def push(self, size: int, now_s: float) -> float:
+    def plain_push(self, size: int, now_s: float) -> float:
         """Append `size` bytes. Returns the lead before it in seconds; negative = underrun of that length.
 
         Between turns the lead is reported as infinity: nothing was expected.
         """
         self.received_bytes += size
         lead_s = self.horizon_s - now_s
-        position = self._position
-        at_begin = position <= BOUNDARY_BYTES or position >= self._turn_bytes - BOUNDARY_BYTES
+        position = self.position
+        at_begin = position <= BOUNDARY_BYTES or position >= self.turn_bytes - BOUNDARY_BYTES
         if lead_s < 0.0:
             self.horizon_s = now_s
             if at_begin:
@@ -49,10 +46,13 @@ class PlayoutClock:
             lead_s = float("inf")
         self.horizon_s += size / BYTES_PER_S
         position += size
-        while position >= self._turn_bytes + BOUNDARY_BYTES:
-            position -= self._turn_bytes
-        self._position = position
+        while position >= self.turn_bytes + BOUNDARY_BYTES:
+            position -= self.turn_bytes
+        self.position = position
         return lead_s
+
+    if swift is None:
+        push = plain_push
 
     def mark(self, name: str, now_s: float) -> float:
         """Remember a mark; returns when it is due."""
@@ -64,7 +64,7 @@ class PlayoutClock:
         """Empty the buffer; every mark is due now, the next audio begins a turn. Returns what was unheard."""
         unheard_s = max(0.0, self.horizon_s - now_s)
         self.horizon_s = min(self.horizon_s, now_s)
-        self._position = 0
+        self.position = 0
         self.marks = deque((now_s, name) for _, name in self.marks)
         return unheard_s
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from bench.load.hot import Times, seconds_of
 
 QUANTILES = {"p50": 50.0, "p99": 99.0, "p999": 99.9}
 
@@ -38,8 +39,8 @@ class Tally:
         self.first_word_ms: list[float] = []
         self.clear_ms: list[float] = []
         self.lateness_ms = array("f")
-        self.lead_ms = array("f")
-        self.seconds: dict[int, Second] = {}
+        self.lead_s = Times()
+        self.lead_at_s = Times()
         self.errors: Counter[str] = Counter()
         self.interruptions = 0
         self.clears = 0
@@ -55,44 +56,54 @@ class Tally:
         self.end_s = at_s
         self.is_open = False
 
-    def uplink(self, sent_s: Sequence[float], arrived_s: Sequence[float]) -> None:
+    def uplink(self, sent_s: Any, arrived_s: Any) -> None:
         """A call's frames: when each was sent, and when its middle was at the agent."""
         count = min(len(sent_s), len(arrived_s))
-        sent = np.asarray(sent_s, np.float64)[:count]
-        arrived = np.asarray(arrived_s, np.float64)[:count]
+        sent = seconds_of(sent_s)[:count]
+        arrived = seconds_of(arrived_s)[:count]
         inside = (sent >= self.begin_s) & (sent < self.end_s)
         self._uplink_ms.append((arrived[inside] - sent[inside]) * 1000.0)
         self._uplink_at_s.append(sent[inside] - self.begin_s)
 
     def lead(self, lead_s: float, at_s: float) -> None:
         """What a virtual Twilio still held when audio came; negative: it had run dry within a turn."""
-        if not self.is_open or lead_s == math.inf:
-            return
-        second = self.seconds.setdefault(int(at_s - self.begin_s), Second())
-        lead_ms = lead_s * 1000.0
-        if lead_ms < 0.0:
-            second.underruns += 1
-            second.underrun_ms -= lead_ms
-            lead_ms = 0.0
-        second.leads += 1
-        second.lead_sum_ms += lead_ms
-        second.lead_min_ms = min(second.lead_min_ms, lead_ms)
-        self.lead_ms.append(lead_ms)
+        if lead_s != math.inf:
+            self.lead_s.append(lead_s)
+            self.lead_at_s.append(at_s)
+
+    def _leads(self) -> tuple[Any, dict[int, Second]]:
+        """The leads of the window in milliseconds, and second by second."""
+        lead_ms, at_s = seconds_of(self.lead_s) * 1000.0, seconds_of(self.lead_at_s)
+        inside = (at_s >= self.begin_s) & (at_s < self.end_s)
+        lead_ms, at_s = lead_ms[inside], at_s[inside] - self.begin_s
+        seconds = {}
+        for second in np.unique(at_s.astype(int)):
+            found = lead_ms[at_s.astype(int) == second]
+            held = np.maximum(found, 0.0)
+            seconds[int(second)] = Second(
+                leads=len(found),
+                lead_sum_ms=float(held.sum()),
+                lead_min_ms=float(held.min()),
+                underruns=int((found < 0.0).sum()),
+                underrun_ms=float(-found[found < 0.0].sum()),
+            )
+        return np.maximum(lead_ms, 0.0), seconds
 
     def summary(self) -> dict[str, Any]:
         """Percentiles and the course over the window."""
         uplink = np.concatenate(self._uplink_ms)
         at_s = np.concatenate(self._uplink_at_s)
-        underruns = sum(second.underruns for second in self.seconds.values())
+        lead_ms, seconds = self._leads()
+        underruns = sum(second.underruns for second in seconds.values())
         return {
             "uplink_ms": spread(uplink),
             "first_word_ms": spread(self.first_word_ms),
             "clear_ms": spread(self.clear_ms),
             "webhook_ms": spread(self.webhook_ms),
             "setup_ms": spread(self.setup_ms),
-            "lead_ms": spread(self.lead_ms),
+            "lead_ms": spread(lead_ms),
             "underruns": underruns,
-            "underrun_ms": round(sum(s.underrun_ms for s in self.seconds.values()), 1),
+            "underrun_ms": round(sum(s.underrun_ms for s in seconds.values()), 1),
             "interruptions": self.interruptions,
             "clears": self.clears,
             "over_time": [
@@ -104,7 +115,7 @@ class Tally:
                     "underrun_ms": round(found.underrun_ms, 1),
                     "uplink_p99_ms": _p99(uplink[(at_s >= second) & (at_s < second + 1)]),
                 }
-                for second, found in sorted(self.seconds.items())
+                for second, found in sorted(seconds.items())
             ],
             "errors": dict(self.errors),
         }

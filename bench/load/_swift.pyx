@@ -1,0 +1,237 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""What the generator does for every frame, compiled: without it two thirds of the calls fit on its core.
+
+Optional, like all that is compiled here; `bench.load.hot` says what is used instead.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.errno cimport EAGAIN, errno
+from libc.stdint cimport uint8_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memchr, memcmp, memcpy
+
+cdef extern from "<sys/socket.h>" nogil:
+    ssize_t recv(int fd, void *buf, size_t size, int flags)
+    ssize_t send(int fd, const void *buf, size_t size, int flags)
+    enum: MSG_DONTWAIT
+    enum: MSG_NOSIGNAL
+
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *now)
+    enum: CLOCK_MONOTONIC
+
+cdef enum:
+    IN_MAX = 65536
+    FRAME_MAX = 4096
+    READ = 1
+
+cdef uint8_t received[IN_MAX]
+cdef uint8_t frame[FRAME_MAX]
+
+
+cdef inline double now() noexcept nogil:
+    cdef timespec at
+    clock_gettime(CLOCK_MONOTONIC, &at)
+    return at.tv_sec + at.tv_nsec * 1e-9
+
+
+cdef class Times:
+    """Instants in seconds; grows by doubling."""
+
+    cdef double *data
+    cdef Py_ssize_t size, room
+
+    def __cinit__(self):
+        self.room = 64
+        self.data = <double *>malloc(self.room * sizeof(double))
+
+    def __dealloc__(self):
+        free(self.data)
+
+    cpdef append(self, double at_s):
+        if self.size == self.room:
+            self.room *= 2
+            self.data = <double *>realloc(self.data, self.room * sizeof(double))
+            if self.data == NULL:
+                raise MemoryError
+        self.data[self.size] = at_s
+        self.size += 1
+
+    def __len__(self):
+        return self.size
+
+    def raw(self) -> bytes:
+        return PyBytes_FromStringAndSize(<char *>self.data, self.size * sizeof(double))
+
+
+cdef class ClockState:
+    """The numbers of `PlayoutClock`, and its `push`."""
+
+    cdef public double horizon_s
+    cdef public long long received_bytes
+    cdef public long position
+    cdef public long turn_bytes
+
+    cpdef double push(self, long size, double now_s):
+        cdef double lead_s = self.horizon_s - now_s
+        cdef long position = self.position
+        cdef bint at_begin = position <= 80 or position >= self.turn_bytes - 80
+        self.received_bytes += size
+        if lead_s < 0.0:
+            self.horizon_s = now_s
+            if at_begin:
+                position = 0
+                lead_s = float("inf")
+            elif lead_s > -0.001:
+                lead_s = 0.0
+        elif at_begin:
+            lead_s = float("inf")
+        self.horizon_s += size / 8000.0
+        position += size
+        while position >= self.turn_bytes + 80:
+            position -= self.turn_bytes
+        self.position = position
+        return lead_s
+
+
+cdef class StreamHot:
+    """A caller's frames out, the agent's audio in. All else goes to the Python of `Stream`."""
+
+    cdef int fd
+    cdef public long k
+    cdef public bint is_blocked
+    cdef public bytes prefix
+    cdef bytes tail_0, tail_1, tail_2, tail_3
+    cdef Times sent_at, lead_s, lead_at_s
+    cdef ClockState clock
+    cdef object stream
+
+    def __init__(self, stream, int fd, tails, Times sent_at, ClockState clock, Times lead_s, Times lead_at_s):
+        self.stream, self.fd, self.sent_at, self.clock = stream, fd, sent_at, clock
+        self.tail_0, self.tail_1, self.tail_2, self.tail_3 = tails
+        self.lead_s, self.lead_at_s = lead_s, lead_at_s
+        self.prefix = b""
+
+    def frame(self, list heads):
+        """Send the next 20 ms."""
+        cdef bytes head, tail
+        cdef int phase
+        cdef Py_ssize_t size, tail_bytes, sent = 0
+        head, phase = heads[self.k]
+        tail = self.tail_0 if phase == 0 else self.tail_1 if phase == 1 else self.tail_2 if phase == 2 else self.tail_3
+        self.k += 1
+        size, tail_bytes = PyBytes_GET_SIZE(head), PyBytes_GET_SIZE(tail)
+        memcpy(frame, PyBytes_AS_STRING(head), size)
+        memcpy(frame + size, PyBytes_AS_STRING(tail), tail_bytes)
+        size += tail_bytes
+        self.sent_at.append(now())
+        if not self.is_blocked:
+            sent = send(self.fd, frame, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+            if sent < 0:
+                if errno != EAGAIN:
+                    self.stream.lose(f"errno {errno}")
+                    return
+                sent = 0
+        if sent != size:
+            self.stream.keep(PyBytes_FromStringAndSize(<char *>frame + sent, size - sent))
+
+    def ready(self, int mask):
+        """One receive; whole frames of audio are counted here."""
+        cdef ssize_t size
+        cdef Py_ssize_t used = 0, length, body, first, last, prefix_bytes
+        cdef uint8_t *at
+        cdef uint8_t *quote
+        cdef const char *prefix
+        cdef long audio
+        cdef double at_s, lead_s
+        if mask != READ or not self.prefix or self.stream._rest:
+            self.stream._ready(mask)
+            return
+        size = recv(self.fd, received, IN_MAX, MSG_DONTWAIT)
+        if size < 0:
+            if errno != EAGAIN:
+                self.stream.lose(f"errno {errno}")
+            return
+        if size == 0:
+            self.stream.lose("closed by the peer")
+            return
+        at_s = now()
+        prefix = PyBytes_AS_STRING(self.prefix)
+        prefix_bytes = PyBytes_GET_SIZE(self.prefix)
+        while size - used >= 4:
+            at = received + used
+            length, body = at[1], 2
+            if length == 126:
+                length, body = at[2] << 8 | at[3], 4
+            elif length == 127:
+                break
+            if size - used < body + length or length < prefix_bytes:
+                break
+            if memcmp(at + body, prefix, prefix_bytes) != 0:
+                break
+            quote = <uint8_t *>memchr(at + body + prefix_bytes, c'"', length - prefix_bytes)
+            if quote == NULL:
+                break
+            last = quote - (at + body + prefix_bytes)
+            audio = last * 3 // 4
+            if (quote - 1)[0] == c'=':
+                audio -= 2 if (quote - 2)[0] == c'=' else 1
+            lead_s = self.clock.push(audio, at_s)
+            if lead_s != float("inf"):
+                self.lead_s.append(lead_s)
+                self.lead_at_s.append(at_s)
+            used += body + length
+        if used < size:
+            self.stream._take(PyBytes_FromStringAndSize(<char *>received + used, size - used), at_s)
+
+
+cdef class AgentHot:
+    """Frames of caller audio that look like the last one: counted and timed. All else goes to `Agent`."""
+
+    cdef int fd
+    cdef public long usual
+    cdef public long long audio_bytes
+    cdef public double next_middle
+    cdef public long k
+    cdef long frame_bytes, check_every
+    cdef Times arrived
+    cdef object agent
+
+    def __init__(self, agent, int fd, long frame_bytes, Times arrived, long check_every):
+        self.agent, self.fd, self.frame_bytes, self.arrived = agent, fd, frame_bytes, arrived
+        self.check_every = check_every
+        self.next_middle = frame_bytes / 2
+
+    def ready(self, int mask):
+        cdef ssize_t size
+        cdef Py_ssize_t used = 0
+        cdef uint8_t *at
+        cdef double at_s
+        if mask != READ or not self.usual or self.agent._rest:
+            self.agent._ready(mask)
+            return
+        size = recv(self.fd, received, IN_MAX, MSG_DONTWAIT)
+        if size < 0:
+            if errno != EAGAIN:
+                self.agent.lose(f"errno {errno}")
+            return
+        if size == 0:
+            self.agent.lose("closed by the peer")
+            return
+        at_s = now()
+        while size - used >= self.usual:
+            at = received + used
+            if at[1] != 0xFE or (at[2] << 8 | at[3]) != self.usual - 8 or at[10] ^ at[6] != c'u':
+                break
+            self.arrived.append(at_s)
+            self.audio_bytes += self.frame_bytes
+            self.next_middle += self.frame_bytes
+            self.k += 1
+            if self.k % self.check_every == 0:
+                self.agent._check_frame(PyBytes_FromStringAndSize(<char *>at, self.usual))
+            used += self.usual
+        if used < size:
+            self.agent._take(PyBytes_FromStringAndSize(<char *>received + used, size - used), at_s)
