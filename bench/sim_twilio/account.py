@@ -56,6 +56,13 @@ class Number:
     emergency_status: str = "Inactive"
     emergency_address_sid: str = ""
     api_version: str = API_VERSION
+    account_sid: str = ""
+    """The account that owns it; empty = the main one."""
+    kind: str = "local"
+    """`local`, `mobile`, `toll-free`."""
+    status: str = "in-use"
+    address_requirements: str = "none"
+    can_send_mms: bool = True
     sid: str = field(default_factory=lambda: new_sid("PN"))
     created_at: datetime | None = None
     updated_at: datetime | None = None
@@ -89,12 +96,17 @@ class Number:
             "emergency_status": self.emergency_status,
             "emergency_address_sid": self.emergency_address_sid or None,
             "emergency_address_status": "unregistered",
-            "capabilities": {"voice": True, "sms": True, "mms": True, "fax": False},
-            "address_requirements": "none",
+            "capabilities": {
+                "voice": True,
+                "sms": True,
+                "mms": self.can_send_mms,
+                "fax": False,
+            },
+            "address_requirements": self.address_requirements,
             "beta": False,
             "origin": "twilio",
-            "status": "in-use",
-            "type": "local",
+            "status": self.status,
+            "type": self.kind,
             "date_created": rfc2822(self.created_at),
             "date_updated": rfc2822(self.updated_at or self.created_at),
             "uri": f"/{API_VERSION}/Accounts/{account_sid}/IncomingPhoneNumbers/{self.sid}.json",

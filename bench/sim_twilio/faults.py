@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+REAL_LATENCY_S = 0.35
+"""For `latency_s` of a simulator, when times shall be true: a REST request to Twilio takes 0.3 s and more,
+a purchase up to a few seconds; so every request is given this long."""
+
 
 @dataclass(slots=True)
 class Fault:

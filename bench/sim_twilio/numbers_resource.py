@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bench.sim_twilio.account import E164, Number
+from bench.sim_twilio.market import COUNTRIES, kind_of
 from bench.sim_twilio.rest_error import RestError
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ LIST = frozenset({"Beta", "FriendlyName", "Origin", "PhoneNumber"})
 FRIENDLY_NAME_MAX_CHARS = 64
 
 
-def create(sim: TwilioSim, params: Mapping[str, Sequence[str]]) -> Number:
-    """Buy a number. Raises: RestError 21421, 21422, 21451, 21452 or a bad value's code."""
+def create(sim: TwilioSim, params: Mapping[str, Sequence[str]], account_sid: str = "") -> Number:
+    """Buy a number. Raises: RestError 21421, 21422, 21451, 21452, what a country asks for, or a bad value's."""
     e164 = params.get("PhoneNumber", [""])[0]
     area_code = params.get("AreaCode", [""])[0]
     if not e164 and not area_code:
@@ -58,12 +59,48 @@ def create(sim: TwilioSim, params: Mapping[str, Sequence[str]]) -> Number:
         e164 = _number_in(sim, area_code)
     if not E164.fullmatch(e164):
         raise RestError(400, 21421, f"PhoneNumber {e164} is invalid"[:200])
-    if e164 in sim.numbers or (sim.available is not None and e164 not in sim.available):
+    market = sim.market
+    if market.snatch_next > 0 and e164 not in sim.numbers:
+        market.snatch_next -= 1
+        market.sold_out.add(e164)
+    if (
+        e164 in sim.numbers
+        or (market.only is not None and e164 not in market.only)
+        or market.is_sold_out(e164)
+    ):
         raise RestError(400, 21422, f"{e164} is not available.")
-    number = Number(e164, created_at=sim.now())
+    number = Number(e164, created_at=sim.now(), account_sid=account_sid)
+    _check_requirements(sim, number, params)
     update(number, {name: v for name, v in params.items() if name in _FIELDS}, sim.now())
     sim.numbers[e164] = number
     return number
+
+
+_KINDS = {"Local": "local", "TollFree": "toll-free", "Mobile": "mobile"}
+
+
+def _check_requirements(
+    sim: TwilioSim, number: Number, params: Mapping[str, Sequence[str]]
+) -> None:
+    found = kind_of(number.phone_number)
+    if found is None:
+        return
+    country, kind = found
+    number.kind = _KINDS[kind]
+    number.can_send_mms = country.code in ("US", "CA")
+    number.address_requirements = country.address_requirements
+    if kind in country.needs_bundle:
+        bundle_sid = params.get("BundleSid", [""])[0]
+        if not bundle_sid or not sim.has_approved_bundle(bundle_sid):
+            raise RestError(
+                400, 21649, f"Bundle required: {number.phone_number} needs an approved one"
+            )
+    if country.address_requirements != "none":
+        address = sim.addresses.get(params.get("AddressSid", [""])[0])
+        if address is None:
+            raise RestError(400, 21631, f"Phone Number Requires an Address: {number.phone_number}")
+        if country.address_requirements == "local" and address.iso_country != country.code:
+            raise RestError(400, 21615, "Phone Number Requires a Local Address")
 
 
 def update(number: Number, params: Mapping[str, Sequence[str]], now: datetime) -> None:
@@ -99,12 +136,18 @@ def _check(name: str, value: str) -> None:
 def _number_in(sim: TwilioSim, area_code: str) -> str:
     if not re.fullmatch(r"[2-9]\d\d", area_code):
         raise RestError(400, 21451, f"AreaCode {area_code} is invalid"[:200])
-    taken = sim.numbers
-    generated = (f"+1{area_code}555{n:04d}" for n in range(10_000))
-    free = generated if sim.available is None else iter(sorted(sim.available))
-    for e164 in free:
-        if e164.startswith(f"+1{area_code}") and e164 not in taken:
-            return e164
+    for code in ("US", "CA"):
+        offers = sim.market.offers(
+            COUNTRIES[code],
+            "Local",
+            lambda offer: (
+                offer.phone_number.startswith(f"+1{area_code}")
+                and offer.phone_number not in sim.numbers
+            ),
+            1,
+        )
+        if offers:
+            return offers[0].phone_number
     raise RestError(400, 21452, f"No phone numbers found in area code {area_code}")
 
 

@@ -1,4 +1,4 @@
-"""The REST resources of the 2010 API that the simulator knows: Account, Calls, IncomingPhoneNumbers.
+"""The REST resources of the 2010 API that the simulator knows: Account, Calls, numbers for sale and owned.
 
 Form bodies, JSON answers, HTTP Basic, Twilio's error codes. Source: Twilio, "REST API" and its error
 dictionary. A parameter that the resource does not have is refused, so that a client's typing error shows.
@@ -17,7 +17,13 @@ from urllib.parse import unquote, urlencode, urlsplit
 
 import trio
 
-from bench.sim_twilio import account, calls_resource, numbers_resource
+from bench.sim_twilio import (
+    account,
+    addresses_resource,
+    available_resource,
+    calls_resource,
+    numbers_resource,
+)
 from bench.sim_twilio.account import API_VERSION
 from bench.sim_twilio.rest_error import RestError
 from bench.sim_twilio.server import Request, Response
@@ -120,11 +126,49 @@ class RestApi:
                 return _json(201, self._number(numbers_resource.create(self._sim, form)))
             case ("GET" | "POST" | "DELETE") as method, ["IncomingPhoneNumbers", sid]:
                 return self._one_number(method, sid, request)
+            case "GET", ["AvailablePhoneNumbers", *where]:
+                return self._for_sale(where, request)
+            case _, ["Addresses", *rest]:
+                return self._addresses(request, rest)
             case _, []:
                 raise RestError(405, 20004, "Method not allowed")
             case _, ["Calls" | "IncomingPhoneNumbers", *rest] if len(rest) <= 1:
                 raise RestError(405, 20004, "Method not allowed")
         raise not_found(path)
+
+    def _for_sale(self, where: Sequence[str], request: Request) -> Response:
+        sid = self._sim.account_sid
+        if len(where) < 2:
+            self._params(request.query, PAGING)
+            return _json(
+                200,
+                available_resource.country(where[0], sid)
+                if where
+                else available_resource.countries(sid),
+            )
+        params = self._params(request.query, available_resource.SEARCH | PAGING)
+        limit = _page_size(params)
+        filters = {name: values for name, values in params.items() if name not in PAGING}
+        if len(where) != 2:
+            raise not_found(request.path)
+        return _json(200, available_resource.search(self._sim, sid, *where, filters, limit))
+
+    def _addresses(self, request: Request, rest: Sequence[str]) -> Response:
+        sim, main = self._sim, self._sim.account_sid
+        match request.method, list(rest):
+            case "GET", []:
+                params = self._params(request.query, addresses_resource.LIST | PAGING)
+                found = addresses_resource.select(sim.addresses.values(), params)
+                return self._page(request, "addresses", found, lambda a: a.resource(main), params)
+            case "POST", []:
+                form = self._form(request, addresses_resource.CREATE)
+                return _json(201, addresses_resource.create(sim, form).resource(main))
+            case ("GET" | "DELETE") as method, [sid] if sid in sim.addresses:
+                if method == "DELETE":
+                    del sim.addresses[sid]
+                    return Response(204)
+                return _json(200, sim.addresses[sid].resource(main))
+        raise not_found(request.path)
 
     def _one_call(self, method: str, sid: str, request: Request) -> Response:
         call = self._sim.calls.get(sid)
@@ -182,9 +226,7 @@ class RestApi:
         params: Params,
     ) -> Response:
         everything = list(items)
-        size = _page_number(params, "PageSize", PAGE_SIZE)
-        if not 1 <= size <= PAGE_SIZE_MAX:
-            raise RestError(400, 20007, "Page size must be between 1 and 1000")
+        size = _page_size(params)
         page = _page_number(params, "Page", 0)
         token = params.get("PageToken", [""])[0]
         start = 0
@@ -230,6 +272,13 @@ def _page_number(params: Params, name: str, default: int) -> int:
     if not text.isdecimal():
         raise RestError(400, 20001, f"{name} must be a number")
     return int(text)
+
+
+def _page_size(params: Params) -> int:
+    size = _page_number(params, "PageSize", PAGE_SIZE)
+    if not 1 <= size <= PAGE_SIZE_MAX:
+        raise RestError(400, 20007, "Page size must be between 1 and 1000")
+    return size
 
 
 def _json(status: int, body: Mapping[str, Any]) -> Response:

@@ -12,12 +12,14 @@ import httpx
 import trio
 
 from bench.sim_twilio.account import E164, Number
+from bench.sim_twilio.addresses_resource import Address
 from bench.sim_twilio.call import DebuggerEntry, DocumentSource, SimCall, StatusTarget
 from bench.sim_twilio.callbacks import Delivery
 from bench.sim_twilio.callee import Caller
 from bench.sim_twilio.connecting import StreamOptions
 from bench.sim_twilio.faults import Fault, Faults
 from bench.sim_twilio.life import run_inbound, run_outbound
+from bench.sim_twilio.market import Market
 from bench.sim_twilio.rest import RestApi
 from bench.sim_twilio.server import serve_connection
 from bench.sim_twilio.verbs import Carrier
@@ -69,8 +71,10 @@ class TwilioSim:
         self.numbers: dict[str, Number] = {number.phone_number: number for number in owned}
         self.destinations: dict[str, Caller] = dict(destinations or {})
         self.verified_numbers = set(verified_numbers)
-        self.available = None if available is None else set(available)
-        """Numbers that can be bought; `None` = any."""
+        self.market = Market(only=None if available is None else set(available))
+        """Numbers that can be bought; `available=None` = any."""
+        self.addresses: dict[str, Address] = {}
+        self.approved_bundles: set[str] = set()
         self.api_keys = dict(api_keys or {})
         self.cps = cps
         self.latency_s = latency_s
@@ -274,6 +278,10 @@ class TwilioSim:
         call = self.calls.get(attempt.call_sid)
         if call is not None:
             call.webhooks.append(attempt)
+
+    def has_approved_bundle(self, bundle_sid: str) -> bool:
+        """Whether a number may be bought under this regulatory bundle."""
+        return bundle_sid in self.approved_bundles
 
     def number_for(self, e164: str) -> Number:
         """The owned number, bought on the spot if need be. Raises: ValueError if it is no E.164 number."""
