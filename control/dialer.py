@@ -84,7 +84,7 @@ class Dialer:
         to: str,
         variables: dict[str, Any],
         metadata: dict[str, Any],
-        tenant_id: str,
+        tenant_id: str | None,
     ) -> CallRecord:
         """Dial `to` for the agent. Raises every Refusal but those of live calls; StoreUnavailable."""
         office = self._office
@@ -219,7 +219,7 @@ class Dialer:
     async def _dial(self, call: LiveCall, dial: Dial) -> None:
         office = self._office
         try:
-            sid = await office.twilio.create_call(
+            created = await office.twilio.create_call(
                 to=call.to_number,
                 from_=call.from_number,
                 url=office.urls.voice(call.id),
@@ -235,7 +235,7 @@ class Dialer:
         except TwilioUncertain as error:
             await self.look_for(call, dial, str(error))
         else:
-            self.bind(call, sid)
+            self.bind(call, created.sid)
             dial.finish()
 
     def bind(self, call: LiveCall, sid: str) -> bool:

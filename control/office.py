@@ -6,7 +6,7 @@ Imported by `switchboard`, `verdict`, `warming`, `dialer`, `ending` and `reconci
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from control.metrics import Metrics
 from control.store import Store, agents, calls
 from control.store.records import AgentRecord, CallRecord
 from control.tickets import Tickets
-from control.twilio.rest import CallSeen
+from control.twilio.calls import CallSeen, Created
 from control.urls import PublicUrls
 from control.workers import PoolEvent, WorkerStats
 from gateway.link import CallPlan
@@ -66,8 +66,10 @@ class Twilio(Protocol):
         status_callback: str,
         time_limit_s: int,
         ring_timeout_s: int = 60,
-    ) -> str: ...
+        machine_detection: Mapping[str, Any] | None = None,
+    ) -> Created: ...
     async def end_call(self, sid: str) -> bool: ...
+    async def instruct_call(self, sid: str, document: str) -> bool: ...
     async def fetch_call(self, sid: str) -> CallSeen | None: ...
     async def list_calls(self, *, to: str, from_: str, since: datetime) -> list[CallSeen]: ...
 

@@ -15,21 +15,35 @@ Source: Twilio docs, "Calls", "IncomingPhoneNumbers", "Error 20429", "Error 2050
 
 from __future__ import annotations
 
+import json
 import random
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import requests
 import trio
 import urllib3.exceptions
 from twilio.base.exceptions import TwilioException, TwilioRestException, TwilioServiceException
+from twilio.http.response import Response
 from twilio.rest import Client
 
+from control.twilio.calls import CallRequests, CallSeen, Created
+from control.twilio.errors import TwilioError, TwilioRefused, TwilioUncertain, TwilioUnreachable
 from control.twilio.transport import THREADS_MAX, Transport
+
+__all__ = [
+    "CallSeen",
+    "Created",
+    "OwnedNumber",
+    "TwilioError",
+    "TwilioRefused",
+    "TwilioRest",
+    "TwilioUncertain",
+    "TwilioUnreachable",
+]
 
 READ_TIMEOUT_S = 30.0
 """Twilio gives up by itself after up to 26 s: a shorter wait would make known outcomes uncertain."""
@@ -38,32 +52,8 @@ BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 30.0
 BACKOFF_JITTER = 0.1
 
-STATUS_EVENTS = ["initiated", "ringing", "answered", "completed"]
-ALREADY_OVER = frozenset({20404, 21220})
 
 T = TypeVar("T")
-
-
-class TwilioError(Exception):
-    """Base of what a request to Twilio can end in."""
-
-
-class TwilioRefused(TwilioError):
-    """Twilio said no; `code` is its error code (0 when it gave none), `status` the HTTP status."""
-
-    def __init__(self, status: int, code: int, message: str) -> None:
-        super().__init__(f"Twilio refused: {message} (HTTP {status}, error {code})")
-        self.status = status
-        self.code = code
-        self.message = message
-
-
-class TwilioUnreachable(TwilioError):
-    """No connection: nothing was written."""
-
-
-class TwilioUncertain(TwilioError):
-    """The request was sent, or may have been, and its outcome is not known."""
 
 
 class _Revealing(Protocol):
@@ -96,19 +86,7 @@ class OwnedNumber(NamedTuple):
     status_callback: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class CallSeen:
-    """A call as Twilio knows it."""
-
-    sid: str
-    status: str
-    to: str
-    from_: str
-    created_at: datetime | None
-    duration_s: int | None
-
-
-class TwilioRest:
+class TwilioRest(CallRequests):
     """One account's REST client. `count(endpoint, outcome)` is called once for each HTTP request."""
 
     def __init__(
@@ -150,72 +128,6 @@ class TwilioRest:
         Raises TwilioRefused, TwilioUnreachable, TwilioUncertain.
         """
         return await self._ask(endpoint, request, repeatable=repeatable)
-
-    async def create_call(
-        self,
-        *,
-        to: str,
-        from_: str,
-        url: str,
-        fallback_url: str,
-        status_callback: str,
-        time_limit_s: int,
-        ring_timeout_s: int = 60,
-    ) -> str:
-        """Dial, once. Returns the call SID. Raises all three errors; never sent again when uncertain."""
-        call = await self._ask(
-            "calls.create",
-            partial(
-                self._client.calls.create,
-                to=to,
-                from_=from_,
-                url=url,
-                method="POST",
-                fallback_url=fallback_url,
-                fallback_method="POST",
-                status_callback=status_callback,
-                status_callback_method="POST",
-                status_callback_event=STATUS_EVENTS,
-                timeout=ring_timeout_s,
-                time_limit=time_limit_s,
-            ),
-            repeatable=False,
-        )
-        if not isinstance(call.sid, str) or not call.sid:
-            raise TwilioUncertain("the answer to a dial request named no call")
-        return call.sid
-
-    async def end_call(self, sid: str) -> bool:
-        """Hang up. True when it was ended now, False when it was over already."""
-        try:
-            await self._ask(
-                "calls.end", partial(self._client.calls(sid).update, status="completed")
-            )
-        except TwilioRefused as refusal:
-            if refusal.code in ALREADY_OVER or refusal.status == 404:
-                return False
-            raise
-        return True
-
-    async def fetch_call(self, sid: str) -> CallSeen | None:
-        """The call as Twilio knows it now; None when it knows no such call."""
-        try:
-            return _seen(await self._ask("calls.fetch", self._client.calls(sid).fetch))
-        except TwilioRefused as refusal:
-            if refusal.status == 404:
-                return None
-            raise
-
-    async def list_calls(self, *, to: str, from_: str, since: datetime) -> list[CallSeen]:
-        """Calls from and to these numbers, created at `since` or later; newest first, at most 50.
-
-        Filtered here by creation time: Twilio filters by start time, which a queued call has not.
-        """
-        found = await self._ask(
-            "calls.list", partial(self._client.calls.list, to=to, from_=from_, limit=50)
-        )
-        seen = [_seen(call) for call in found]
-        return [call for call in seen if call.created_at is None or call.created_at >= since]
 
     async def find_number(self, e164: str) -> OwnedNumber | None:
         """The account's number `e164`, or None when the account does not own it."""
@@ -295,9 +207,30 @@ def _translated(request: Callable[[], T]) -> T:
         raise TwilioUncertain(f"connection to Twilio lost: {_cause(error)}") from error
     except requests.exceptions.RequestException as error:
         raise TwilioUncertain(f"no answer from Twilio: {type(error).__name__}") from error
-    except (TwilioException, ValueError, KeyError, TypeError, AttributeError) as error:
+    except TwilioException as error:
+        raise _of_page(error) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         # The client reads the answer's JSON without looking: whatever is odd there ends here.
         raise TwilioUncertain(f"unreadable answer from Twilio: {type(error).__name__}") from error
+
+
+def _of_page(error: TwilioException) -> TwilioError:
+    """A list that was refused: the client only says that it has no page, and hands over the answer."""
+    response = error.args[1] if len(error.args) > 1 else None
+    if not isinstance(response, Response) or response.status_code < 400:
+        return TwilioUncertain(f"unreadable answer from Twilio: {type(error).__name__}")
+    try:
+        body = json.loads(response.text)
+    except ValueError:
+        body = None
+    told = body if isinstance(body, dict) else {}
+    return _refusal_or_doubt(
+        SimpleNamespace(
+            status=response.status_code,
+            code=told.get("code"),
+            msg=told.get("message") or told.get("detail") or told.get("title") or "",
+        )
+    )
 
 
 def _refusal_or_doubt(error: Any) -> TwilioError:
@@ -330,17 +263,6 @@ def _nothing_written(error: requests.exceptions.ConnectionError) -> bool:
 def _cause(error: BaseException) -> str:
     cause = error.args[0] if error.args else error
     return type(getattr(cause, "reason", cause)).__name__
-
-
-def _seen(call: Any) -> CallSeen:
-    return CallSeen(
-        sid=call.sid,
-        status=str(call.status),
-        to=str(call.to),
-        from_=str(call._from),
-        created_at=call.date_created if isinstance(call.date_created, datetime) else None,
-        duration_s=int(call.duration) if str(call.duration or "").isdigit() else None,
-    )
 
 
 def _owned(number: Any) -> OwnedNumber:

@@ -27,7 +27,7 @@ from control.store import calls as table
 from control.store.records import AgentRecord, OptOutRecord
 from control.switchboard import Switchboard
 from control.tickets import Tickets
-from control.twilio.rest import CallSeen, TwilioUncertain
+from control.twilio.rest import CallSeen, Created, TwilioUncertain
 from control.workers import PoolFull, WorkerGone, WorkerLost, WorkerStats
 from gateway.link import CallEvent, CallReport, Ending, TranscriptTurn
 from gateway.settings import MediaSettings
@@ -164,13 +164,14 @@ class FakeTwilio:
     answers: list[Any] = field(default_factory=list)
     created: list[dict[str, Any]] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
+    instructed: list[tuple[str, str]] = field(default_factory=list)
     end_raises: Exception | None = None
     known: dict[str, CallSeen] = field(default_factory=dict)
     listed: list[CallSeen] = field(default_factory=list)
     dialling: trio.Event = field(default_factory=trio.Event)
     hold: trio.Event | None = None
 
-    async def create_call(self, **asked: Any) -> str:
+    async def create_call(self, **asked: Any) -> Created:
         self.created.append(asked)
         self.dialling.set()
         if self.hold is not None:
@@ -178,7 +179,11 @@ class FakeTwilio:
         answer = self.answers.pop(0) if self.answers else SID
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return answer if isinstance(answer, Created) else Created(answer)
+
+    async def instruct_call(self, sid: str, document: str) -> bool:
+        self.instructed.append((sid, document))
+        return True
 
     async def end_call(self, sid: str) -> bool:
         if self.end_raises is not None:

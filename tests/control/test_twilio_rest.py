@@ -135,7 +135,7 @@ async def test_create_call_sends_every_callback_and_returns_sid(peer):
     peer.answers = [(201, _call())]
     counted = []
     with _closing(peer.rest(count=lambda *labels: counted.append(labels))) as client:
-        assert await _create(client) == SID
+        assert (await _create(client)).sid == SID
     ((method, path, form),) = peer.requests
     assert (method, path) == ("POST", f"/2010-04-01/Accounts/{ACCOUNT}/Calls.json")
     assert form["To"] == ["+14155550100"]
@@ -175,7 +175,7 @@ async def test_create_call_too_many_requests_backs_off_then_dials(peer):
     peer.answers = [busy, busy, (201, _call())]
     counted = []
     with _closing(peer.rest(count=lambda *labels: counted.append(labels[1]))) as client:
-        assert await _create(client) == SID
+        assert (await _create(client)).sid == SID
     assert counted == ["busy", "busy", "ok"]
 
 
@@ -291,6 +291,32 @@ async def test_find_number_only_the_exact_one(peer):
         assert await client.find_number("+1415555019") is None
 
 
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ((401, {"code": 20003, "message": "Authenticate"}), 20003),
+        ((404, {"type": "t", "title": "gone", "status": 404, "code": 20404}), 20404),
+        ((403, "<html>"), 0),
+    ],
+)
+async def test_list_refused_is_refused_and_asked_once(peer, answer, code):
+    """The client's lists raise another exception than its other requests: it is a no all the same."""
+    peer.answers = [answer]
+    with _closing(peer.rest()) as client:
+        with pytest.raises(TwilioRefused) as caught:
+            await client.find_number("+14155550199")
+    assert (caught.value.status, caught.value.code) == (answer[0], code)
+    assert len(peer.requests) == 1
+
+
+async def test_list_failed_at_twilio_is_uncertain(peer):
+    """500 says nothing, for a list too."""
+    peer.answers = [(500, "oops")]
+    with _closing(peer.rest()) as client:
+        with pytest.raises(TwilioUncertain):
+            await client.find_number("+14155550199")
+
+
 async def test_set_number_webhooks_sets_all_three(peer):
     """Voice, fallback and status."""
     peer.answers = [(200, {"sid": "PN2", "phone_number": "+14155550199"})]
@@ -314,3 +340,22 @@ def test_transport_default_origin_is_untouched():
         transport = Transport(base, 1.0)
         assert transport.at_origin(url) == expected
         transport.session.close()
+
+
+async def test_create_call_tells_how_long_twilio_queues_it(peer):
+    """The estimate in milliseconds comes as text, or not at all."""
+    peer.answers = [(201, _call() | {"queue_time": "4200"}), (201, _call() | {"queue_time": None})]
+    with _closing(peer.rest()) as client:
+        assert await _create(client) == (SID, 4200)
+        assert await _create(client) == (SID, 0)
+
+
+async def test_instruct_call_over_already_says_so(peer):
+    """Another document for a live call is an update with inline TwiML; a call that is over takes none."""
+    peer.answers = [(200, _call()), (400, {"code": 21220, "message": "over", "status": 400})]
+    with _closing(peer.rest()) as client:
+        assert await client.instruct_call(SID, "<Response/>") is True
+        assert await client.instruct_call(SID, "<Response/>") is False
+    method, path, form = peer.requests[0]
+    assert (method, path) == ("POST", f"/2010-04-01/Accounts/{ACCOUNT}/Calls/{SID}.json")
+    assert form == {"Twiml": ["<Response/>"]}
