@@ -6,14 +6,16 @@ import dataclasses
 import itertools
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import trio
 
+from bench.sim_elevenlabs import speech
 from bench.sim_elevenlabs.record import ConversationRecord, Violation
-from bench.sim_elevenlabs.scenario import AgentScript
+from bench.sim_elevenlabs.scenario import AgentScript, Utterance
 
 SIGNATURE_TTL_S = 15 * 60.0
 
@@ -26,6 +28,27 @@ class Agent:
     script: AgentScript
     config: dict[str, Any]
     created_unix_s: int
+    is_made_by_rest: bool = False
+
+    def document_ids(self) -> list[str]:
+        """Documents that the prompt refers to."""
+        listed = self._prompt().get("knowledge_base") or []
+        return [str(item.get("id")) for item in listed if isinstance(item, dict)]
+
+    def forget_document(self, document_id: str) -> None:
+        prompt = self._prompt()
+        prompt["knowledge_base"] = [
+            item for item in prompt["knowledge_base"] if item.get("id") != document_id
+        ]
+
+    def tool_ids(self) -> list[str]:
+        """Tools that the prompt refers to."""
+        return [str(item) for item in self._prompt().get("tool_ids") or []]
+
+    def _prompt(self) -> dict[str, Any]:
+        agent = self.config["conversation_config"].get("agent") or {}
+        prompt = agent.get("prompt")
+        return prompt if isinstance(prompt, dict) else {}
 
     def effective(self) -> AgentScript:
         """The script with what REST may have changed since: formats, events, authorisation."""
@@ -40,7 +63,23 @@ class Agent:
             output_format=conversation["tts"]["agent_output_audio_format"],
             client_events=tuple(events) if changed else self.script.client_events,
             requires_signature=bool(self.config["platform_settings"]["auth"]["enable_auth"]),
+            **self._words(),
         )
+
+    def _words(self) -> dict[str, Any]:
+        """First message, prompt and placeholders as REST has set them."""
+        agent = self.config["conversation_config"]["agent"]
+        text = agent.get("first_message") or ""
+        was = self.script.first_message
+        variables = agent.get("dynamic_variables") or {}
+        words: dict[str, Any] = {
+            "prompt": str(self._prompt().get("prompt") or ""),
+            "placeholders": variables.get("dynamic_variable_placeholders") or {},
+        }
+        if text != (was.text if was else ""):
+            spoken = was.pcm16 if was else speech.prompt("agent_greeting").pcm16
+            words["first_message"] = Utterance(text, spoken) if text else None
+        return words
 
     def merge(self, patch: Mapping[str, Any]) -> None:
         """Change only what is supplied; arrays are replaced whole. ValueError on a bad format."""
@@ -60,6 +99,18 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(slots=True)
+class Document:
+    """A page in the knowledge base. Indexing begins when it is asked for."""
+
+    id: str
+    url: str
+    name: str
+    created_unix_s: int
+    indexed_since_s: float | None = None
+    model: str = ""
+
+
+@dataclass(slots=True)
 class Signature:
     agent_id: str
     issued_at_s: float
@@ -74,6 +125,16 @@ class Book:
         self.api_key = api_key
         self.default_script = AgentScript()
         self.agents: dict[str, Agent] = {}
+        self.documents: dict[str, Document] = {}
+        self.tools: dict[str, dict[str, Any]] = {}
+        self.made: Counter[str] = Counter()
+        """How many agents, documents and tools REST has ever made, also those that were deleted."""
+        self.indexing_s = 0.0
+        self.indexing_ends = "succeeded"
+        """How indexing ends: `succeeded`, `failed`, `document_too_small`, `rag_limit_exceeded`."""
+        self.unreachable_hosts: set[str] = set()
+        self.lost_answers: Counter[str] = Counter()
+        """Paths (with method, `POST /v1/…`) whose next answers are not sent, though the work is done."""
         self.conversations: dict[str, ConversationRecord] = {}
         self.signatures: dict[str, Signature] = {}
         self.other_violations: list[Violation] = []
@@ -81,11 +142,27 @@ class Book:
         for agent_id, script in scripts.items():
             self.add_agent(script, agent_id)
 
-    def add_agent(self, script: AgentScript, agent_id: str | None = None) -> Agent:
+    def add_agent(
+        self, script: AgentScript, agent_id: str | None = None, *, is_made_by_rest: bool = False
+    ) -> Agent:
         agent_id = agent_id or f"agent_sim{next(self._numbers):04d}"
-        agent = Agent(agent_id, script, script.config(), int(time.time()))
+        agent = Agent(agent_id, script, script.config(), int(time.time()), is_made_by_rest)
+        self.made["agents"] += is_made_by_rest
         self.agents[agent_id] = agent
         return agent
+
+    def add_document(self, url: str, name: str) -> Document:
+        document_id = f"kb_sim{next(self._numbers):04d}"
+        document = Document(document_id, url, name, int(time.time()))
+        self.documents[document_id] = document
+        self.made["documents"] += 1
+        return document
+
+    def add_tool(self, config: dict[str, Any]) -> str:
+        tool_id = f"tool_sim{next(self._numbers):04d}"
+        self.tools[tool_id] = config
+        self.made["tools"] += 1
+        return tool_id
 
     def new_conversation_id(self) -> str:
         return f"conv_sim{next(self._numbers):06d}"

@@ -128,11 +128,13 @@ class Conversation:
         if isinstance(agent, dict) and isinstance(agent.get("first_message"), str):
             self._greeting = agent["first_message"]
         variables = initiation.get("dynamic_variables")
-        known = variables if isinstance(variables, dict) else {}
+        known = dict(self.script.placeholders) | (variables if isinstance(variables, dict) else {})
         wanted = set(_VARIABLE.findall(self._greeting or ""))
-        if wanted - set(known):
-            names = ", ".join(sorted(wanted - set(known)))
-            reason = f"Missing required dynamic variables in first message: {names}"
+        missing = (wanted | set(_VARIABLE.findall(self.script.prompt))) - set(known)
+        missing = {name for name in missing if not name.startswith("system__")}
+        if missing:
+            names = ", ".join(sorted(missing))
+            reason = f"Missing required dynamic variables: {names}"
             await self.fail(1008, "missing_dynamic_variable", reason)
         if wanted:
             self._greeting = _VARIABLE.sub(lambda m: str(known[m[1]]), self._greeting or "")

@@ -7,67 +7,23 @@ the bare `{"detail": "Not Found"}` of an unknown path.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
-from bench.sim_elevenlabs import views
+from bench.sim_elevenlabs import fields, views, workspace
 from bench.sim_elevenlabs.book import Agent, Book
+from bench.sim_elevenlabs.replies import (
+    Refusal,
+    Reply,
+    Request,
+    error,
+    invalid,
+    known_query,
+    only,
+    paged,
+    problems,
+)
 
-_NAMED = {
-    400: ("bad_request", "Bad request"),
-    401: ("invalid_api_key", "Invalid API key"),
-    403: ("forbidden", "You do not have access to this resource"),
-    404: ("document_not_found", "Document was not found"),
-    422: ("quota_exceeded", "This request exceeds your quota"),
-    429: ("too_many_concurrent_requests", "Too many concurrent requests"),
-    500: ("internal_error", "Internal server error"),
-    503: ("system_busy", "The system is busy"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """`path` without query; header names in lower case; `body` the parsed JSON or None."""
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """`delay_s` is waited before anything is written; a `str` body goes out as it is."""
-
-    status: int
-    body: Any
-    delay_s: float = 0.0
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-class Refusal(Exception):
-    """Ends the handling of a request with this reply."""
-
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(reply.status)
-        self.reply = reply
-
-
-Handler: TypeAlias = Callable[[Book, Request, str], Reply]
-
-
-def error(status: int, message: str | None = None, kind: str | None = None) -> Reply:
-    """The object form of an error, with the status string that belongs to the HTTP status."""
-    name, words = _NAMED.get(status, ("error", "Error"))
-    return Reply(status, {"detail": {"status": kind or name, "message": message or words}})
-
-
-def invalid(where: str, name: str, words: str = "field required") -> Reply:
-    """The list form of 422."""
-    kind = "value_error.missing" if words == "field required" else "value_error"
-    return Reply(422, {"detail": [{"loc": [where, name], "msg": words, "type": kind}]})
+__all__ = ["Refusal", "Reply", "Request", "answer", "error", "invalid", "parse_body"]
 
 
 def answer(book: Book, base_socket_url: str, request: Request) -> Reply:
@@ -85,22 +41,21 @@ def _route(book: Book, base_socket_url: str, request: Request) -> Reply:
     if parts[:2] != ["v1", "convai"]:
         return Reply(404, {"detail": "Not Found"})
     if parts[2:] == ["conversation", "get-signed-url"]:
-        _only(request, "GET")
+        only(request, "GET")
         return _signed_url(book, base_socket_url, request)
     if parts[2:] == ["analytics", "live-count"]:
-        _only(request, "GET")
+        only(request, "GET")
         agent_id = request.query.get("agent_id")
         return Reply(200, {"count": book.live([agent_id] if agent_id else book.agents)})
     if parts[2] == "agents":
         return _agents(book, request, parts[3:])
+    if parts[2] == "knowledge-base":
+        return workspace.documents(book, request, parts[3:])
+    if parts[2] == "tools":
+        return workspace.tools(book, request, parts[3:])
     if parts[2] == "conversations":
         return _conversations(book, request, parts[3:])
     return Reply(404, {"detail": "Not Found"})
-
-
-def _only(request: Request, *methods: str) -> None:
-    if request.method not in methods:
-        raise Refusal(Reply(405, {"detail": "Method Not Allowed"}))
 
 
 def _agent(book: Book, agent_id: str) -> Agent:
@@ -132,51 +87,64 @@ def _signed_url(book: Book, base_socket_url: str, request: Request) -> Reply:
 
 def _agents(book: Book, request: Request, rest: list[str]) -> Reply:
     if not rest:
-        _only(request, "GET")
+        only(request, "GET")
+        known_query(request, fields.AGENTS_QUERY)
         search = request.query.get("search", "").lower()
         found = [a for a in book.agents.values() if search in str(a.config.get("name")).lower()]
-        return _page(request, "agents", [views.agent_item(agent) for agent in found])
+        return paged(request, "agents", [views.agent_item(agent) for agent in found])
     if rest == ["create"]:
-        _only(request, "POST")
+        only(request, "POST")
         return _create_agent(book, request)
     if len(rest) > 1:
         return Reply(404, {"detail": "Not Found"})
     agent = _agent(book, rest[0])
     if agent.script.rest.agent_status is not None:
         return error(agent.script.rest.agent_status)
-    _only(request, "GET", "PATCH", "DELETE")
+    only(request, "GET", "PATCH", "DELETE")
     if request.method == "DELETE":
         del book.agents[agent.agent_id]
         return Reply(200, {})
     if request.method == "PATCH":
-        _change(agent, request)
+        before = agent.config
+        try:
+            _change(book, agent, request)
+        except Refusal:
+            agent.config = before
+            raise
     return Reply(200, views.agent_full(agent))
 
 
 def _create_agent(book: Book, request: Request) -> Reply:
     if not isinstance(request.body, dict) or "conversation_config" not in request.body:
         return invalid("body", "conversation_config")
-    agent = book.add_agent(book.default_script)
+    problems(fields.unknown(request.body, fields.CREATE_AGENT))
+    agent = book.add_agent(book.default_script, is_made_by_rest=True)
     try:
-        _change(agent, request)
+        _change(book, agent, request)
     except Refusal:
         del book.agents[agent.agent_id]
         raise
     return Reply(200, {"agent_id": agent.agent_id})
 
 
-def _change(agent: Agent, request: Request) -> None:
-    allowed = {"name", "conversation_config", "platform_settings", "workflow", "tags"}
-    if not isinstance(request.body, dict):
-        raise Refusal(invalid("body", "__root__", "value is not a valid dict"))
+def _change(book: Book, agent: Agent, request: Request) -> None:
+    problems(fields.unknown(request.body, fields.UPDATE_AGENT))
+    problems(fields.wrong_values(request.body))
     try:
-        agent.merge({name: request.body[name] for name in allowed & set(request.body)})
+        agent.merge({name: value for name, value in request.body.items() if name != "procedures"})
     except (ValueError, TypeError, KeyError, AttributeError) as problem:
         raise Refusal(invalid("body", "conversation_config", str(problem))) from problem
+    for document_id in agent.document_ids():
+        if document_id not in book.documents:
+            text = f"Document with id {document_id} not found"
+            raise Refusal(error(404, text, "document_not_found"))
+    for tool_id in agent.tool_ids():
+        if tool_id not in book.tools:
+            raise Refusal(error(404, f"Tool with id {tool_id} not found", "tool_not_found"))
 
 
 def _conversations(book: Book, request: Request, rest: list[str]) -> Reply:
-    _only(request, "GET")
+    only(request, "GET")
     if not rest:
         return _list_conversations(book, request)
     record = book.conversations.get(rest[0])
@@ -199,21 +167,7 @@ def _list_conversations(book: Book, request: Request) -> Reply:
             return invalid("query", "dynamic_variable_params", "only `eq` is simulated")
         variables = [((r.initiation or {}).get("dynamic_variables") or {}) for r in found]
         found = [r for r, v in zip(found, variables, strict=True) if str(v.get(name)) == wanted]
-    return _page(request, "conversations", [views.conversation_item(record) for record in found])
-
-
-def _page(request: Request, name: str, items: list[dict[str, Any]]) -> Reply:
-    """`page_size` (30, at most 100) items from `cursor` on (here simply the position)."""
-    size_text = request.query.get("page_size", "30")
-    if not size_text.isdigit() or not 1 <= int(size_text) <= 100:
-        return invalid("query", "page_size", "must be between 1 and 100")
-    cursor = request.query.get("cursor", "0")
-    if not cursor.isdigit():
-        return invalid("query", "cursor", "invalid cursor")
-    begin, end = int(cursor), int(cursor) + int(size_text)
-    more = end < len(items)
-    page = {name: items[begin:end], "next_cursor": str(end) if more else None, "has_more": more}
-    return Reply(200, page)
+    return paged(request, "conversations", [views.conversation_item(record) for record in found])
 
 
 def parse_body(data: bytes) -> Any:

@@ -150,6 +150,9 @@ class AgentScript:
     end_call_full_payload: bool = False  # `agent_tool_response_full_payload` instead
     end_call_close_s: float = 0.2  # from the last audio to close 1000
 
+    prompt: str = ""
+    placeholders: Mapping[str, Any] = field(default_factory=dict)
+    """Values of dynamic variables that a conversation does not give."""
     data_collection: Mapping[str, Any] = field(default_factory=dict)
     summary: str = "The caller and the agent talked."
     success: Literal["success", "failure", "unknown"] = "success"

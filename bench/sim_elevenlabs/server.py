@@ -46,7 +46,10 @@ class ElevenLabsSim:
         ssl_context: ssl.SSLContext | None = None,
         keep_audio: bool = True,
         public_origin: str | None = None,
+        rest_latency_s: float = 0.0,
     ) -> None:
+        self.rest_latency_s = rest_latency_s
+        """Before every REST answer. The real service takes 0.3 to 1.5 s for what makes something."""
         self.book = Book(api_key, agents)
         self.base_url = public_origin or ""
         self._host, self._port, self._ssl_context = host, port, ssl_context
@@ -201,8 +204,13 @@ class ElevenLabsSim:
     async def _answer(
         self, connection: h11.Connection, stream: trio.abc.Stream, got: tuple[h11.Request, bytes]
     ) -> None:
+        request = got[0]
         reply = self._reply(*got)
-        await trio.sleep(reply.delay_s)
+        await trio.sleep(reply.delay_s + self.rest_latency_s)
+        asked = f"{request.method.decode()} {urlsplit(request.target.decode('ascii')).path}"
+        if self.book.lost_answers[asked] > 0:
+            self.book.lost_answers[asked] -= 1
+            raise trio.BrokenResourceError("this answer is lost")
         text = reply.body if isinstance(reply.body, str) else json.dumps(reply.body)
         body = text.encode()
         headers = {"content-type": "application/json", "content-length": str(len(body))}
