@@ -19,8 +19,10 @@ RANDOM_BITS = 80
 CALL = "call"
 AGENT = "agt"
 TENANT = "tnt"
+TENANT_KEY = "key"
+CREDENTIAL = "cred"
 DEFAULT_TENANT_ID = "tnt_default"
-"""The one implicit tenant."""
+"""The tenant that is always there: its Twilio account is the one of the configuration."""
 
 
 class IdSource:

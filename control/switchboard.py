@@ -254,9 +254,9 @@ class Switchboard:
         to: str,
         variables: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
-        tenant_id: str,
+        tenant_id: str | None = None,
     ) -> CallRecord:
-        """Call `to` and join the agent to it.
+        """Call `to` and join the agent to it; an agent of this tenant, if one is named.
 
         Raises AgentNotFound, AgentNotLive, PolicyRefused, NotAdmitted, DialRefused, DialUncertain,
         CallOver (hung up before it was dialled), StoreUnavailable.

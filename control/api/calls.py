@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from control.api import call_models
 from control.api.answers import answer, page
+from control.api.auth import principal, require_visible, visible_tenant
 from control.api.call_models import (
     Call,
     CallBrief,
@@ -26,7 +27,6 @@ from control.api.openapi import WavFile, listing, operation
 from control.api.problem import Problem, invalid, not_found
 from control.api.reading import read_body, read_query
 from control.api.refusals import as_problems
-from control.ids import DEFAULT_TENANT_ID
 from control.refusals import DialUncertain
 from control.store import calls
 from control.store.records import CallRecord, EventRecord, TurnRecord
@@ -63,7 +63,7 @@ async def initiate_call() -> Response:
                 to=given.to,
                 variables=dict(given.variables),
                 metadata=given.metadata,
-                tenant_id=DEFAULT_TENANT_ID,
+                tenant_id=visible_tenant(),
             )
     except DialUncertain as uncertain:
         return _made(uncertain.record, 202)
@@ -71,7 +71,13 @@ async def initiate_call() -> Response:
 
 
 @blueprint.get("/v2/calls")
-@operation(name="listCalls", about="Calls", query=CallsQuery, answers={200: listing(CallBrief)})
+@operation(
+    name="listCalls",
+    about="Calls",
+    query=CallsQuery,
+    answers={200: listing(CallBrief)},
+    problems=["not-found"],
+)
 async def list_calls() -> Response:
     """List calls, the newest first"""
     query = read_query(CallsQuery)
@@ -86,7 +92,7 @@ async def list_calls() -> Response:
     }
     records, cursor = await dependencies().store.read(
         calls.list_calls,
-        tenant_id=query.tenant_id,
+        tenant_id=visible_tenant(query.tenant_id),
         filters=filters,
         limit=query.limit,
         cursor=query.cursor,
@@ -128,9 +134,7 @@ async def get_timeline(call_id: str) -> Response:
 @operation(name="getRecording", about="Calls", answers={200: WavFile}, problems=["not-found"])
 async def get_recording(call_id: str) -> Response:
     """The recording: caller left, agent as heard right"""
-    record = await dependencies().store.read(calls.get, call_id)
-    if record is None:
-        raise _no_call(call_id)
+    record = await dependencies().store.read(_seen, call_id)
     path = (record.recording or {}).get("path")
     if not path:
         raise not_found(f"call {call_id} has no recording")
@@ -163,17 +167,25 @@ async def hang_up_call(call_id: str) -> Response:
     while it is under way, 409 when the call was over before.
     """
     await read_body(HangUpRequest)
+    if not principal().is_admin:
+        await dependencies().store.read(_seen, call_id)
     with as_problems():
         record = await dependencies().switchboard.hang_up(call_id)
     return answer(call_models.brief(record), 202 if record.ended_at is None else 200)
 
 
-def _whole(
-    conn: Connection, call_id: str
-) -> tuple[CallRecord, list[EventRecord], list[TurnRecord]]:
+def _seen(conn: Connection, call_id: str) -> CallRecord:
     record = calls.get(conn, call_id)
     if record is None:
         raise _no_call(call_id)
+    require_visible(record.tenant_id, lambda: _no_call(call_id))
+    return record
+
+
+def _whole(
+    conn: Connection, call_id: str
+) -> tuple[CallRecord, list[EventRecord], list[TurnRecord]]:
+    record = _seen(conn, call_id)
     return record, calls.events(conn, call_id), calls.turns(conn, call_id)
 
 

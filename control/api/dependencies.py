@@ -38,11 +38,17 @@ class Switchboard(Protocol):
         to: str,
         variables: dict[str, Any],
         metadata: dict[str, Any],
-        tenant_id: str,
+        tenant_id: str | None,
     ) -> CallRecord: ...
 
     async def check_policy(
-        self, *, agent_id: str, to: str, direction: str, at: datetime | None
+        self,
+        *,
+        agent_id: str,
+        to: str,
+        direction: str,
+        at: datetime | None,
+        tenant_id: str | None,
     ) -> dict[str, Any]: ...
 
     async def hang_up(self, call_id: str) -> CallRecord: ...

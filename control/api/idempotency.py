@@ -18,9 +18,9 @@ import trio
 from quart import Response, request
 
 from control import log
+from control.api.auth import principal
 from control.api.dependencies import dependencies
 from control.api.problem import Problem, invalid
-from control.ids import DEFAULT_TENANT_ID
 from control.store import StoreUnavailable, idempotency
 
 HEADER = "Idempotency-Key"
@@ -50,7 +50,7 @@ def idempotent(
 async def _once(key: str, handler: Callable[[], Awaitable[Response]]) -> Response:
     store, now = dependencies().store, dependencies().clock.now()
     fingerprint = await _fingerprint()
-    claim = await store.write(idempotency.claim, DEFAULT_TENANT_ID, key, fingerprint, now)
+    claim = await store.write(idempotency.claim, _whose(), key, fingerprint, now)
     if claim.outcome == idempotency.MISMATCH:
         raise Problem(
             "key-reused",
@@ -93,9 +93,14 @@ async def _answer(key: str, response: Response) -> Callable[..., None]:
 async def _settle(fn: Callable[..., None]) -> None:
     """Note what became of the claim. A store that is away now must not spoil an answer that is true."""
     try:
-        await dependencies().store.write(fn, tenant_id=DEFAULT_TENANT_ID)
+        await dependencies().store.write(fn, tenant_id=_whose())
     except StoreUnavailable as error:
         log.event("idempotency_unsettled", level="warning", error=error)
+
+
+def _whose() -> str:
+    """Whose keys these are: the admin's are none of the default tenant's, who must not see the answers."""
+    return principal().tenant_id or "admin"
 
 
 async def _fingerprint() -> str:

@@ -8,12 +8,12 @@ from pydantic import ConfigDict, Field
 from quart import Blueprint, Response
 
 from control.api.answers import Answer, PageQuery, answer, page
+from control.api.auth import own_tenant, tenant_for_new
 from control.api.dependencies import dependencies
 from control.api.idempotency import idempotent
 from control.api.openapi import NoContent, listing, operation
-from control.api.problem import invalid, not_found
-from control.api.reading import E164, Body, check_e164, read_body, read_query
-from control.ids import DEFAULT_TENANT_ID
+from control.api.problem import not_found
+from control.api.reading import E164, Body, Query, check_e164, read_body, read_query
 from control.store import opt_outs
 from control.store.records import OptOutRecord
 
@@ -41,6 +41,12 @@ class OptOutsQuery(PageQuery):
     tenant_id: str | None = None
 
 
+class OptOutQuery(Query):
+    """Whose list; without it the key's own tenant, for the admin key the default one."""
+
+    tenant_id: str | None = None
+
+
 class OptOut(Answer):
     """An entry of the opt-out list."""
 
@@ -52,13 +58,19 @@ class OptOut(Answer):
 
 
 @blueprint.get("/v2/opt-outs")
-@operation(name="listOptOuts", about="Opt-outs", query=OptOutsQuery, answers={200: listing(OptOut)})
+@operation(
+    name="listOptOuts",
+    about="Opt-outs",
+    query=OptOutsQuery,
+    answers={200: listing(OptOut)},
+    problems=["not-found"],
+)
 async def list_opt_outs() -> Response:
     """List the numbers that must not be called, in order of number"""
     query = read_query(OptOutsQuery)
     records, cursor = await dependencies().store.read(
         opt_outs.list_opt_outs,
-        tenant_id=query.tenant_id or DEFAULT_TENANT_ID,
+        tenant_id=own_tenant(query.tenant_id),
         limit=query.limit,
         cursor=query.cursor,
     )
@@ -71,6 +83,7 @@ async def list_opt_outs() -> Response:
     about="Opt-outs",
     body=OptOutCreate,
     answers={201: OptOut, 200: OptOut},
+    problems=["not-found", "conflict"],
     creates=True,
 )
 @idempotent
@@ -81,11 +94,13 @@ async def add_opt_out() -> Response:
     evidence.
     """
     given = await read_body(OptOutCreate)
-    if given.tenant_id not in (None, DEFAULT_TENANT_ID):
-        raise invalid("tenant_id", f"there is no tenant {given.tenant_id}")
     known = dependencies()
     record = OptOutRecord(
-        e164=given.e164, source=given.source, created_at=known.clock.now(), reason=given.reason
+        e164=given.e164,
+        source=given.source,
+        created_at=known.clock.now(),
+        tenant_id=await tenant_for_new(given.tenant_id),
+        reason=given.reason,
     )
     standing = await known.store.write(opt_outs.add, record)
     return answer(_shown(standing), 201 if standing is record else 200)
@@ -95,13 +110,15 @@ async def add_opt_out() -> Response:
 @operation(
     name="removeOptOut",
     about="Opt-outs",
+    query=OptOutQuery,
     answers={204: NoContent},
     problems=["not-found", "invalid"],
 )
 async def remove_opt_out(e164: str) -> Response:
     """Take a number off the list"""
     number = check_e164(e164, "e164")
-    if not await dependencies().store.write(opt_outs.remove, DEFAULT_TENANT_ID, number):
+    tenant_id = own_tenant(read_query(OptOutQuery).tenant_id)
+    if not await dependencies().store.write(opt_outs.remove, tenant_id, number):
         raise not_found(f"{number} is not on the list")
     return Response(b"", status=204)
 

@@ -29,9 +29,10 @@ from werkzeug.routing.rules import Rule
 from control.api.answers import Answer
 from control.api.problem import CONTENT_TYPE, KINDS
 from control.api.reading import Body, Query
+from control.api.scopes import ABOUT, SCOPE
 
 REFERENCE = "#/components/schemas/{model}"
-SECURITY = "adminKey"
+SECURITY = "apiKey"
 _PROBLEMS = "_tandem_problems"
 
 H = TypeVar("H", bound=Callable[..., Any])
@@ -102,11 +103,15 @@ def operation(
     problems: Iterable[str] = (),
     creates: bool = False,
     is_open: bool = False,
+    scope: str | None = None,
 ) -> Callable[[H], H]:
-    """Describe a handler: its id, its tag, its models, and the kinds of problem it may answer."""
+    """Describe a handler: its id, its tag, its models, and the kinds of problem it may answer.
+
+    `scope` is what a tenant's key needs for it; without it, `control.api.scopes` tells by tag and method.
+    """
     kinds = set(problems)
     if not is_open:
-        kinds |= {"unauthorized", "unavailable", "internal"}
+        kinds |= {"unauthorized", "forbidden", "unavailable", "internal"}
     if body is not None:
         kinds |= {"malformed-json", "invalid", "too-large"}
     if query is not None:
@@ -116,6 +121,8 @@ def operation(
 
     def describe(handler: H) -> H:
         setattr(handler, _PROBLEMS, frozenset(kinds))
+        setattr(handler, SCOPE, scope)
+        setattr(handler, ABOUT, about)
         operation_id(name)(handler)
         tag([about])(handler)
         # An empty requirement says "no key", against the document's default.

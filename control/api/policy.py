@@ -6,6 +6,7 @@ import orjson
 from pydantic import RootModel
 from quart import Blueprint, Response
 
+from control.api.auth import visible_tenant
 from control.api.call_models import Decision, PolicyCheck
 from control.api.dependencies import dependencies
 from control.api.openapi import operation
@@ -26,12 +27,17 @@ class DecisionShown(RootModel[Decision]):
     body=PolicyCheck,
     answers={200: DecisionShown},
     problems=["not-found"],
+    scope="calls:read",
 )
 async def check_policy() -> Response:
     """Ask what policy would say; nothing is dialled"""
     given = await read_body(PolicyCheck)
     with as_problems():
         decision = await dependencies().switchboard.check_policy(
-            agent_id=given.agent_id, to=given.to, direction=given.direction, at=given.at
+            agent_id=given.agent_id,
+            to=given.to,
+            direction=given.direction,
+            at=given.at,
+            tenant_id=visible_tenant(),
         )
     return Response(orjson.dumps(decision), content_type="application/json")

@@ -36,6 +36,9 @@ KINDS: dict[str, Kind] = {
     "malformed-json": Kind(400, "Malformed JSON", "The body is not a JSON document."),
     "bad-request": Kind(400, "Bad request", "The request is not valid HTTP for this API."),
     "unauthorized": Kind(401, "Unauthorized", "The API key is missing or wrong."),
+    "forbidden": Kind(
+        403, "Scope missing", "The API key is known, but not for this; see its scopes."
+    ),
     "policy-refused": Kind(
         403,
         "Refused by policy",

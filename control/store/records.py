@@ -11,6 +11,7 @@ from typing import Any
 
 from control.ids import DEFAULT_TENANT_ID
 
+TENANT_STATUSES = ("provisioning", "active", "suspended", "closing", "closed", "failed")
 AGENT_STATUSES = ("provisioning", "live", "degraded", "failed", "closed")
 CALL_STATUSES = (
     "queued",
@@ -29,11 +30,55 @@ CALL_STATUSES = (
 
 @dataclass(frozen=True, slots=True)
 class TenantRecord:
+    """A customer of ours. The default tenant's Twilio account is the one of the configuration."""
+
     id: str
     name: str
     status: str
+    """One of TENANT_STATUSES. New calls only while `active`."""
     created_at: datetime
     updated_at: datetime
+    account_sid: str | None = None
+    """Of its Twilio subaccount, once that is known."""
+    account_status: str | None = None
+    """What Twilio said last of the subaccount: `active`, `suspended`, `closed`."""
+    limits: dict[str, Any] | None = None
+    """What was set for this tenant alone: see `control.tenants.limits`."""
+    problem: str | None = None
+    """Why what is wanted of Twilio has not come to pass yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantKeyRecord:
+    """An API key of a tenant: what is known of it once its text was shown."""
+
+    id: str
+    tenant_id: str
+    name: str
+    digest: str
+    """SHA-256 of the text, in hex."""
+    prefix: str
+    scopes: list[str]
+    created_at: datetime
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialRecord:
+    """A secret of a tenant's Twilio subaccount, sealed by `control.vault`."""
+
+    id: str
+    tenant_id: str
+    kind: str
+    """`auth_token` (for webhook signatures alone) or `api_key`."""
+    state: str
+    """`minting` (may exist at Twilio, its secret is not known here), `current`, `retiring`, `revoked`."""
+    created_at: datetime
+    updated_at: datetime
+    sid: str | None = None
+    """`SK…` of a key, `AC…` of an account."""
+    sealed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

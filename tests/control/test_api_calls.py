@@ -58,7 +58,7 @@ async def test_call_initiated_is_201_with_the_contracts_fields(rig: Rig) -> None
             "to": "+15550100456",
             "variables": {"first_name": "Zoë"},
             "metadata": {"crm": 42},
-            "tenant_id": "tnt_default",
+            "tenant_id": None,
         }
     ]
 
@@ -389,7 +389,9 @@ async def test_policy_check_answers_the_decision(rig: Rig) -> None:
     rig.switchboard.result = DENY
     answered = await rig.ask("POST", "/v2/policy/check", BODY | {"at": "2026-11-21T10:00:00+01:00"})
     assert (answered.status, answered.json) == (200, DENY)
-    assert rig.switchboard.asked == [BODY | {"direction": "outbound", "at": NOW}]
+    assert rig.switchboard.asked == [
+        BODY | {"direction": "outbound", "at": NOW, "tenant_id": None}
+    ]
 
 
 async def test_policy_check_of_unknown_agent_is_404(rig: Rig) -> None:

@@ -117,8 +117,8 @@ async def test_document_operations_are_complete(document: dict[str, Any]) -> Non
 
 async def test_document_says_which_routes_need_a_key(document: dict[str, Any]) -> None:
     """The bearer key by default; what is open says so."""
-    assert document["security"] == [{"adminKey": []}]
-    assert document["components"]["securitySchemes"]["adminKey"]["scheme"] == "bearer"
+    assert document["security"] == [{"apiKey": []}]
+    assert document["components"]["securitySchemes"]["apiKey"]["scheme"] == "bearer"
     for _, path, described in operations(document):
         assert (described.get("security") == [{}]) == (not path.startswith("/v2/"))
 

@@ -68,6 +68,13 @@ tenants = Table(
     Column("status", String(16), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("account_sid", String(34)),
+    Column("account_status", String(16)),
+    Column("limits", Json),
+    Column("problem", Text),
+    Column("lease_owner", String(120)),
+    Column("lease_until", UtcDateTime),
+    Index("uq_tenants_account_sid", "account_sid", unique=True),
 )
 
 agents = Table(
