@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 import secrets
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote, urlencode, urlsplit
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 50
 PAGE_SIZE_MAX = 1_000
+EXCHANGES_KEPT = 10_000
 PAGING = frozenset({"Page", "PageSize", "PageToken"})
 
 Params: TypeAlias = Mapping[str, Sequence[str]]
@@ -47,6 +48,8 @@ class RestApi:
         self._running = 0
         self.requests: list[tuple[str, str]] = []
         """Method and path of everything that was asked, in order."""
+        self.exchanges: deque[tuple[Request, Response]] = deque(maxlen=EXCHANGES_KEPT)
+        """The last requests that were answered, with their answers."""
 
     async def handle(self, request: Request) -> Response | None:
         """Answer one request, with the faults that were ordered; `None` closes the connection."""
@@ -66,6 +69,7 @@ class RestApi:
                 await trio.sleep(self._sim.latency_s + (fault.delay_s if fault else 0.0))
             if response is None or (fault is not None and fault.lose):
                 return None
+            self.exchanges.append((request, response))
             return self._with_headers(response, began_s)
         finally:
             self._running -= 1
