@@ -120,6 +120,8 @@ class AgentRecord:
     """What was changed by hand and mended: `{what, was, now, mended_at}` each, the newest last."""
     pending: str | None = None
     """Work after provisioning: `update` (ElevenLabs has to learn a change) or `release`."""
+    routes: list[dict[str, Any]] | None = None
+    """Who answers when, in order: see `control.routing`. None or no match: the agent itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,10 @@ class CallRecord:
     dial_state: str | None = None
     """Outbound: `intent`, `sent`, `created`, `uncertain`, `refused`."""
     resumes: int = 0
+    extraction_problems: dict[str, Any] | None = None
+    """What was extracted and does not fit, by field: `{error, raw}` each."""
+    analysis: dict[str, Any] | None = None
+    """`status` (`pending`, `done`, `failed`, `none`), and what ElevenLabs judged of the conversation."""
 
 
 @dataclass(frozen=True, slots=True)

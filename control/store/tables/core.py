@@ -110,6 +110,7 @@ agents = Table(
     Column("pending", String(16)),
     Column("lease_owner", String(120)),
     Column("lease_until", UtcDateTime),
+    Column("routes", Json),
     Index("ix_agents_tenant_id_id", "tenant_id", "id"),
 )
 Index(
@@ -151,11 +152,16 @@ calls = Table(
     Column("cost", Json, nullable=False),
     Column("dial_state", String(16)),
     Column("resumes", Integer, nullable=False),
+    Column("extraction_problems", Json),
+    Column("analysis", Json),
     Index("uq_calls_twilio_call_sid", "twilio_call_sid", unique=True),
     Index("ix_calls_tenant_id_id", "tenant_id", "id"),
     Index("ix_calls_agent_id_id", "agent_id", "id"),
     Index("ix_calls_ended_at", "ended_at"),
     Index("ix_calls_created_at", "created_at"),
+    Index("ix_calls_tenant_id_created_at", "tenant_id", "created_at"),
+    Index("ix_calls_tenant_id_from_number", "tenant_id", "from_number"),
+    Index("ix_calls_tenant_id_to_number", "tenant_id", "to_number"),
 )
 
 call_events = Table(

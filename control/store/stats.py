@@ -1,0 +1,219 @@
+"""Aggregates over the calls table. Ranges are half-open, in UTC, and bounded by the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, case, func, select
+
+from control.store.spans import seconds_between, utc_day
+from control.store.tables import calls, opt_outs
+
+SHORT_S = 12.0
+"""A call of at most so long is a short one (Twilio, "Best practices for healthy traffic")."""
+GROUPS_MAX = 5000
+WINDOW_CALLS = 100
+WINDOW = timedelta(hours=24)
+
+# What never left us says nothing about lines and people.
+_NOT_TRIED = ("blocked",)
+_OURS = ("policy", "gateway_fault", "drained")
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts of calls; of the answered ones also how long they lasted."""
+
+    calls: int = 0
+    inbound: int = 0
+    outbound: int = 0
+    answered: int = 0
+    tried_out: int = 0
+    """Outbound calls that reached the network."""
+    answered_out: int = 0
+    finished: int = 0
+    """Answered calls that have ended: those that have a duration."""
+    talk_s: float = 0.0
+    billed_minutes: int = 0
+    """Each finished call rounded up to whole minutes."""
+    short: int = 0
+    blocked: int = 0
+    faults: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The calls of a tenant (None: of all), an agent and a day (None: of all)."""
+
+    tenant_id: str | None
+    agent_id: str | None
+    day: str | None
+    tally: Tally
+
+
+GROUPS: dict[str, ColumnElement[Any]] = {
+    "tenant": calls.c.tenant_id,
+    "agent": calls.c.agent_id,
+    "day": utc_day(calls.c.created_at),
+}
+
+
+def tally(
+    conn: Connection,
+    *,
+    since: datetime,
+    until: datetime,
+    tenant_id: str | None = None,
+    agent_id: str | None = None,
+    group_by: Sequence[str] = (),
+) -> list[Slice]:
+    """One slice for each group that has calls (without groups: one), ordered. At most GROUPS_MAX.
+
+    `group_by`: names of GROUPS. Calls count by the time of their creation, `since` <= it < `until`.
+    """
+    groups = [GROUPS[name].label(name) for name in group_by]
+    conditions = [calls.c.created_at >= since, calls.c.created_at < until]
+    if tenant_id is not None:
+        conditions.append(calls.c.tenant_id == tenant_id)
+    if agent_id is not None:
+        conditions.append(calls.c.agent_id == agent_id)
+    statement = select(*groups, *_columns()).where(*conditions)
+    if groups:
+        statement = statement.group_by(*groups).order_by(*groups).limit(GROUPS_MAX)
+    found = []
+    for row in conn.execute(statement).mappings():
+        figures = {name: row[name] or 0 for name in Tally.__dataclass_fields__}
+        figures["talk_s"] = float(figures["talk_s"])
+        found.append(
+            Slice(
+                row.get("tenant", tenant_id),
+                row.get("agent", agent_id),
+                row.get("day"),
+                Tally(
+                    **{
+                        name: value if name == "talk_s" else int(value)
+                        for name, value in figures.items()
+                    }
+                ),
+            )
+        )
+    return found
+
+
+def _columns() -> list[ColumnElement[Any]]:
+    c = calls.c
+    answered = c.answered_at.is_not(None)
+    finished = and_(answered, c.ended_at.is_not(None))
+    outbound = c.direction == "outbound"
+    tried = and_(outbound, c.status.not_in(_NOT_TRIED), func.coalesce(c.result, "").not_in(_OURS))
+    tried = and_(outbound, tried | answered)
+    talk_s = seconds_between(c.answered_at, c.ended_at)
+    minutes = func.ceil(talk_s / 60.0)
+    return [
+        func.count().label("calls"),
+        _count(c.direction == "inbound", "inbound"),
+        _count(outbound, "outbound"),
+        _count(answered, "answered"),
+        _count(tried, "tried_out"),
+        _count(and_(outbound, answered), "answered_out"),
+        _count(finished, "finished"),
+        _sum(finished, talk_s, "talk_s"),
+        _sum(finished, minutes, "billed_minutes"),
+        _count(and_(finished, talk_s <= SHORT_S), "short"),
+        _count(c.status == "blocked", "blocked"),
+        _count(c.result.in_(("agent_fault", "gateway_fault", "carrier_fault")), "faults"),
+    ]
+
+
+def _count(condition: ColumnElement[bool], name: str) -> ColumnElement[Any]:
+    return func.sum(case((condition, 1), else_=0)).label(name)
+
+
+def _sum(condition: ColumnElement[bool], value: Any, name: str) -> ColumnElement[Any]:
+    return func.sum(case((condition, value), else_=0)).label(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """The newest outbound attempts of a tenant that reached the network, within the window."""
+
+    attempts: int
+    answered: int
+    finished: int
+    talk_s: float
+    short: int
+    opt_outs: int
+    caller_id_calls_hour: int | None
+    since: datetime
+
+
+def recent(
+    conn: Connection, tenant_id: str, now: datetime, from_number: str | None = None
+) -> Recent:
+    """Of the last WINDOW_CALLS outbound attempts within WINDOW; `from_number`: of this caller id alone."""
+    c = calls.c
+    since = now - WINDOW
+    mine = [
+        c.tenant_id == tenant_id,
+        c.direction == "outbound",
+        c.created_at >= since,
+        c.created_at <= now,
+        c.ended_at.is_not(None),
+        (c.status.not_in(_NOT_TRIED) & func.coalesce(c.result, "").not_in(_OURS))
+        | c.answered_at.is_not(None),
+    ]
+    if from_number is not None:
+        mine.append(c.from_number == from_number)
+    newest = (
+        select(c.answered_at, c.ended_at, c.to_number)
+        .where(*mine)
+        .order_by(c.created_at.desc())
+        .limit(WINDOW_CALLS)
+        .subquery()
+    )
+    n = newest.c
+    answered = n.answered_at.is_not(None)
+    talk_s = seconds_between(n.answered_at, n.ended_at)
+    row = conn.execute(
+        select(
+            func.count().label("attempts"),
+            _count(answered, "answered"),
+            _sum(answered, talk_s, "talk_s"),
+            _count(and_(answered, talk_s <= SHORT_S), "short"),
+        ).select_from(newest)
+    ).one()
+    opted = conn.execute(
+        select(func.count(func.distinct(opt_outs.c.e164)))
+        .select_from(newest.join(opt_outs, opt_outs.c.e164 == n.to_number))
+        .where(opt_outs.c.tenant_id == tenant_id, opt_outs.c.created_at >= since, answered)
+    ).scalar_one()
+    return Recent(
+        attempts=row.attempts or 0,
+        answered=int(row.answered or 0),
+        finished=int(row.answered or 0),
+        talk_s=float(row.talk_s or 0.0),
+        short=int(row.short or 0),
+        opt_outs=int(opted or 0),
+        caller_id_calls_hour=_calls_hour(conn, tenant_id, now, from_number),
+        since=since,
+    )
+
+
+def _calls_hour(
+    conn: Connection, tenant_id: str, now: datetime, from_number: str | None
+) -> int | None:
+    if from_number is None:
+        return None
+    c = calls.c
+    statement = select(func.count()).where(
+        c.tenant_id == tenant_id,
+        c.from_number == from_number,
+        c.direction == "outbound",
+        c.status != "blocked",
+        c.created_at > now - timedelta(hours=1),
+        c.created_at <= now,
+    )
+    return int(conn.execute(statement).scalar_one())
