@@ -421,6 +421,7 @@ BROAD = {
     "control/log.py:LineHandler.emit": "no line of the log may stop what it speaks of",
     "control/redaction.py:_text_of": "no object's own text may stop a line of the log",
     "control/office.py:_guarded": "work of one call that nobody waits for",
+    "control/outbox/runner.py:Outbox._attempt": "one item's mistake, all items' runner",
     "control/plugins.py:resolve": "foreign code, imported by name; becomes an ImportError",
     "control/provisioning/saga.py:Provisioning._provision": "one agent's provisioning, not all agents'",
     "control/switchboard.py:Switchboard._read_events": "one call's message, all calls' reader",
