@@ -174,6 +174,12 @@ class CallRecord:
     dial_state: str | None = None
     """Outbound: `intent`, `sent`, `created`, `uncertain`, `refused`."""
     resumes: int = 0
+    answered_by: str | None = None
+    """Twilio's answering-machine detection: `human`, `machine_end_beep`, …; None where it was not asked."""
+    machine_detection: dict[str, Any] | None = None
+    """What is to be done about a machine: see `control.dialing.machines`."""
+    node: str | None = None
+    """The daemon that carries the call."""
     extraction_problems: dict[str, Any] | None = None
     """What was extracted and does not fit, by field: `{error, raw}` each."""
     analysis: dict[str, Any] | None = None

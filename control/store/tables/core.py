@@ -152,6 +152,9 @@ calls = Table(
     Column("cost", Json, nullable=False),
     Column("dial_state", String(16)),
     Column("resumes", Integer, nullable=False),
+    Column("answered_by", String(32)),
+    Column("machine_detection", Json),
+    Column("node", String(120)),
     Column("extraction_problems", Json),
     Column("analysis", Json),
     Index("uq_calls_twilio_call_sid", "twilio_call_sid", unique=True),
@@ -162,6 +165,7 @@ calls = Table(
     Index("ix_calls_tenant_id_created_at", "tenant_id", "created_at"),
     Index("ix_calls_tenant_id_from_number", "tenant_id", "from_number"),
     Index("ix_calls_tenant_id_to_number", "tenant_id", "to_number"),
+    Index("ix_calls_tenant_id_ended_at_dial_state", "tenant_id", "ended_at", "dial_state"),
 )
 
 call_events = Table(
