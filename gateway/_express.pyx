@@ -51,7 +51,7 @@ cdef enum:
     SAMPLES_MAX = AUDIO_MAX * 6
     OUT_MAX = FRAMES_MAX * 40000
     KEYS_BYTES = 4096
-    TABLE_MAX = 65536
+    PIECE = 512             # samples that a filter takes at once: bounds its memory
 
 # As in gateway.jitter.
 cdef double BASE_LEAK = 1e-4
@@ -148,7 +148,7 @@ cdef class Fir:
             raise ValueError("taps do not fit")
         self.up, self.down, self.length = up, down, length
         self.history = length - 1
-        self.window_max = self.history + 8192
+        self.window_max = self.history + length + PIECE
         self.taps = <double *>malloc(up * length * sizeof(double))
         self.window = <double *>malloc(self.window_max * sizeof(double))
         if self.taps == NULL or self.window == NULL:
@@ -176,17 +176,20 @@ cdef class Fir:
         cdef int count = PyBytes_GET_SIZE(pcm16) // 2
         cdef long long total = ((self.received + count) * self.up + self.down - 1) // self.down - self.produced
         cdef bytes out = PyBytes_FromStringAndSize(NULL, total * 2)
-        cdef int16_t *to = <int16_t *>PyBytes_AS_STRING(out)
-        cdef int piece
-        while count > 0:
-            piece = min(count, 4096)
-            to += self.run(samples, piece, to)
-            samples += piece
-            count -= piece
+        self.run(samples, count, <int16_t *>PyBytes_AS_STRING(out))
         return out
 
     cdef int run(self, const int16_t *samples, int count, int16_t *out) noexcept nogil:
-        """Take `count` (at most 4,096) samples; returns how many came out."""
+        """Take `count` samples; returns how many came out."""
+        cdef int piece, made = 0
+        while count > 0:
+            piece = min(count, PIECE)
+            made += self.run_piece(samples, piece, out + made)
+            samples += piece
+            count -= piece
+        return made
+
+    cdef int run_piece(self, const int16_t *samples, int count, int16_t *out) noexcept nogil:
         cdef int i, k, made = 0
         cdef int length = self.length
         cdef long long first, position

@@ -18,6 +18,7 @@ from pathlib import PurePath
 from typing import Any
 
 import httpx
+import orjson
 import trio
 
 from gateway.bridge import Bridge
@@ -37,6 +38,7 @@ from gateway.link import (
     CallPlan,
     CallReport,
     Ending,
+    ToolRequest,
     TranscriptTurn,
     Up,
 )
@@ -47,6 +49,10 @@ from gateway.settings import MediaSettings
 ENDING_TIMEOUT_S = 15.0
 """How long control may take to end the telephone call before we close the socket without its word."""
 RECORDING_TIMEOUT_S = 5.0
+TOOLS_MAX = 8
+"""Tool calls of one conversation that may wait for control at once."""
+TOOL_PARAMETERS_MAX_BYTES = 32 * 1024
+"""Well below a packet of the link, also when every character has to be escaped once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,7 @@ class Call:
         self._was_attached = False
         self._ended_s = 0.0
         self._marks: dict[str, float] = {}
+        self._tools: set[str] = set()
         self._termination: Termination | None = None
 
     # ---- commands (synchronous) ----------------------------------------------------------------
@@ -146,7 +153,7 @@ class Call:
                 case StreamStarted():
                     self._started.set()
                 case ToolCall():
-                    self._refuse_tool(event)
+                    self._ask_tool(event)
                 case Finished():
                     self._ended_s = event.at_s
                     self._termination = event.termination
@@ -154,14 +161,43 @@ class Call:
                 case AgentReady():
                     self._agent_ready.set()
 
-    def _refuse_tool(self, call: ToolCall) -> None:
-        """No client tool is offered by this gateway yet: an agent that waits for one gets its answer at
-        once instead of dead air."""
-        if not call.expects_response:
+    def _ask_tool(self, call: ToolCall) -> None:
+        """Control runs the tool. What cannot be asked is answered here, or the agent waits in dead air."""
+        why = self._why_not(call)
+        if why:
+            self._note("tool_refused", trio.current_time(), {"tool": call.tool_name, "why": why})
+            if call.expects_response:
+                self._answer_tool(call.tool_call_id, f"{call.tool_name}: {why}", is_error=True)
             return
-        words = f"{call.tool_name} is not available"
+        if call.expects_response:
+            self._tools.add(call.tool_call_id)
+        self._around.tell(
+            ToolRequest(
+                self.plan.call_id,
+                call.tool_call_id,
+                call.tool_name,
+                call.parameters,
+                call.expects_response,
+                self._around.wall_ms(trio.current_time()),
+            )
+        )
+
+    def _why_not(self, call: ToolCall) -> str:
+        if call.tool_call_id in self._tools or len(self._tools) >= TOOLS_MAX:
+            return "too many tools are running"
+        if len(orjson.dumps(call.parameters)) > TOOL_PARAMETERS_MAX_BYTES:
+            return "the parameters are too long"
+        return ""
+
+    def tool_result(self, tool_call_id: str, result: str, is_error: bool) -> None:
+        """Control's answer; one that nobody waits for is dropped."""
+        if tool_call_id in self._tools:
+            self._tools.discard(tool_call_id)
+            self._answer_tool(tool_call_id, result, is_error=is_error)
+
+    def _answer_tool(self, tool_call_id: str, result: str, *, is_error: bool) -> None:
         self._command(
-            lambda _now_s: self.bridge.tool_result(call.tool_call_id, words, is_error=True)
+            lambda _now_s: self.bridge.tool_result(tool_call_id, result, is_error=is_error)
         )
 
     def on_leg_gone(self) -> None:

@@ -94,11 +94,15 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class HangUp:
-    """End the call in order: stop the agent, then report `Ending` as for any other end."""
+    """End the call in order: stop the agent, then report `Ending` as for any other end.
+
+    `drain`: not before the caller has heard what was said so far.
+    """
 
     call_id: str
     reason: str
     blame: str | None = None
+    drain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,16 @@ class AgentSay:
     call_id: str
     type: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """The answer to a `ToolRequest`; `result` is text for the model, also on an error."""
+
+    call_id: str
+    tool_call_id: str
+    result: str
+    is_error: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +186,18 @@ class TranscriptTurn:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolRequest:
+    """The agent asks for one of our client tools; answered by `ToolResult` when a response is expected."""
+
+    call_id: str
+    tool_call_id: str
+    name: str
+    parameters: dict[str, Any]
+    expects_response: bool
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """The talk is over and what was said has been heard: end the telephone call now, then `CloseCall`.
 
@@ -215,8 +241,12 @@ class Drained:
     worker_id: str
 
 
-Down: TypeAlias = Configure | Prepare | Attach | Cancel | HangUp | CloseCall | AgentSay | Drain
-Up: TypeAlias = Ready | Heartbeat | CallEvent | TranscriptTurn | Ending | CallReport | Drained
+Down: TypeAlias = (
+    Configure | Prepare | Attach | Cancel | HangUp | CloseCall | AgentSay | ToolResult | Drain
+)
+Up: TypeAlias = (
+    Ready | Heartbeat | CallEvent | TranscriptTurn | ToolRequest | Ending | CallReport | Drained
+)
 
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (*get_args(Down), *get_args(Up))}
 

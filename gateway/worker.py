@@ -48,6 +48,7 @@ from gateway.link import (
     Heartbeat,
     Prepare,
     Ready,
+    ToolResult,
     TranscriptTurn,
     Up,
 )
@@ -225,6 +226,7 @@ class Worker:
                 self._end(
                     message.call_id,
                     Termination(_result_of(message.blame), message.blame, message.reason, True),
+                    drain=message.drain,
                 )
             case CloseCall():
                 if (call := self._calls.get(message.call_id)) is not None:
@@ -232,6 +234,9 @@ class Worker:
             case AgentSay():
                 if (call := self._calls.get(message.call_id)) is not None:
                     call.say_to_agent(message.type, message.text)
+            case ToolResult():
+                if (call := self._calls.get(message.call_id)) is not None:
+                    call.tool_result(message.tool_call_id, message.result, message.is_error)
             case Drain():
                 self._ask_drain(message)
             case _:
@@ -274,9 +279,9 @@ class Worker:
             return
         call.attach(socket.socket(fileno=fds[0]), base64.b64decode(message.head))
 
-    def _end(self, call_id: str, termination: Termination) -> None:
+    def _end(self, call_id: str, termination: Termination, *, drain: bool = False) -> None:
         if (call := self._calls.get(call_id)) is not None:
-            call.hang_up(termination)
+            (call.drain if drain else call.hang_up)(termination)
 
     # ---- the boundary around a call ------------------------------------------------------------
 
