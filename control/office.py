@@ -47,7 +47,11 @@ class Pool(Protocol):
     ) -> None: ...
     def holds(self, call_id: str) -> bool: ...
     def cancel(self, call_id: str, reason: str) -> None: ...
-    def hang_up(self, call_id: str, reason: str, blame: str | None = None) -> None: ...
+    def hang_up(
+        self, call_id: str, reason: str, blame: str | None = None, *, drain: bool = False
+    ) -> None: ...
+    def say(self, call_id: str, kind: str, text: str) -> None: ...
+    def tool_result(self, call_id: str, tool_call_id: str, result: str, is_error: bool) -> None: ...
     def close_call(self, call_id: str) -> None: ...
     async def drain(self, timeout_s: float) -> None: ...
     def stats(self) -> Sequence[WorkerStats]: ...
@@ -74,6 +78,12 @@ class Twilio(Protocol):
     async def list_calls(self, *, to: str, from_: str, since: datetime) -> list[CallSeen]: ...
 
 
+class Access(Protocol):
+    """What is used of `control.tenants.access.TwilioAccess`."""
+
+    async def of(self, tenant_id: str) -> Twilio: ...
+
+
 @dataclass(slots=True)
 class Office:
     """One per process, made by the composition root."""
@@ -86,6 +96,8 @@ class Office:
     clock: Clock
     tickets: Tickets
     metrics: Metrics
+    access: Access | None = None
+    """Clients that act in tenants' own accounts; None: everything is done in the one of `twilio`."""
     is_draining: bool = False
     book: Book = field(default_factory=Book)
     nursery: trio.Nursery | None = None
@@ -100,8 +112,8 @@ class Office:
         self.urls = PublicUrls(self.settings.public.url, self.settings.public.media_url)
 
     async def twilio_of(self, tenant_id: str) -> Twilio:
-        """The client that acts in this tenant's account."""
-        return self.twilio
+        """The client that acts in this tenant's account. Raises TwilioRefused, TwilioUnreachable."""
+        return self.twilio if self.access is None else await self.access.of(tenant_id)
 
     def now_ms(self) -> int:
         """Wall clock in Unix milliseconds, as timelines have it."""

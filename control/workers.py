@@ -36,6 +36,7 @@ from gateway.link import (
     Heartbeat,
     Prepare,
     Ready,
+    ToolResult,
     Up,
 )
 from gateway.settings import MediaSettings
@@ -332,14 +333,21 @@ class WorkerPool:
     def cancel(self, call_id: str, reason: str) -> None:
         self._command(call_id, Cancel(call_id, reason))
 
-    def hang_up(self, call_id: str, reason: str, blame: str | None = None) -> None:
-        self._command(call_id, HangUp(call_id, reason, blame))
+    def hang_up(
+        self, call_id: str, reason: str, blame: str | None = None, *, drain: bool = False
+    ) -> None:
+        """End a call; with `drain` when the caller has heard what was said so far."""
+        self._command(call_id, HangUp(call_id, reason, blame, drain))
 
     def close_call(self, call_id: str) -> None:
         self._command(call_id, CloseCall(call_id))
 
     def say(self, call_id: str, kind: str, text: str) -> None:
         self._command(call_id, AgentSay(call_id, kind, text))
+
+    def tool_result(self, call_id: str, tool_call_id: str, result: str, is_error: bool) -> None:
+        """The answer to a tool that the call's agent asked for."""
+        self._command(call_id, ToolResult(call_id, tool_call_id, result, is_error))
 
     def _command(self, call_id: str, message: Down) -> None:
         worker = self._homes.get(call_id)

@@ -165,9 +165,13 @@ class Call:
         """Control runs the tool. What cannot be asked is answered here, or the agent waits in dead air."""
         why = self._why_not(call)
         if why:
-            self._note("tool_refused", trio.current_time(), {"tool": call.tool_name, "why": why})
+            self._note(
+                "tool_refused", trio.current_time(), {"tool": call.tool_name[:100], "why": why}
+            )
             if call.expects_response:
-                self._answer_tool(call.tool_call_id, f"{call.tool_name}: {why}", is_error=True)
+                self._answer_tool(
+                    call.tool_call_id, f"{call.tool_name[:100]}: {why}", is_error=True
+                )
             return
         if call.expects_response:
             self._tools.add(call.tool_call_id)
@@ -185,7 +189,8 @@ class Call:
     def _why_not(self, call: ToolCall) -> str:
         if call.tool_call_id in self._tools or len(self._tools) >= TOOLS_MAX:
             return "too many tools are running"
-        if len(orjson.dumps(call.parameters)) > TOOL_PARAMETERS_MAX_BYTES:
+        names = len(call.tool_name) + len(call.tool_call_id)
+        if names + len(orjson.dumps(call.parameters)) > TOOL_PARAMETERS_MAX_BYTES:
             return "the parameters are too long"
         return ""
 

@@ -102,8 +102,16 @@ class FakePool:
         if call_id in self.homes:
             self.commands.append(("cancel", call_id))
 
-    def hang_up(self, call_id: str, reason: str, blame: str | None = None) -> None:
-        self.commands.append(("hang_up", call_id))
+    def hang_up(
+        self, call_id: str, reason: str, blame: str | None = None, *, drain: bool = False
+    ) -> None:
+        self.commands.append(("drain" if drain else "hang_up", call_id))
+
+    def say(self, call_id: str, kind: str, text: str) -> None:
+        self.commands.append(("say", call_id, kind, text))
+
+    def tool_result(self, call_id: str, tool_call_id: str, result: str, is_error: bool) -> None:
+        self.commands.append(("tool", tool_call_id, "error" if is_error else "ok", result))
 
     def close_call(self, call_id: str) -> None:
         self.commands.append(("close", call_id))

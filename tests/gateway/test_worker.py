@@ -12,6 +12,8 @@ import trio.testing
 from gateway import link
 from gateway import worker as worker_module
 from gateway.bridge import Bridge
+from gateway.call import TOOL_PARAMETERS_MAX_BYTES, TOOLS_MAX, Call
+from gateway.events import ToolCall
 from gateway.link import (
     AgentSay,
     CallEvent,
@@ -24,6 +26,8 @@ from gateway.link import (
     HangUp,
     Prepare,
     Ready,
+    ToolRequest,
+    ToolResult,
     TranscriptTurn,
 )
 from gateway.settings import MediaSettings
@@ -251,3 +255,60 @@ async def test_crashed_call_closes_its_recording(rig, monkeypatch, tmp_path):
     await until(rig.link, CallReport)
     assert await trio.to_thread.run_sync(taps[0].finished.wait, 30)
     assert taps[0].file is None
+
+
+# ---- tools of the agent --------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def tools(rig, monkeypatch):
+    """A call whose agent asks for tools by `ask(...)`; `answers` are what goes back to it."""
+    made: list[Call] = []
+    answers: list[tuple[str, str, bool]] = []
+
+    class Watched(Call):
+        def __init__(self, *given):
+            super().__init__(*given)
+            made.append(self)
+
+    def note(self, tool_call_id, result, *, is_error):
+        answers.append((tool_call_id, result, is_error))
+
+    monkeypatch.setattr(worker_module, "Call", Watched)
+    monkeypatch.setattr(Bridge, "tool_result", note)
+    await rig.prepare("call_1")
+
+    def ask(tool_call_id, parameters=None, *, expects_response=True):
+        asked = ToolCall("opt_out", tool_call_id, parameters or {}, expects_response)
+        made[0].bridge.events.append(asked)
+        made[0].on_events()
+
+    return rig, ask, answers
+
+
+async def test_tool_call_goes_to_control_and_its_answer_back_once(tools):
+    """Control is asked; its answer reaches the agent; a second answer, or a stray one, does not."""
+    rig, ask, answers = tools
+    ask("tool_1", {"reason": "enough"})
+    asked = await until(rig.link, ToolRequest)
+    assert (asked.call_id, asked.name, asked.parameters) == (
+        "call_1",
+        "opt_out",
+        {"reason": "enough"},
+    )
+    for name in ("tool_0", "tool_1", "tool_1"):
+        rig.send(ToolResult("call_1", name, "done", False))
+    rig.send(HangUp("call_1", "done"))
+    await until(rig.link, CallReport)
+    assert answers == [("tool_1", "done", False)]
+
+
+async def test_tool_calls_beyond_the_bound_are_answered_with_an_error_at_once(tools):
+    """An agent that asks without end gets no queue, and no dead air either."""
+    _, ask, answers = tools
+    ask("long", {"text": "x" * TOOL_PARAMETERS_MAX_BYTES})
+    ask("unheard", {"text": "x" * TOOL_PARAMETERS_MAX_BYTES}, expects_response=False)
+    assert answers == [("long", "opt_out: the parameters are too long", True)]
+    for number in range(TOOLS_MAX + 1):
+        ask(f"tool_{number}")
+    assert answers[1:] == [(f"tool_{TOOLS_MAX}", "opt_out: too many tools are running", True)]
