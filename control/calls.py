@@ -194,7 +194,7 @@ class LiveCall:
 
     def take(self) -> Pending:
         """What waits for the store; it is the caller's now."""
-        pending = Pending(self.id, self.columns, self.lines, self.turns)
+        pending = Pending(self.id, self.tenant_id, self.columns, self.lines, self.turns)
         self.columns, self.lines, self.turns = {}, [], {}
         return pending
 
@@ -211,6 +211,7 @@ class Pending(NamedTuple):
     """Changes of one call on their way to the store."""
 
     call_id: str
+    tenant_id: str
     columns: dict[str, Any]
     lines: list[Line]
     turns: dict[int, TranscriptTurn]

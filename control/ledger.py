@@ -6,7 +6,7 @@ record. One write is under way at a time, so columns of a call arrive in the ord
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -23,6 +23,9 @@ from control.store.records import CallRecord
 FLUSH_EVERY_S = 0.5
 BATCH_CALLS = 200
 """Calls in one transaction: others wait for it, the answer to a new call among them."""
+
+Also = Callable[[Connection], None]
+"""What else belongs into the same transaction; what it raises undoes all of it."""
 
 
 class Ruling(NamedTuple):
@@ -41,18 +44,20 @@ class Ledger:
         self._store = store
         self._one_at_a_time = trio.Lock()
 
-    async def open(self, call: LiveCall, record: CallRecord, ruling: Ruling) -> None:
+    async def open(
+        self, call: LiveCall, record: CallRecord, ruling: Ruling, also: Also | None = None
+    ) -> None:
         """The new call and the decision about it, in one transaction. Raises StoreUnavailable."""
-        await self._store.write(_open, record, ruling)
+        await self._store.write(_open, record, ruling, also)
         call.is_recorded = True
 
-    async def decide(self, call: LiveCall, ruling: Ruling) -> None:
+    async def decide(self, call: LiveCall, ruling: Ruling, also: Also | None = None) -> None:
         """A later decision, with whatever else waits for this call. Raises StoreUnavailable."""
-        await self._save([call], ruling)
+        await self._save([call], ruling, also)
 
-    async def save(self, calls: Iterable[LiveCall]) -> None:
+    async def save(self, calls: Iterable[LiveCall], also: Also | None = None) -> None:
         """Everything that waits for these calls, in one transaction. Raises StoreUnavailable."""
-        await self._save(list(calls))
+        await self._save(list(calls), None, also)
 
     async def flush(self, calls: Iterable[LiveCall]) -> None:
         """As much as can be written now; the rest waits. Raises nothing."""
@@ -80,13 +85,18 @@ class Ledger:
                 call.take()
                 log.event("call_unwritable", level="error", call_id=call.id, error=str(error))
 
-    async def _save(self, calls: Sequence[LiveCall], ruling: Ruling | None = None) -> None:
+    async def _save(
+        self,
+        calls: Sequence[LiveCall],
+        ruling: Ruling | None = None,
+        also: Also | None = None,
+    ) -> None:
         async with self._one_at_a_time:
             taken = [(call, call.take()) for call in calls if call.is_recorded]
             for call, _ in taken:
                 call.writes += 1
             try:
-                await self._store.write(_write, [pending for _, pending in taken], ruling)
+                await self._store.write(_write, [pending for _, pending in taken], ruling, also)
             except BaseException:
                 for call, pending in taken:
                     call.give_back(pending)
@@ -96,29 +106,28 @@ class Ledger:
                     call.writes -= 1
 
 
-def _open(conn: Connection, record: CallRecord, ruling: Ruling) -> None:
+def _open(conn: Connection, record: CallRecord, ruling: Ruling, also: Also | None) -> None:
     table.insert(conn, record)
     _add(conn, record.id, ruling)
+    if also is not None:
+        also(conn)
 
 
 def _add(conn: Connection, call_id: str, ruling: Ruling) -> None:
     table.add_decision(conn, call_id, ruling.tenant_id, ruling.phase, ruling.decision, ruling.at)
 
 
-def _write(conn: Connection, batch: Sequence[Pending], ruling: Ruling | None) -> None:
-    for pending in batch:
-        table.update(conn, pending.call_id, **pending.columns)
-        table.append_events(conn, pending.call_id, pending.lines)
-        for turn in pending.turns.values():
-            table.upsert_turn(
-                conn,
-                pending.call_id,
-                turn.turn,
-                turn.role,
-                turn.text,
-                turn.at_ms,
-                turn.heard,
-                turn.interrupted,
-            )
+def _write(
+    conn: Connection, batch: Sequence[Pending], ruling: Ruling | None, also: Also | None
+) -> None:
+    table.apply(
+        conn,
+        [
+            table.Changes(call_id, tenant_id, columns, lines, turns)
+            for call_id, tenant_id, columns, lines, turns in batch
+        ],
+    )
     if ruling is not None:
         _add(conn, batch[0].call_id, ruling)
+    if also is not None:
+        also(conn)

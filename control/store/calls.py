@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, bindparam, select
 from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from control.store import cursor as cursors
 from control.store import rows
@@ -97,6 +99,102 @@ def events(conn: Connection, call_id: str) -> list[EventRecord]:
     return [rows.build(EventRecord, row) for row in conn.execute(statement)]
 
 
+class Said(Protocol):
+    """A turn of the transcript, however it travels."""
+
+    @property
+    def role(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def at_ms(self) -> int: ...
+    @property
+    def heard(self) -> str | None: ...
+    @property
+    def interrupted(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a call wants written: columns of its record, lines `(name, at_ms, data)`, turns by number."""
+
+    call_id: str
+    tenant_id: str
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    lines: Sequence[tuple[str, int, dict[str, Any]]] = ()
+    turns: Mapping[int, Said] = field(default_factory=dict)
+
+
+def apply(conn: Connection, changes: Sequence[Changes]) -> None:
+    """Write the changes of many calls: one statement for each kind of thing, however many there are.
+
+    Raises RecordNotFound, or IntegrityError, for a call that is not there; then nothing was written.
+    """
+    by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for change in changes:
+        if change.columns:
+            values = {_KEY: change.call_id, **change.columns}
+            by_columns.setdefault(tuple(sorted(change.columns)), []).append(values)
+    for names, updates in by_columns.items():
+        _update_many(conn, names, updates)
+    if lines := [line for change in changes for line in _line_rows(change)]:
+        conn.execute(sql_insert(call_events), lines)
+    if said := [turn for change in changes for turn in _turn_rows(change)]:
+        _upsert_turns(conn, said)
+
+
+_KEY = "_call_id"
+
+
+def _update_many(conn: Connection, names: Sequence[str], updates: list[dict[str, Any]]) -> None:
+    statement = (
+        sql_update(calls)
+        .where(calls.c.id == bindparam(_KEY))
+        .values({name: bindparam(name) for name in names})
+    )
+    if conn.execute(statement, updates).rowcount < len(updates):
+        raise RecordNotFound("a call of the batch is not there")
+
+
+def _line_rows(change: Changes) -> Iterator[dict[str, Any]]:
+    for name, at_ms, data in change.lines:
+        yield {
+            "call_id": change.call_id,
+            "tenant_id": change.tenant_id,
+            "name": name[:EVENT_NAME_MAX_CHARS],
+            "at_ms": at_ms,
+            "data": data,
+        }
+
+
+def _turn_rows(change: Changes) -> Iterator[dict[str, Any]]:
+    for number, turn in change.turns.items():
+        yield {
+            "call_id": change.call_id,
+            "turn": number,
+            "tenant_id": change.tenant_id,
+            "role": turn.role,
+            "text": turn.text,
+            "at_ms": turn.at_ms,
+            "heard": turn.heard,
+            "interrupted": turn.interrupted,
+        }
+
+
+def _upsert_turns(conn: Connection, said: list[dict[str, Any]]) -> None:
+    # The two dialects spell it alike, but SQLAlchemy has no common word for it.
+    insert_of: Any = sqlite.insert if conn.dialect.name == "sqlite" else postgresql.insert
+    statement = insert_of(call_turns)
+    changed = ("role", "text", "at_ms", "heard", "interrupted")
+    conn.execute(
+        statement.on_conflict_do_update(
+            index_elements=["call_id", "turn"],
+            set_={name: statement.excluded[name] for name in changed},
+        ),
+        said,
+    )
+
+
 def upsert_turn(
     conn: Connection,
     call_id: str,
@@ -107,16 +205,9 @@ def upsert_turn(
     heard: str | None = None,
     interrupted: bool = False,
 ) -> None:
-    """Write a turn of the transcript, or what became of it. Raises RecordNotFound.
-
-    One process owns a call, so update-then-insert needs no dialect's upsert.
-    """
-    said = {"role": role, "text": text, "at_ms": at_ms, "heard": heard, "interrupted": interrupted}
-    mine = (call_turns.c.call_id == call_id) & (call_turns.c.turn == turn)
-    if conn.execute(sql_update(call_turns).where(mine).values(said)).rowcount:
-        return
-    key = {"call_id": call_id, "turn": turn, "tenant_id": _tenant_of(conn, call_id)}
-    conn.execute(sql_insert(call_turns).values(said | key))
+    """Write one turn of the transcript, or what became of it. Raises RecordNotFound."""
+    said = TurnRecord(turn, role, text, at_ms, heard, interrupted)
+    apply(conn, [Changes(call_id, _tenant_of(conn, call_id), turns={turn: said})])
 
 
 def turns(conn: Connection, call_id: str) -> list[TurnRecord]:

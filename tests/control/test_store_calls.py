@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, exc, text
+from sqlalchemy import Connection, event, exc, text
 
 from control.store import BadCursor, RecordNotFound, Store, agents, calls
 from control.store import cursor as cursors
@@ -245,6 +245,55 @@ def test_turn_written_again_is_amended(conn: Connection) -> None:
     ]
     with pytest.raises(RecordNotFound):
         calls.upsert_turn(conn, "call_none", 1, "user", "Hello", 1)
+
+
+def test_changes_of_many_calls_cost_one_statement_a_kind(conn: Connection) -> None:
+    """Columns, lines and turns of three calls: four statements, and each call has its own."""
+    for number in (1, 2, 3):
+        calls.insert(conn, call(number))
+    calls.upsert_turn(conn, "call_0002", 1, "agent", "Good day to you", 200)
+    seen: list[str] = []
+    event.listen(conn, "before_cursor_execute", lambda _c, _cu, sql, *_: seen.append(sql))
+    calls.apply(
+        conn,
+        [
+            calls.Changes("call_0001", "tnt_default", {"status": "ringing"}, [("a", 1, {})]),
+            calls.Changes(
+                "call_0002",
+                "tnt_default",
+                {"status": "completed", "ended_at": NOW},
+                [("b", 2, {}), ("c", 3, {})],
+                {1: TurnRecord(1, "agent", "Good day to you", 200, "Good", True)},
+            ),
+            calls.Changes(
+                "call_0003",
+                "tnt_default",
+                {"status": "busy"},
+                turns={2: TurnRecord(2, "user", "Hi", 5)},
+            ),
+        ],
+    )
+    assert [sql.split()[0] for sql in seen] == ["UPDATE", "UPDATE", "INSERT", "INSERT"]
+    records = [calls.get(conn, f"call_000{number}") for number in (1, 2, 3)]
+    assert [record.status for record in records if record] == ["ringing", "completed", "busy"]
+    assert [line.name for line in calls.events(conn, "call_0002")] == ["b", "c"]
+    assert calls.turns(conn, "call_0002") == [
+        TurnRecord(1, "agent", "Good day to you", 200, "Good", True)
+    ]
+    assert calls.turns(conn, "call_0003") == [TurnRecord(2, "user", "Hi", 5)]
+
+
+def test_changes_of_a_call_that_is_not_there_raise(conn: Connection) -> None:
+    """Then somebody has to find out which one it was."""
+    calls.insert(conn, call(1))
+    with pytest.raises(RecordNotFound):
+        calls.apply(
+            conn,
+            [
+                calls.Changes("call_0001", "tnt_default", {"status": "busy"}),
+                calls.Changes("call_none", "tnt_default", {"status": "busy"}),
+            ],
+        )
 
 
 def test_decisions_are_appended(conn: Connection) -> None:
