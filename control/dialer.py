@@ -219,7 +219,8 @@ class Dialer:
     async def _dial(self, call: LiveCall, dial: Dial) -> None:
         office = self._office
         try:
-            created = await office.twilio.create_call(
+            twilio = await office.twilio_of(call.tenant_id)
+            created = await twilio.create_call(
                 to=call.to_number,
                 from_=call.from_number,
                 url=office.urls.voice(call.id),
@@ -309,7 +310,8 @@ class Dialer:
             and (other.from_number, other.to_number) == (call.from_number, call.to_number)
         ]
         try:
-            seen = await office.twilio.list_calls(
+            twilio = await office.twilio_of(call.tenant_id)
+            seen = await twilio.list_calls(
                 to=call.to_number, from_=call.from_number, since=call.sent_at - CLOCK_SKEW
             )
         except (TwilioRefused, TwilioUncertain, TwilioUnreachable):

@@ -91,7 +91,8 @@ class Ending:
             return False
         with trio.move_on_after(HANG_UP_TIMEOUT_S):
             try:
-                await self._office.twilio.end_call(call.twilio_call_sid)
+                twilio = await self._office.twilio_of(call.tenant_id)
+                await twilio.end_call(call.twilio_call_sid)
             except TwilioError as error:
                 self._office.note(call, "hang_up_failed", error=str(error))
                 return False

@@ -105,7 +105,8 @@ class Reconcile:
         sid = call.twilio_call_sid or ""
         with trio.move_on_after(ASK_TIMEOUT_S):
             try:
-                seen = await self._office.twilio.fetch_call(sid)
+                twilio = await self._office.twilio_of(call.tenant_id)
+                seen = await twilio.fetch_call(sid)
             except TwilioError as error:
                 log.event("call_unasked", level="warning", call_id=call.id, error=str(error))
                 return None

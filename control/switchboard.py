@@ -32,7 +32,7 @@ from control.dialer import HUNG_UP, Dialer, find_agent
 from control.ending import Ending, cost_of, unknown_call
 from control.ledger import FLUSH_EVERY_S
 from control.metrics import Metrics
-from control.office import Clock, Office, Pool, Twilio
+from control.office import Access, Clock, Office, Pool, Twilio
 from control.reconcile import Reconcile
 from control.refusals import (
     AgentNotFound,
@@ -90,6 +90,7 @@ class Switchboard:
         metrics: Metrics,
         tickets: Tickets | None = None,
     ) -> None:
+        access: Access | None = None,
         self._office = Office(
             settings=settings,
             store=store,
@@ -100,6 +101,7 @@ class Switchboard:
             tickets=Tickets(trio.current_time) if tickets is None else tickets,
             metrics=metrics,
         )
+            access=access,
         self._warming = Warming(self._office)
         self._ending = Ending(self._office, self._warming)
         self._dialer = Dialer(self._office, self._ending)

@@ -15,23 +15,18 @@ Source: Twilio docs, "Calls", "IncomingPhoneNumbers", "Error 20429", "Error 2050
 
 from __future__ import annotations
 
-import json
 import random
-import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from types import SimpleNamespace
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
-import requests
 import trio
-import urllib3.exceptions
-from twilio.base.exceptions import TwilioException, TwilioRestException, TwilioServiceException
-from twilio.http.response import Response
 from twilio.rest import Client
 
 from control.twilio.calls import CallRequests, CallSeen, Created
 from control.twilio.errors import TwilioError, TwilioRefused, TwilioUncertain, TwilioUnreachable
+from control.twilio.flights import Flights
+from control.twilio.translation import translated
 from control.twilio.transport import THREADS_MAX, Transport
 
 __all__ = [
@@ -51,9 +46,8 @@ ATTEMPTS_MAX = 5
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 30.0
 BACKOFF_JITTER = 0.1
-
-
-T = TypeVar("T")
+AT_ONCE_MAX = 16
+"""Requests at once for one account; those of all accounts share `THREADS_MAX`."""
 
 
 class _Revealing(Protocol):
@@ -87,7 +81,12 @@ class OwnedNumber(NamedTuple):
 
 
 class TwilioRest(CallRequests):
-    """One account's REST client. `count(endpoint, outcome)` is called once for each HTTP request."""
+    """One account's REST client. `count(endpoint, outcome)` is called once for each HTTP request.
+
+    Credentials are changed in place (`act_as`): whoever holds the client, or a resource of it, goes on with
+    the new ones. `renew`, if set, is asked once when Twilio does not accept the credentials; true: they were
+    changed, and the request is sent again, because a 401 surely did nothing.
+    """
 
     def __init__(
         self,
@@ -95,20 +94,56 @@ class TwilioRest(CallRequests):
         *,
         count: Callable[[str, str], None] = lambda endpoint, outcome: None,
         read_timeout_s: float = READ_TIMEOUT_S,
+        shares: TwilioRest | None = None,
+        account_sid: str | None = None,
     ) -> None:
-        self._limiter = trio.CapacityLimiter(THREADS_MAX)
+        self._settings = settings
         self._count = count
-        http = Transport(settings.api_base_url, read_timeout_s)
+        self._at_once = trio.CapacityLimiter(AT_ONCE_MAX)
+        self._threads: trio.CapacityLimiter = (
+            shares._threads if shares else trio.CapacityLimiter(THREADS_MAX)
+        )
+        self._http: Transport = (
+            shares._http if shares else Transport(settings.api_base_url, read_timeout_s)
+        )
+        self._flights = Flights()
+        self.renew: Callable[[], Awaitable[bool]] | None = None
         self._client = Client(
             settings.account_sid,
             settings.auth_token.reveal(),
-            http_client=http,
+            account_sid,
+            http_client=self._http,
             region=settings.region or None,
             edge=settings.edge or None,
             # Not empty, or the client would look into the process's own environment.
             environment={"TANDEM": "1"},
         )
-        self._http = http
+
+    def for_account(self, account_sid: str, key_sid: str, secret: str) -> TwilioRest:
+        """A client that acts in another account, with a key of that account; connections are shared."""
+        other = TwilioRest(self._settings, count=self._count, shares=self, account_sid=account_sid)
+        other.act_as(key_sid, secret)
+        return other
+
+    def act_as(self, key_sid: str, secret: str) -> int:
+        """Use these credentials from now on. What is returned is for `settled`."""
+        self._client.username, self._client.password = key_sid, secret
+        self._client.auth = (key_sid, secret)
+        return self._flights.turn()
+
+    async def settled(self, before: int) -> None:
+        """Wait until no request is under way that was begun before `act_as` returned this."""
+        await self._flights.landed(before)
+
+    @property
+    def account_sid(self) -> str:
+        """The account that this client acts in."""
+        return str(self._client.account_sid)
+
+    @property
+    def key_sid(self) -> str:
+        """Whose credentials it uses: a key's SID, or the account's own."""
+        return str(self._client.auth[0])
 
     def close(self) -> None:
         """Give the pooled connections back."""
@@ -160,10 +195,15 @@ class TwilioRest(CallRequests):
         self, endpoint: str, request: Callable[[], Any], *, repeatable: bool = True
     ) -> Any:
         delay_s = BACKOFF_FIRST_S
+        may_renew = self.renew is not None
         for left in reversed(range(ATTEMPTS_MAX)):
             try:
                 return await self._once(endpoint, request)
             except TwilioRefused as refusal:
+                if refusal.status == 401 and may_renew and left:
+                    may_renew = False
+                    if await self._renewed():
+                        continue
                 if refusal.status != 429 or not left:
                     raise
             except TwilioUnreachable:
@@ -176,13 +216,15 @@ class TwilioRest(CallRequests):
             delay_s = min(delay_s * 2, BACKOFF_MAX_S)
         raise AssertionError("unreachable")
 
+    async def _renewed(self) -> bool:
+        return self.renew is not None and await self.renew()
+
     async def _once(self, endpoint: str, request: Callable[[], Any]) -> Any:
         # A thread cannot be cancelled, only left behind: whoever dials has recorded the intent before.
         outcome = "uncertain"
         try:
-            answer = await trio.to_thread.run_sync(
-                partial(_translated, request), limiter=self._limiter, abandon_on_cancel=True
-            )
+            async with self._at_once:
+                answer = await self._in_thread(request)
             outcome = "ok"
         except TwilioRefused as refusal:
             outcome = "busy" if refusal.status == 429 else "refused"
@@ -194,75 +236,24 @@ class TwilioRest(CallRequests):
             self._count(endpoint, outcome)
         return answer
 
+    async def _in_thread(self, request: Callable[[], Any]) -> Any:
+        # Counted until the thread itself is done: one that was left behind still uses the credentials.
+        flight = self._flights.take_off()
+        has_begun = False
 
-def _translated(request: Callable[[], T]) -> T:
-    """Run the request; foreign exceptions leave as ours."""
-    try:
-        return request()
-    except (TwilioRestException, TwilioServiceException) as error:
-        raise _refusal_or_doubt(error) from error
-    except requests.exceptions.ConnectionError as error:  # includes ConnectTimeout
-        if _nothing_written(error):
-            raise TwilioUnreachable(f"no connection to Twilio: {_cause(error)}") from error
-        raise TwilioUncertain(f"connection to Twilio lost: {_cause(error)}") from error
-    except requests.exceptions.RequestException as error:
-        raise TwilioUncertain(f"no answer from Twilio: {type(error).__name__}") from error
-    except TwilioException as error:
-        raise _of_page(error) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        # The client reads the answer's JSON without looking: whatever is odd there ends here.
-        raise TwilioUncertain(f"unreadable answer from Twilio: {type(error).__name__}") from error
+        def run() -> Any:
+            nonlocal has_begun
+            has_begun = True
+            try:
+                return translated(request)
+            finally:
+                flight.land()
 
-
-def _of_page(error: TwilioException) -> TwilioError:
-    """A list that was refused: the client only says that it has no page, and hands over the answer."""
-    response = error.args[1] if len(error.args) > 1 else None
-    if not isinstance(response, Response) or response.status_code < 400:
-        return TwilioUncertain(f"unreadable answer from Twilio: {type(error).__name__}")
-    try:
-        body = json.loads(response.text)
-    except ValueError:
-        body = None
-    told = body if isinstance(body, dict) else {}
-    return _refusal_or_doubt(
-        SimpleNamespace(
-            status=response.status_code,
-            code=told.get("code"),
-            msg=told.get("message") or told.get("detail") or told.get("title") or "",
-        )
-    )
-
-
-def _refusal_or_doubt(error: Any) -> TwilioError:
-    status = error.status if isinstance(error.status, int) else 0
-    if status >= 500 or status == 408 or status < 300:
-        return TwilioUncertain(f"Twilio failed with HTTP {status}")
-    text = (
-        getattr(error, "msg", None) or getattr(error, "detail", None) or getattr(error, "title", "")
-    )
-    code = error.code if isinstance(error.code, int) else 0
-    return TwilioRefused(status, code, str(text)[:300])
-
-
-def _nothing_written(error: requests.exceptions.ConnectionError) -> bool:
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return True
-    cause = error.args[0] if error.args else None
-    reason = getattr(cause, "reason", cause)
-    if isinstance(reason, urllib3.exceptions.SSLError):
-        # Other TLS errors may also come while the answer is read.
-        return any(isinstance(inner, ssl.SSLCertVerificationError) for inner in reason.args)
-    return isinstance(
-        reason,
-        urllib3.exceptions.NewConnectionError
-        | urllib3.exceptions.ConnectTimeoutError
-        | urllib3.exceptions.ProxyError,
-    )
-
-
-def _cause(error: BaseException) -> str:
-    cause = error.args[0] if error.args else error
-    return type(getattr(cause, "reason", cause)).__name__
+        try:
+            return await trio.to_thread.run_sync(run, limiter=self._threads, abandon_on_cancel=True)
+        finally:
+            if not has_begun:
+                flight.land()
 
 
 def _owned(number: Any) -> OwnedNumber:

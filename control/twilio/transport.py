@@ -10,8 +10,8 @@ from twilio.http import HttpClient
 from twilio.http.response import Response
 
 DEFAULT_ORIGIN = "https://api.twilio.com"
-THREADS_MAX = 16
-"""Requests at once, and connections kept."""
+THREADS_MAX = 64
+"""Requests at once of all accounts, and connections kept."""
 CONNECT_TIMEOUT_S = 5.0
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
