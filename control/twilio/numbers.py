@@ -15,6 +15,8 @@ from control.twilio.rest import TwilioRefused, TwilioRest
 TYPES = {"local": "local", "toll_free": "toll_free", "mobile": "mobile"}
 """Our words, and the resource of the client that lists them."""
 LIST_MAX = 100
+NEAR_MILES = 100
+"""How far off a number may be that is near another one; Twilio takes up to 500."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ async def available(
         "in_locality": locality,
         "in_region": region,
         "near_number": near_number,
+        "distance": NEAR_MILES if near_number else None,
     }
     filters = {name: value for name, value in given.items() if value is not None}
     resource = getattr(rest.client.available_phone_numbers(country), TYPES[type])
