@@ -89,8 +89,8 @@ class Switchboard:
         clock: Clock,
         metrics: Metrics,
         tickets: Tickets | None = None,
-    ) -> None:
         access: Access | None = None,
+    ) -> None:
         self._office = Office(
             settings=settings,
             store=store,
@@ -100,8 +100,8 @@ class Switchboard:
             clock=clock,
             tickets=Tickets(trio.current_time) if tickets is None else tickets,
             metrics=metrics,
-        )
             access=access,
+        )
         self._warming = Warming(self._office)
         self._ending = Ending(self._office, self._warming)
         self._dialer = Dialer(self._office, self._ending)
