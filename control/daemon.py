@@ -18,21 +18,29 @@ from importlib import metadata
 
 import trio
 
-from control import log
+from control import log, verticals
 from control.api.app import create_api
 from control.clock import Clock
 from control.config import Listen, Settings
+from control.elevenlabs.agent_body import own_variables
 from control.elevenlabs.rest import ElevenLabsRest
+from control.elevenlabs.workspace import Workspace
 from control.front import Front
 from control.hooks.app import create_hooks
 from control.http import SHUTDOWN_GRACE_S, HttpServer
 from control.metrics import Metrics
+from control.numbers import Numbers
 from control.plugins import build_rules
 from control.provisioning import Provisioning
+from control.provisioning.accounts import SharedAccount
+from control.provisioning.client_tools import definitions
+from control.provisioning.self_test import Probes
+from control.provisioning.values import Services
 from control.sdnotify import Notifier
 from control.store import Store, StoreUnavailable
 from control.switchboard import DRAIN_MARGIN_S, Switchboard
 from control.twilio.rest import TwilioRest
+from control.urls import PublicUrls
 from control.workers import WorkerPool
 from gateway.errors import LinkError
 
@@ -95,6 +103,7 @@ async def _serve(settings: Settings) -> int:
             _give_way_to_audio()
             await nursery.start(parts.switchboard.run)
             await nursery.start(parts.provisioning.run)
+            nursery.start_soon(parts.provisioning.health.run)
             async with trio.open_nursery() as ports:
                 await ports.start(parts.front.serve, public)
                 await ports.start(parts.api.serve, control)
@@ -185,7 +194,23 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
     )
     try:
         async with ElevenLabsRest(settings.elevenlabs) as elevenlabs:
-            provisioning = Provisioning(settings, store, twilio, elevenlabs, clock)
+            accounts = SharedAccount(twilio, settings.twilio.account_sid)
+            urls = PublicUrls(settings.public.url, settings.public.media_url)
+            numbers = Numbers(store, accounts, urls, clock, main=twilio)
+            probes = Probes(settings, pool, clock, own_variables)
+            switchboard.on_other_event = probes.offer
+            services = Services(
+                settings=settings,
+                store=store,
+                accounts=accounts,
+                numbers=numbers,
+                workspace=Workspace(elevenlabs),
+                probe=probes,
+                clock=clock,
+                verticals=verticals.load(settings.control.verticals_dir),
+                tools=definitions,
+            )
+            provisioning = Provisioning(services)
             hooks = create_hooks(
                 switchboard, public_url=settings.public.url, tokens=tokens, metrics=metrics
             )

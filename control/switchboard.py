@@ -17,7 +17,7 @@ ledger      what is written down
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -51,6 +51,7 @@ from control.store.records import CallRecord
 from control.tickets import TicketRefused, Tickets
 from control.verdict import Question
 from control.warming import Warming
+from control.workers import PoolEvent
 from policy import Rule
 
 __all__ = [
@@ -107,6 +108,8 @@ class Switchboard:
         self._dialer = Dialer(self._office, self._ending)
         self._answering = Answering(self._office, self._warming, self._ending, self._dialer)
         self._reconcile = Reconcile(self._office, self._ending, self._dialer)
+        self.on_other_event: Callable[[PoolEvent], bool] = lambda event: False
+        """Asked first for every message of the workers: true when it was about no call of ours."""
 
     # ---- life ----------------------------------------------------------------------------------
 
@@ -122,6 +125,8 @@ class Switchboard:
     async def _read_events(self) -> None:
         async for event in self._office.pool.events:
             try:
+                if self.on_other_event(event):
+                    continue
                 self._ending.on_event(event)
             except Exception as error:  # noqa: BLE001  # boundary: one call's message, all calls' reader
                 call_id = getattr(event, "call_id", None)

@@ -147,7 +147,8 @@ class Book:
     ) -> Agent:
         agent_id = agent_id or f"agent_sim{next(self._numbers):04d}"
         agent = Agent(agent_id, script, script.config(), int(time.time()), is_made_by_rest)
-        self.made["agents"] += is_made_by_rest
+        if is_made_by_rest:
+            self.made["agents"] += 1
         self.agents[agent_id] = agent
         return agent
 

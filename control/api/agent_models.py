@@ -1,19 +1,19 @@
-"""What requests about agents look like, and how an agent is shown."""
+"""What requests about agents look like."""
 
 from __future__ import annotations
 
 import zoneinfo
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, field_validator
 
-from control.api.answers import Answer, PageQuery
-from control.api.reading import E164, Body
-from control.store.records import AgentRecord
+from control.api.answers import PageQuery
+from control.api.reading import E164, Body, Query
 
 MAX_CALL_S = 4 * 3600
 """Twilio's own limit of a call."""
+NUMBERS_MAX = 100
+TEXT_MAX_CHARS = 50_000
 
 
 def _scalar(value: Any) -> Any:
@@ -28,37 +28,76 @@ Scalar = Annotated[
 Variables = dict[str, Scalar]
 """Dynamic variables of a conversation. One error for a wrong one, where a union would give four."""
 AgentStatus = Literal["provisioning", "live", "degraded", "failed", "closed"]
+Location = str | dict[str, Any]
+
+
+def _zone(name: str | None) -> str | None:
+    if name is not None and not _is_zone(name):
+        raise ValueError("not an IANA time zone")
+    return name
+
+
+Timezone = Annotated[str | None, AfterValidator(_zone)]
 
 
 class NumberIn(Body):
-    """The agent's number: `e164` adopts one that the Twilio account owns."""
+    """A number: `e164` adopts one that the Twilio account owns; otherwise one is bought."""
 
     e164: E164 | None = None
     type: Literal["local", "toll_free", "mobile"] | None = Field(
-        None, description="Buying a number is not supported yet."
+        None, description="Kind of number to buy; `local` when only the country is given."
     )
-    country: str | None = None
+    country: str | None = Field(None, description="ISO 3166-1 alpha-2, such as `US`.")
     area_code: str | None = None
-    contains: str | None = None
+    contains: str | None = Field(None, description="Digits, letters, and `*` for any digit.")
+    locality: str | None = None
+    region: str | None = None
+    bundle_sid: str | None = Field(None, description="A regulatory bundle, where one is required.")
+    address_sid: str | None = Field(None, description="An address, where one is required.")
+
+
+class FurtherNumberIn(NumberIn):
+    """Another number of the same agent, perhaps at another place."""
+
+    location: Location | None = Field(
+        None, description="What calls of this number are told; the agent's own otherwise."
+    )
+    timezone: Timezone = None
 
 
 class AgentSettings(Body):
     """What may be given at the start and changed later."""
 
-    business_url: str | None = Field(None, max_length=2000, pattern=r"^https?://[^\s]+$")
-    vertical: str | None = Field(None, max_length=100)
-    timezone: str | None = Field(None, description="An IANA name, such as `Europe/Paris`.")
+    business_url: str | None = Field(
+        None,
+        max_length=2000,
+        pattern=r"^https?://[^\s]+$",
+        description="Read into the agent's knowledge base.",
+    )
+    vertical: str | None = Field(
+        None, max_length=100, description="A name of `GET /v2/verticals`; `generic` without one."
+    )
+    timezone: Timezone = Field(None, description="An IANA name, such as `Europe/Paris`.")
     hours: dict[str, Any] | None = None
-    extractions: list[Any] | dict[str, Any] | None = None
+    extractions: list[Any] | dict[str, Any] | None = Field(
+        None,
+        description="What to find out: `{name, type, description?, required?, enum?}` each, as a list or by "
+        "name. Types: string, integer, number, boolean. The vertical's own when absent.",
+    )
     sms: dict[str, Any] | None = None
-    location: str | dict[str, Any] | None = None
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_zone(cls, name: str | None) -> str | None:
-        if name is not None and not _is_zone(name):
-            raise ValueError("not an IANA time zone")
-        return name
+    location: Location | None = None
+    prompt: str | None = Field(
+        None,
+        min_length=1,
+        max_length=TEXT_MAX_CHARS,
+        description="In place of the vertical's. `{business}`, `{hours}`, `{language}` are filled in; "
+        "`{{name}}` is a dynamic variable.",
+    )
+    first_message: str | None = Field(
+        None, max_length=2000, description="What the agent says first; empty: it waits."
+    )
+    language: str | None = Field(None, pattern=r"^[a-z]{2}(-[a-z]{2})?$")
+    voice_id: str | None = Field(None, min_length=1, max_length=100)
 
 
 class AgentCreate(AgentSettings):
@@ -66,12 +105,23 @@ class AgentCreate(AgentSettings):
 
     name: str = Field(min_length=1, max_length=200)
     number: NumberIn
+    numbers: list[FurtherNumberIn] = Field(
+        [], max_length=NUMBERS_MAX, description="Further numbers of the same agent."
+    )
     elevenlabs_agent_id: str | None = Field(
         None,
         min_length=1,
         max_length=200,
-        description="An agent that the ElevenLabs account has; required, since making one is not "
-        "supported yet.",
+        description="Adopts an agent that the ElevenLabs account has; without it one is made.",
+    )
+    manage: bool | None = Field(
+        None,
+        description="Whether the whole configuration at ElevenLabs is the gateway's: prompt, audio formats, "
+        "events, tools. True for an agent that it makes. An adopted one keeps its own, and only what this "
+        "request gives is written into it, unless this is true.",
+    )
+    self_test: bool = Field(
+        True, description="Open a conversation without a caller before the agent goes live."
     )
     tenant_id: str | None = None
     variables: Variables = Field(
@@ -84,16 +134,22 @@ class AgentCreate(AgentSettings):
         json_schema_extra={
             "examples": [
                 {
-                    "name": "Front desk",
-                    "number": {"e164": "+15550100123"},
-                    "elevenlabs_agent_id": "agent_01",
+                    "name": "Coastal Heating & Air",
+                    "business_url": "https://coastal.example.com",
+                    "vertical": "hvac",
+                    "number": {"type": "local", "country": "US", "area_code": "843"},
                     "timezone": "America/New_York",
-                    "variables": {"office": "Main Street"},
-                    "record": True,
+                    "location": "12 King Street, Charleston, SC",
+                    "hours": {"mon": ["08:00-17:00"], "tue": ["08:00-17:00"]},
                 }
             ]
         }
     )
+
+    @field_validator("numbers", mode="before")
+    @classmethod
+    def _absent(cls, given: Any) -> Any:
+        return [] if given is None else given
 
 
 class AgentPatch(AgentSettings):
@@ -116,102 +172,23 @@ class AgentsQuery(PageQuery):
     status: AgentStatus | None = None
 
 
-class NumberShown(Answer):
-    e164: str | None
-    sid: str | None
-    type: str | None
-    status: str | None
+class AgentQuery(Query):
+    """How one agent is shown."""
 
-
-class SubaccountShown(Answer):
-    """The Twilio account that the agent's calls are made in."""
-
-    sid: str
-    status: str
-
-
-class ElevenLabsShown(Answer):
-    agent_id: str | None
-    status: str | None
-
-
-class StepShown(Answer):
-    """One step of provisioning."""
-
-    name: str
-    status: str
-    ms: float | None = None
-    error: str | None = None
-
-
-class ProvisioningShown(Answer):
-    elapsed_s: float | None
-    steps: list[dict[str, Any]] = Field(description="`{name, status, ms, error?}` each.")
-
-
-class Agent(Answer):
-    """An agent."""
-
-    id: str
-    tenant_id: str
-    name: str
-    status: str = Field(description="provisioning, live, degraded, failed or closed.")
-    number: NumberShown
-    subaccount: SubaccountShown
-    elevenlabs: ElevenLabsShown
-    provisioning: ProvisioningShown
-    business_url: str | None
-    vertical: str | None
-    timezone: str | None
-    hours: Any
-    location: Any
-    variables: dict[str, Any]
-    extractions: Any
-    sms: Any
-    record: bool
-    max_call_s: float | None
-    created_at: datetime
-    updated_at: datetime
-
-
-def shown(record: AgentRecord, *, account_sid: str, now: datetime) -> Agent:
-    """The agent as the API shows it."""
-    return Agent(
-        id=record.id,
-        tenant_id=record.tenant_id,
-        name=record.name,
-        status=record.status,
-        number=NumberShown(
-            e164=record.number_e164,
-            sid=record.number_sid,
-            type=record.number_type,
-            status=record.number_status,
-        ),
-        subaccount=SubaccountShown(sid=account_sid, status="active"),
-        elevenlabs=ElevenLabsShown(
-            agent_id=record.elevenlabs_agent_id, status=record.elevenlabs_status
-        ),
-        provisioning=ProvisioningShown(elapsed_s=_elapsed_s(record, now), steps=record.steps),
-        business_url=record.business_url,
-        vertical=record.vertical,
-        timezone=record.timezone,
-        hours=record.hours,
-        location=record.location,
-        variables=record.variables,
-        extractions=record.extractions,
-        sms=record.sms,
-        record=bool(record.settings.get("record", False)),
-        max_call_s=record.settings.get("max_call_s"),
-        created_at=record.created_at,
-        updated_at=record.updated_at,
+    refresh: bool = Field(
+        False, description="Look at both providers first, and mend what was changed by hand."
     )
 
 
-def _elapsed_s(record: AgentRecord, now: datetime) -> float | None:
-    if record.provisioning_started_at is None:
-        return None
-    end = record.provisioning_ended_at or now
-    return round((end - record.provisioning_started_at).total_seconds(), 3)
+class ReleaseQuery(Query):
+    """What is given back when an agent is closed."""
+
+    release: str | None = Field(
+        None,
+        pattern=r"^(number|elevenlabs)(,(number|elevenlabs))*$",
+        description="`number`, `elevenlabs`, or both with a comma: gives back for good what was bought or made "
+        "for this agent. What was adopted stays.",
+    )
 
 
 def _is_zone(name: str) -> bool:

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
+import trio
 from quart import Blueprint, Response
 from sqlalchemy import Connection
 
-from control import ids
-from control.api import agent_models
-from control.api.agent_models import Agent, AgentCreate, AgentPatch, AgentsQuery
+from control.api import agent_changes, agent_views
+from control.api.agent_changes import no_agent
+from control.api.agent_models import (
+    AgentCreate,
+    AgentPatch,
+    AgentQuery,
+    AgentsQuery,
+    ReleaseQuery,
+)
+from control.api.agent_views import Agent
 from control.api.answers import answer, page
+from control.api.auth import require_visible, visible_tenant
 from control.api.dependencies import dependencies
 from control.api.idempotency import idempotent
 from control.api.openapi import listing, operation
-from control.api.problem import Problem, invalid, not_found
 from control.api.reading import read_body, read_query
-from control.ids import DEFAULT_TENANT_ID
-from control.provisioning import STEPS
-from control.store import NumberTaken, agents
-from control.store.records import AgentRecord
+from control.provisioning import release
+from control.store import NumberTaken, agents, intents
+from control.store.intents import Intent
+from control.store.records import AgentNumberRecord, AgentRecord
 
 blueprint = Blueprint("agents", __name__)
 
-_IN_SETTINGS = frozenset({"record", "max_call_s"})
-_BUYING = ("type", "country", "area_code", "contains")
+REFRESH_TIMEOUT_S = 20.0
+"""A provider that does not answer must not keep the API waiting longer: what is known is shown then."""
 
 
 @blueprint.post("/v2/agents")
@@ -34,80 +39,63 @@ _BUYING = ("type", "country", "area_code", "contains")
     about="Agents",
     body=AgentCreate,
     answers={202: Agent},
-    problems=["conflict", "not-supported"],
+    problems=["not-found", "conflict"],
     creates=True,
 )
 @idempotent
 async def create_agent() -> Response:
     """Put an agent on a telephone number
 
-    The number is one that the Twilio account owns, the agent one that the ElevenLabs account has. Both are
-    looked up and set up in the background: follow `provisioning.steps` until `status` is `live`.
+    The number is bought or adopted, the ElevenLabs agent made from the vertical or adopted. All of it happens
+    in the background, and goes on after a restart: follow `provisioning.steps` until `status` is `live`.
     """
     given = await read_body(AgentCreate)
-    _check_supported(given)
+    record, further = await agent_changes.new_records(given)
     known = dependencies()
-    now = known.clock.now()
-    record = AgentRecord(
-        id=ids.new_id(ids.AGENT, now),
-        name=given.name,
-        tenant_id=DEFAULT_TENANT_ID,
-        status="provisioning",
-        number_e164=given.number.e164,
-        number_status="pending",
-        elevenlabs_agent_id=given.elevenlabs_agent_id,
-        elevenlabs_status="pending",
-        business_url=given.business_url,
-        vertical=given.vertical,
-        timezone=given.timezone,
-        location=given.location,
-        hours=given.hours,
-        variables=dict(given.variables),
-        extractions=given.extractions,
-        sms=given.sms,
-        settings={"record": given.record}
-        | ({} if given.max_call_s is None else {"max_call_s": given.max_call_s}),
-        steps=[{"name": name, "status": "pending", "ms": 0} for name in STEPS],
-        provisioning_started_at=now,
-        created_at=now,
-        updated_at=now,
-    )
     try:
-        await known.store.write(agents.insert, record)
+        await known.store.write(agent_changes.insert, record, further)
     except NumberTaken as taken:
-        raise Problem(
-            "conflict",
-            f"{record.number_e164}: {taken}",
-            errors=[("number.e164", str(taken))],
-            agent_id=taken.agent_id,
-        ) from taken
+        raise agent_changes.number_taken(taken, "number.e164") from taken
     known.provisioning.start(record.id)
-    return answer(_shown(record), 202, {"Location": f"/v2/agents/{record.id}"})
+    return await _answer(record.id, 202, {"Location": f"/v2/agents/{record.id}"})
 
 
 @blueprint.get("/v2/agents")
-@operation(name="listAgents", about="Agents", query=AgentsQuery, answers={200: listing(Agent)})
+@operation(
+    name="listAgents",
+    about="Agents",
+    query=AgentsQuery,
+    answers={200: listing(Agent)},
+    problems=["not-found"],
+)
 async def list_agents() -> Response:
     """List agents, the newest first"""
     query = read_query(AgentsQuery)
-    records, cursor = await dependencies().store.read(
-        agents.list_agents,
-        tenant_id=query.tenant_id,
-        status=query.status,
-        limit=query.limit,
-        cursor=query.cursor,
+    found, cursor = await dependencies().store.read(
+        _page, visible_tenant(query.tenant_id), query.status, query.limit, query.cursor
     )
-    return page([_shown(record) for record in records], cursor)
+    return page([await _shown(*one) for one in found], cursor)
 
 
 @blueprint.get("/v2/agents/<agent_id>")
-@operation(name="getAgent", about="Agents", answers={200: Agent}, problems=["not-found"])
+@operation(
+    name="getAgent",
+    about="Agents",
+    query=AgentQuery,
+    answers={200: Agent},
+    problems=["not-found"],
+)
 async def get_agent(agent_id: str) -> Response:
-    """Show an agent, and how far its provisioning has come"""
-    record = await dependencies().store.read(agents.get, agent_id)
-    if record is None:
-        raise _no_agent(agent_id)
-    return answer(_shown(record))
+    """Show an agent: how far its provisioning has come, and its health
+
+    The health is that of the last look in the background; `refresh=true` looks now.
+    """
+    query = read_query(AgentQuery)
+    await own_agent(agent_id)
+    if query.refresh:
+        with trio.move_on_after(REFRESH_TIMEOUT_S):
+            await dependencies().provisioning.check(agent_id)
+    return await _answer(agent_id)
 
 
 @blueprint.patch("/v2/agents/<agent_id>")
@@ -121,82 +109,112 @@ async def get_agent(agent_id: str) -> Response:
 async def change_agent(agent_id: str) -> Response:
     """Change an agent
 
-    Calls that begin afterwards see the change. The number and the ElevenLabs agent stay: make another
-    agent for those.
+    Calls that begin afterwards see the change. What ElevenLabs knows of it is changed there in the background:
+    the step `elevenlabs_update` says when. The first number and the ElevenLabs agent stay: make another agent
+    for those.
     """
     given = await read_body(AgentPatch)
+    await own_agent(agent_id)
+    known = dependencies()
     changes = {name: getattr(given, name) for name in given.model_fields_set}
-    record = await dependencies().store.write(
-        _change, agent_id, changes, dependencies().clock.now()
-    )
-    return answer(_shown(record))
+    record = await known.store.write(agent_changes.change, agent_id, changes, known.clock.now())
+    if record.pending:
+        known.provisioning.start(agent_id)
+    return await _answer(agent_id)
+
+
+@blueprint.post("/v2/agents/<agent_id>/retry")
+@operation(
+    name="retryAgent",
+    about="Agents",
+    answers={202: Agent},
+    problems=["not-found", "conflict"],
+)
+async def retry_agent(agent_id: str) -> Response:
+    """Try the failed steps of an agent again
+
+    After the reason was put right. Steps that are done stay done; nothing is bought or made twice.
+    """
+    await own_agent(agent_id)
+    known = dependencies()
+    await known.store.write(agent_changes.retry, agent_id, known.clock.now())
+    known.provisioning.start(agent_id)
+    return await _answer(agent_id, 202)
 
 
 @blueprint.delete("/v2/agents/<agent_id>")
-@operation(name="closeAgent", about="Agents", answers={200: Agent}, problems=["not-found"])
+@operation(
+    name="closeAgent",
+    about="Agents",
+    query=ReleaseQuery,
+    answers={200: Agent},
+    problems=["not-found"],
+)
 async def close_agent(agent_id: str) -> Response:
     """Close an agent
 
-    Its number is free for another agent; calls in progress go on, the record stays.
+    Its number is free for another agent; calls in progress go on, the record stays. `release` gives back what
+    was bought and made for it; a closed agent may still be told to.
     """
-    record = await dependencies().store.write(_close, agent_id, dependencies().clock.now())
-    return answer(_shown(record))
-
-
-def _change(conn: Connection, agent_id: str, changes: dict[str, Any], now: Any) -> AgentRecord:
-    """Read, change and write in one transaction, so that two changes at once both count."""
-    record = agents.get(conn, agent_id, to_change=True)
-    if record is None:
-        raise _no_agent(agent_id)
-    if record.status == agents.CLOSED:
-        raise Problem("conflict", f"agent {agent_id} is closed")
-    columns = {name: value for name, value in changes.items() if name not in _IN_SETTINGS}
-    in_settings = {name: value for name, value in changes.items() if name in _IN_SETTINGS}
-    columns["settings"] = {
-        name: value for name, value in (record.settings | in_settings).items() if value is not None
-    }
-    columns["updated_at"] = now
-    agents.update(conn, agent_id, **columns)
-    return replace(record, **columns)
-
-
-def _close(conn: Connection, agent_id: str, now: Any) -> AgentRecord:
-    record = agents.get(conn, agent_id, to_change=True)
-    if record is None:
-        raise _no_agent(agent_id)
-    if record.status == agents.CLOSED:
-        return record
-    columns = {"status": agents.CLOSED, "updated_at": now}
-    agents.update(conn, agent_id, **columns)
-    return replace(record, **columns)
-
-
-def _check_supported(given: AgentCreate) -> None:
-    for name in _BUYING:
-        if getattr(given.number, name) is not None:
-            raise invalid(
-                f"number.{name}",
-                "buying a number is not supported yet: give `e164` of one that the Twilio account owns",
-                kind="not-supported",
-            )
-    if given.number.e164 is None:
-        raise invalid("number.e164", "required: a number that the Twilio account owns")
-    if given.elevenlabs_agent_id is None:
-        raise invalid(
-            "elevenlabs_agent_id",
-            "making an ElevenLabs agent is not supported yet: give the id of one that the account has",
-            kind="not-supported",
-        )
-    if given.tenant_id not in (None, DEFAULT_TENANT_ID):
-        raise invalid("tenant_id", f"there is no tenant {given.tenant_id}")
-
-
-def _shown(record: AgentRecord) -> Agent:
+    query = read_query(ReleaseQuery)
+    await own_agent(agent_id)
     known = dependencies()
-    return agent_models.shown(
-        record, account_sid=known.settings.twilio.account_sid, now=known.clock.now()
+    what = sorted(set(query.release.split(","))) if query.release else []
+    record = await known.store.write(agent_changes.close, agent_id, what, known.clock.now())
+    if record.pending:
+        known.provisioning.start(agent_id)
+    return await _answer(agent_id)
+
+
+# ---- showing -------------------------------------------------------------------------------------
+
+
+async def own_agent(agent_id: str) -> AgentRecord:
+    """The agent, if it is there for whoever asks. Raises Problem (404)."""
+    record = await dependencies().store.read(agents.get, agent_id)
+    if record is None:
+        raise no_agent(agent_id)
+    require_visible(record.tenant_id, lambda: no_agent(agent_id))
+    return record
+
+
+async def _answer(
+    agent_id: str, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    found = await dependencies().store.read(_whole, agent_id)
+    return answer(await _shown(*found), status, headers)
+
+
+def _whole(
+    conn: Connection, agent_id: str
+) -> tuple[AgentRecord, list[AgentNumberRecord], list[Intent]]:
+    record = agents.get(conn, agent_id)
+    if record is None:
+        raise no_agent(agent_id)
+    return record, agents.numbers_of(conn, agent_id), intents.of_agent(conn, agent_id)
+
+
+def _page(
+    conn: Connection,
+    tenant_id: str | None,
+    status: str | None,
+    limit: int,
+    cursor: str | None,
+) -> tuple[list[tuple[AgentRecord, list[AgentNumberRecord], list[Intent]]], str | None]:
+    records, next_cursor = agents.list_agents(
+        conn, tenant_id=tenant_id, status=status, limit=limit, cursor=cursor
     )
+    return [_whole(conn, record.id) for record in records], next_cursor
 
 
-def _no_agent(agent_id: str) -> Problem:
-    return not_found(f"there is no agent {agent_id}")
+async def _shown(
+    record: AgentRecord, numbers: list[AgentNumberRecord], made: list[Intent]
+) -> Agent:
+    known = dependencies()
+    return agent_views.shown(
+        record,
+        account=await known.provisioning.account(record.tenant_id),
+        now=known.clock.now(),
+        numbers=numbers,
+        compensation=release.offered(record, made),
+    )

@@ -11,7 +11,7 @@ from quart_schema import QuartSchema
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from control.api import agents, calls, docs, lists, openapi, ops, policy, problem
+from control.api import agent_numbers, agents, calls, docs, lists, openapi, ops, policy, problem
 from control.api.auth import require_key
 from control.api.dependencies import (
     EXTENSION,
@@ -60,7 +60,7 @@ def create_api(
     app.before_request(require_key)
     app.after_request(_after)
     _handle_errors(app)
-    for part in (agents, calls, policy, lists, ops):
+    for part in (agents, agent_numbers, calls, policy, lists, ops):
         app.register_blueprint(part.blueprint)
     app.register_blueprint(blueprint)
     openapi.document(app, version=_version(), server=f"http://{settings.control.listen}")

@@ -13,6 +13,7 @@ from control.config import Settings
 from control.metrics import Metrics, WorkerStats
 from control.store import Store
 from control.store.records import CallRecord
+from control.verticals import Vertical
 
 EXTENSION = "tandem"
 
@@ -64,9 +65,16 @@ class Pool(Protocol):
 
 
 class Provisioning(Protocol):
-    """Background set-up of agents: see `control.provisioning`."""
+    """Background set-up of agents, and their health: see `control.provisioning`."""
+
+    @property
+    def verticals(self) -> Mapping[str, Vertical]: ...
 
     def start(self, agent_id: str) -> None: ...
+
+    async def check(self, agent_id: str) -> None: ...
+
+    async def account(self, tenant_id: str) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,12 +121,13 @@ def adopted(agent: AgentRecord) -> dict[str, Any]:
     """The changes to an agent that somebody else has made: what the request has given, and no more."""
     own = agent.settings
     parts: dict[str, Any] = {}
+    language = own.get("language") or "en"
     if own.get("first_message") is not None:
-        parts["first_message"] = own["first_message"]
+        parts["first_message"] = fill(own["first_message"], agent, language)
     if own.get("language"):
         parts["language"] = own["language"]
     if own.get("prompt"):
-        parts["prompt"] = {"prompt": fill(own["prompt"], agent, own.get("language") or "en")}
+        parts["prompt"] = {"prompt": fill(own["prompt"], agent, language)}
     config: dict[str, Any] = {}
     if parts:
         written = " ".join((str(own.get("prompt") or ""), str(own.get("first_message") or "")))

@@ -1,82 +1,79 @@
-"""From `POST /v2/agents` to a number that is answered: the steps of an agent, in the background.
+"""Runs the steps of agents, in the background.
 
-    number              the account owns it; its webhooks lead to us
-    elevenlabs_agent    it exists and suits the telephone
-    live                what came of it: live, degraded or failed
-
-Every step may be done again, so an interrupted agent simply goes on: what is `provisioning` in the store at
-start, and at each sweep, is taken up. All steps are tried even after one has failed: the operator sees
-everything that is wrong at once. The reason is in the step's `error`.
+Every step may be done again, so an interrupted agent simply goes on: what is unfinished in the store at
+start, and at each sweep, is taken up. An agent is leased while it is worked on, so several daemons may share
+a store. What a step has learnt is committed with its end; what it makes at a provider is written down before
+it is made (`control.store.intents`, `control.numbers`).
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any
+from datetime import timedelta
+from typing import Any, TypeAlias
 
 import trio
 from sqlalchemy import Connection
 
-from control import log
-from control.clock import Clock
-from control.config import Settings
-from control.elevenlabs import profile
-from control.elevenlabs.rest import ElevenLabsRefused, ElevenLabsRest, ElevenLabsUnavailable
-from control.store import RecordNotFound, Store, StoreUnavailable, agents
+from control import failpoints, log
+from control.provisioning import elevenlabs_steps, release, self_test, telephone
+from control.provisioning.health import Health
+from control.provisioning.values import (
+    DEADLINES_S,
+    NEEDS,
+    SOFT,
+    STEPS,
+    Run,
+    Services,
+    Skipped,
+    StepFailed,
+)
+from control.store import RecordNotFound, StoreUnavailable, agents
 from control.store.records import AgentRecord
-from control.twilio.rest import TwilioRefused, TwilioRest, TwilioUncertain, TwilioUnreachable
 
-STEP_TIMEOUT_S = 30.0
-"""Two steps that ask a provider: an agent's fate is known within a minute and a little."""
 RETRY_FIRST_S = 0.5
-RETRY_MAX_S = 5.0
-SWEEP_INTERVAL_S = 30.0
+RETRY_MAX_S = 8.0
+SWEEP_INTERVAL_S = 20.0
 AT_ONCE_MAX = 8
 WAITING_MAX = 1_000
 """Agents taken up at a time; more of them wait in the store for the next sweep."""
-STEPS = ("number", "elevenlabs_agent", "live")
+LEASE_S = 15.0
+"""After a crash another daemon may take the agent up so much later; the same one at once."""
+LEASE_RENEWED_S = 4.0
 
+Step: TypeAlias = Callable[[Run, Services], Awaitable[str | None]]
 
-class StepFailed(Exception):
-    """The step cannot be done; the text tells a person what to do. `transient`: later it might be."""
-
-    def __init__(self, reason: str, *, transient: bool = False) -> None:
-        super().__init__(reason)
-        self.transient = transient
-
-
-@dataclass(slots=True)
-class _Run:
-    """One agent on its way. `columns` is what the steps have learnt and the store does not have yet."""
-
-    agent: AgentRecord
-    steps: list[dict[str, Any]]
-    columns: dict[str, Any] = field(default_factory=dict)
-
-    def step(self, name: str) -> dict[str, Any]:
-        return next(step for step in self.steps if step["name"] == name)
+WORK: dict[str, Step] = {
+    "subaccount": telephone.subaccount,
+    "key": telephone.key,
+    "number": telephone.number,
+    "numbers": telephone.further_numbers,
+    "knowledge_base": elevenlabs_steps.knowledge_base,
+    "elevenlabs_agent": elevenlabs_steps.elevenlabs_agent,
+    "elevenlabs_update": elevenlabs_steps.elevenlabs_update,
+    "routing": telephone.routing,
+    "self_test": self_test.self_test,
+    "release": release.release,
+}
+AFTERWARDS = {"update": ("numbers", "elevenlabs_update"), "release": ("release",)}
+"""Work on an agent that has been provisioned, by `AgentRecord.pending`."""
 
 
 class Provisioning:
-    """Runs the steps of agents. `start()` may be called from any task once the record is in the store."""
+    """`start()` may be called from any task once the record is in the store."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        twilio: TwilioRest,
-        elevenlabs: ElevenLabsRest,
-        clock: Clock,
-    ) -> None:
-        self._public_url = settings.public.url
-        self._store = store
-        self._twilio = twilio
-        self._elevenlabs = elevenlabs
-        self._clock = clock
+    def __init__(self, services: Services) -> None:
+        self.health = Health(services)
+        self.verticals = services.verticals
+        self._services = services
+        self._store = services.store
+        self._clock = services.clock
         self._nursery: trio.Nursery | None = None
         self._taken: set[str] = set()
+        self._again: set[str] = set()
         self._slots = trio.CapacityLimiter(AT_ONCE_MAX)
+        self._owner = _owner(str(services.settings.control.listen))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take up what is unfinished, now and at each sweep, and what is started. Runs until cancelled."""
@@ -91,16 +88,26 @@ class Provisioning:
                 self._nursery = None
 
     def start(self, agent_id: str) -> None:
-        """Provision this agent soon; at the latest at the next sweep. Twice is as good as once."""
-        if self._nursery is None or agent_id in self._taken or len(self._taken) >= WAITING_MAX:
-            return
-        self._taken.add(agent_id)
-        self._nursery.start_soon(self._provision, agent_id)
+        """Work on this agent soon; at the latest at the next sweep. Twice is as good as once."""
+        if agent_id in self._taken:
+            self._again.add(agent_id)  # what was asked for meanwhile is looked at afterwards
+        elif self._nursery is not None and len(self._taken) < WAITING_MAX:
+            self._taken.add(agent_id)
+            self._nursery.start_soon(self._provision, agent_id)
+
+    async def check(self, agent_id: str) -> None:
+        """Look at the agent at both providers now, and mend what was changed by hand."""
+        await self.health.check(agent_id)
+
+    async def account(self, tenant_id: str) -> dict[str, Any]:
+        """`{sid, status}` of the Twilio account that the tenant's calls are made in."""
+        return await self._services.accounts.status(tenant_id)
 
     async def _sweep(self) -> None:
         try:
-            for agent_id in await self._store.read(agents.provisioning_ids):
-                self.start(agent_id)
+            for agent_id in await self._store.read(agents.waiting_ids):
+                if agent_id not in self._taken:
+                    self.start(agent_id)
         except StoreUnavailable as error:
             log.event("provisioning_sweep_failed", level="warning", error=error)
 
@@ -108,43 +115,113 @@ class Provisioning:
         """Documented boundary: what goes wrong with one agent must not reach the others."""
         try:
             async with self._slots:
-                agent = await self._store.read(agents.get, agent_id)
-                if agent is not None and agent.status == "provisioning":
-                    await self._run_steps(_Run(agent, _steps_of(agent)))
-        except (StoreUnavailable, RecordNotFound) as error:
-            log.event("provisioning_postponed", level="warning", agent_id=agent_id, error=error)
-        except Exception as error:  # noqa: BLE001
-            log.event("provisioning_crashed", level="error", agent_id=agent_id, error=error)
+                while True:
+                    self._again.discard(agent_id)
+                    await self._leased(agent_id)
+                    if agent_id not in self._again:
+                        break
+        except* (StoreUnavailable, RecordNotFound) as group:
+            for error in _leaves(group):
+                log.event("provisioning_postponed", level="warning", agent_id=agent_id, error=error)
+        except* Exception as group:  # noqa: BLE001
+            for error in _leaves(group):
+                log.event("provisioning_crashed", level="error", agent_id=agent_id, error=error)
         finally:
             self._taken.discard(agent_id)
+            self._again.discard(agent_id)
+
+    # ---- the lease -----------------------------------------------------------------------------
+
+    async def _leased(self, agent_id: str) -> None:
+        """Work while nobody else does."""
+        agent = await self._take(agent_id)
+        if agent is None:
+            return
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_lease, agent_id, nursery.cancel_scope)
+                await self._work(agent)
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._store.write(agents.release_lease, agent_id, self._owner)
+
+    async def _take(self, agent_id: str) -> AgentRecord | None:
+        now = self._clock.now()
+        until = now + timedelta(seconds=LEASE_S)
+        return await self._store.write(agents.lease, agent_id, self._owner, now, until)
+
+    async def _keep_lease(self, agent_id: str, work: trio.CancelScope) -> None:
+        """Renew it; work that cannot is stopped before somebody else may begin it."""
+        held_until_s = trio.current_time() + LEASE_S
+        while True:
+            await trio.sleep(LEASE_RENEWED_S)
+            begin_s = trio.current_time()
+            try:
+                if await self._take(agent_id) is None:
+                    break
+                held_until_s = begin_s + LEASE_S
+            except StoreUnavailable:
+                if begin_s + LEASE_RENEWED_S >= held_until_s:
+                    break
+        log.event("provisioning_lease_lost", level="warning", agent_id=agent_id)
+        work.cancel()
 
     # ---- steps ---------------------------------------------------------------------------------
 
-    async def _run_steps(self, run: _Run) -> None:
+    async def _work(self, agent: AgentRecord) -> None:
+        if agent.status == "provisioning":
+            await self._run_steps(Run(agent, _steps_of(agent)))
+        elif agent.pending in AFTERWARDS:
+            await self._afterwards(agent, agent.pending)
+
+    async def _run_steps(self, run: Run) -> None:
         if run.agent.provisioning_started_at is None:
-            run.columns["provisioning_started_at"] = self._clock.now()
-        for name, work in (
-            ("number", self._number),
-            ("elevenlabs_agent", self._elevenlabs_agent),
-        ):
-            if run.step(name)["status"] != "done":
-                await self._run_step(run, run.step(name), work)
+            run.learn(provisioning_started_at=self._clock.now())
+        for name in STEPS[:-1]:
+            step = run.step(name)
+            if step["status"] in ("done", "skipped"):
+                continue
+            missing = [need for need in NEEDS.get(name, ()) if not _is_over(run.step(need))]
+            if missing:
+                step.update(status="failed", ms=0, error=f"not tried, because of: {missing[0]}")
+                continue
+            await self._run_step(run, step)
+            failpoints.reach(f"{name}.kept")
         await self._conclude(run)
 
-    async def _run_step(
-        self, run: _Run, step: dict[str, Any], work: Callable[[_Run], Awaitable[str | None]]
-    ) -> None:
+    async def _afterwards(self, agent: AgentRecord, pending: str) -> None:
+        """A change, or a release: the steps of that kind which wait, then the mark is taken away."""
+        run = Run(agent, [dict(step) for step in agent.steps])
+        for step in run.steps:
+            if step["name"] in AFTERWARDS[pending] and step["status"] in ("pending", "running"):
+                await self._run_step(run, step)
+                failpoints.reach(f"{step['name']}.kept")
+        await self._store.write(_finish, agent, self._clock.now())
+        log.event(
+            "agent_changed",
+            agent_id=agent.id,
+            kind=pending,
+            remarks=[f"{s['name']}: {s['error']}" for s in run.steps if s.get("error")],
+        )
+
+    async def _run_step(self, run: Run, step: dict[str, Any]) -> None:
         """Do the work until it is done, cannot be done, or the time is up; keep what came of it."""
+        name = step["name"]
         step.update(status="running", ms=0)
         step.pop("error", None)
         await self._keep(run)
+        failpoints.reach(f"{name}.begun")
         begin_s = trio.current_time()
-        remark: str | None = f"no answer within {STEP_TIMEOUT_S:g} s; create the agent again later"
+        deadline_s = DEADLINES_S[name]
+        remark: str | None = f"no answer within {deadline_s:g} s"
         status = "failed"
-        with trio.move_on_after(STEP_TIMEOUT_S):
+        with trio.move_on_after(deadline_s):
             try:
-                remark = await _insisting(lambda: work(run), step)
+                remark = await _insisting(lambda: WORK[name](run, self._services), step)
                 status = "done"
+            except Skipped:
+                remark, status = None, "skipped"
             except StepFailed as failure:
                 remark = str(failure)
         if status == "failed" and "error" in step:
@@ -153,78 +230,24 @@ class Provisioning:
         step.update(status=status, ms=round((trio.current_time() - begin_s) * 1000))
         if remark:
             step["error"] = remark
+        failpoints.reach(f"{name}.done")
         await self._keep(run)
-
-    async def _number(self, run: _Run) -> None:
-        """Adopt the number: it has to be the account's, then its calls are led to us."""
-        e164 = run.agent.number_e164
-        if not e164:
-            raise StepFailed("the agent has no number: give number.e164")
-        try:
-            owned = await self._twilio.find_number(e164)
-            if owned is None:
-                run.columns["number_status"] = "missing"
-                raise StepFailed(
-                    f"the Twilio account does not own {e164}: buy or port it, or give one it owns"
-                )
-            owned = await self._twilio.set_number_webhooks(
-                owned.sid,
-                voice_url=f"{self._public_url}/twilio/voice",
-                voice_fallback_url=f"{self._public_url}/twilio/voice/fallback",
-                status_callback=f"{self._public_url}/twilio/status",
-            )
-        except TwilioRefused as refusal:
-            run.columns["number_status"] = "refused"
-            raise StepFailed(f"{refusal}{_hint(refusal.status, 'twilio.auth_token')}") from refusal
-        except (TwilioUnreachable, TwilioUncertain) as doubt:
-            run.columns["number_status"] = "unreachable"
-            raise StepFailed(str(doubt), transient=True) from doubt
-        run.columns.update(number_sid=owned.sid, number_status=owned.status or "in-use")
-
-    async def _elevenlabs_agent(self, run: _Run) -> str | None:
-        """Adopt the agent: it has to exist and to suit the telephone. Returns what could be better."""
-        agent_id = run.agent.elevenlabs_agent_id
-        if not agent_id:
-            raise StepFailed("the agent has no ElevenLabs agent: give elevenlabs_agent_id")
-        try:
-            found = profile.check(await self._elevenlabs.get_agent(agent_id))
-        except ElevenLabsRefused as refusal:
-            if refusal.status == 404 and not refusal.code:
-                # Not ElevenLabs' way to say it: a proxy without this route, perhaps.
-                run.columns["elevenlabs_status"] = "unchecked"
-                return "the ElevenLabs agent could not be looked up (404 without a status)"
-            if refusal.status == 404:
-                run.columns["elevenlabs_status"] = "missing"
-                raise StepFailed(
-                    f"ElevenLabs knows no agent {agent_id}: check elevenlabs_agent_id, and that "
-                    "elevenlabs.api_key is of the workspace that has it"
-                ) from refusal
-            run.columns["elevenlabs_status"] = "refused"
-            hint = _hint(refusal.status, "elevenlabs.api_key")
-            raise StepFailed(f"{refusal}{hint}") from refusal
-        except ElevenLabsUnavailable as doubt:
-            run.columns["elevenlabs_status"] = "unreachable"
-            raise StepFailed(str(doubt), transient=True) from doubt
-        if found.unusable:
-            run.columns["elevenlabs_status"] = "unusable"
-            raise StepFailed("; ".join(found.unusable + found.problems))
-        for hint in found.hints:
-            log.event("agent_hint", agent_id=run.agent.id, hint=hint)
-        run.columns["elevenlabs_status"] = "degraded" if found.problems else "live"
-        return "; ".join(found.problems) or None
 
     # ---- the end -------------------------------------------------------------------------------
 
-    async def _conclude(self, run: _Run) -> None:
-        failed = [step["name"] for step in run.steps if step["status"] == "failed"]
-        remarks = [f"{step['name']}: {step['error']}" for step in run.steps if step.get("error")]
+    async def _conclude(self, run: Run) -> None:
+        failed = [s["name"] for s in run.steps if s["status"] == "failed" and s["name"] not in SOFT]
+        failed = [name for name in failed if name in STEPS[:-1]]
+        remarks = [f"{s['name']}: {s['error']}" for s in run.steps if s.get("error")]
+        remarks = [remark for remark in remarks if not remark.startswith("live: ")]
         status = "failed" if failed else "degraded" if remarks else "live"
         live = run.step("live")
         live.update(status="failed" if failed else "done", ms=0)
         live.pop("error", None)
         if failed:
             live["error"] = f"not live, because of: {', '.join(failed)}"
-        run.columns.update(status=status, provisioning_ended_at=self._clock.now())
+        failpoints.reach("live.begun")
+        run.learn(status=status, provisioning_ended_at=self._clock.now())
         await self._keep(run)
         log.event(
             "agent_provisioned",
@@ -234,25 +257,62 @@ class Provisioning:
             remarks=remarks,
         )
 
-    async def _keep(self, run: _Run) -> None:
+    async def _keep(self, run: Run) -> None:
         """Commit steps and columns, unless somebody has closed the agent meanwhile."""
-        columns = {**run.columns, "steps": run.steps, "updated_at": self._clock.now()}
-        await self._store.write(_update_provisioning, run.agent.id, columns)
-        run.columns.clear()
+        columns = {**run.columns, "updated_at": self._clock.now()}
+        await self._store.write(_update, run.agent, columns, run.steps)
 
 
-def _update_provisioning(conn: Connection, agent_id: str, columns: dict[str, Any]) -> None:
-    agent = agents.get(conn, agent_id)
-    if agent is None or agent.status != "provisioning":
-        raise RecordNotFound(f"agent {agent_id} is not being provisioned any more")
-    agents.update(conn, agent_id, **columns)
+def _update(
+    conn: Connection, agent: AgentRecord, columns: dict[str, Any], steps: list[dict[str, Any]]
+) -> None:
+    """Commit, unless the agent was closed, or taken up anew, meanwhile."""
+    now = agents.get(conn, agent.id, to_change=True)
+    for status in (agents.CLOSED, "provisioning"):
+        if now is None or (now.status == status) != (agent.status == status):
+            raise RecordNotFound(f"agent {agent.id} has changed: this work is over")
+    assert now is not None
+    agents.update(conn, agent.id, **columns, steps=_merged(steps, now.steps))
+
+
+def _merged(mine: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Steps that somebody has asked for meanwhile stay as they were asked for."""
+    asked = {step.get("name"): step for step in theirs}
+    merged = []
+    for step in mine:
+        other = asked.pop(step["name"], step)
+        merged.append(step if other.get("asked_at") == step.get("asked_at") else other)
+    return merged + list(asked.values())
+
+
+def _finish(conn: Connection, agent: AgentRecord, at: Any) -> None:
+    """The work is done, unless more of it was asked for while it went on."""
+    now = agents.get(conn, agent.id, to_change=True)
+    if now is None or now.pending is None or now.pending != agent.pending:
+        return
+    names = AFTERWARDS[now.pending]
+    if not any(s.get("name") in names and s.get("status") == "pending" for s in now.steps):
+        agents.update(conn, agent.id, pending=None, updated_at=at)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
+
+
+def _is_over(step: dict[str, Any]) -> bool:
+    return step["status"] in ("done", "skipped")
 
 
 def _steps_of(agent: AgentRecord) -> list[dict[str, Any]]:
     """The steps as far as they had come; a step that was interrupted begins again."""
-    done = {step.get("name"): step for step in agent.steps if step.get("status") == "done"}
+    over = {
+        step.get("name"): step for step in agent.steps if step.get("status") in ("done", "skipped")
+    }
     return [
-        dict(done[name]) if name in done else {"name": name, "status": "pending", "ms": 0}
+        dict(over[name]) if name in over else {"name": name, "status": "pending", "ms": 0}
         for name in STEPS
     ]
 
@@ -267,9 +327,11 @@ async def _insisting(work: Callable[[], Awaitable[str | None]], step: dict[str, 
             if not failure.transient:
                 raise
             step["error"] = str(failure)
+            step["tries"] = step.get("tries", 1) + 1
         await trio.sleep(delay_s)
         delay_s = min(delay_s * 2, RETRY_MAX_S)
 
 
-def _hint(status: int, key: str) -> str:
-    return f": check {key}" if status in (401, 403) else ""
+def _owner(listen: str) -> str:
+    """This daemon: only one process can have the port, so after a crash the name is the same again."""
+    return f"{socket.gethostname()}/{listen}"[:120]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, exc, select
+from sqlalchemy import ColumnElement, Connection, Select, exc, or_, select
+from sqlalchemy import delete as sql_delete
 from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
 
 from control.store import cursor as cursors
 from control.store import rows
 from control.store.errors import NumberTaken, RecordNotFound
-from control.store.records import AgentRecord
+from control.store.records import AgentNumberRecord, AgentRecord
 from control.store.tables import agents
+from control.store.tables.provisioning import agent_numbers
 
 CLOSED = "closed"
 
@@ -39,8 +43,71 @@ def get(conn: Connection, agent_id: str, *, to_change: bool = False) -> AgentRec
 
 
 def by_number(conn: Connection, e164: str) -> AgentRecord | None:
-    """The agent, not closed, whose number this is."""
-    return _one(conn, _query().where(agents.c.number_e164 == e164, agents.c.status != CLOSED))
+    """The agent, not closed, whose number this is; with this number's place, when the number has one."""
+    first = _one(conn, _query().where(agents.c.number_e164 == e164, agents.c.status != CLOSED))
+    if first is not None:
+        return first
+    number = _number(conn, agent_numbers.c.e164 == e164)
+    if number is None:
+        return None
+    agent = get(conn, number.agent_id)
+    return None if agent is None or agent.status == CLOSED else at_number(agent, number)
+
+
+def at_number(agent: AgentRecord, number: AgentNumberRecord) -> AgentRecord:
+    """The agent as callers of one of its further numbers meet it."""
+    return replace(
+        agent,
+        number_e164=number.e164,
+        number_sid=number.sid,
+        number_type=number.type,
+        location=number.wish.get("location", agent.location),
+        timezone=number.wish.get("timezone") or agent.timezone,
+    )
+
+
+# ---- further numbers -----------------------------------------------------------------------------
+
+
+def numbers_of(conn: Connection, agent_id: str) -> list[AgentNumberRecord]:
+    """The agent's further numbers, the oldest first."""
+    statement = (
+        rows.query(agent_numbers, AgentNumberRecord)
+        .where(agent_numbers.c.agent_id == agent_id)
+        .order_by(agent_numbers.c.id)
+    )
+    return [rows.build(AgentNumberRecord, row) for row in conn.execute(statement)]
+
+
+def add_number(conn: Connection, record: AgentNumberRecord) -> None:
+    """Add a further number, bought or still to be. Raises NumberTaken."""
+    if record.e164 is not None:
+        holder = by_number(conn, record.e164)
+        if holder is not None:
+            raise NumberTaken(holder.id)
+        # What a closed agent has left does not hold the number.
+        conn.execute(sql_delete(agent_numbers).where(agent_numbers.c.e164 == record.e164))
+    conn.execute(sql_insert(agent_numbers).values(rows.values(record)))
+
+
+def update_number(conn: Connection, number_id: str, **columns: Any) -> None:
+    """Set the named columns. Raises RecordNotFound."""
+    statement = sql_update(agent_numbers).where(agent_numbers.c.id == number_id).values(columns)
+    if conn.execute(statement).rowcount == 0:
+        raise RecordNotFound(f"no number {number_id}")
+
+
+def remove_number(conn: Connection, number_id: str) -> None:
+    """Take a further number from its agent."""
+    conn.execute(sql_delete(agent_numbers).where(agent_numbers.c.id == number_id))
+
+
+def _number(conn: Connection, condition: ColumnElement[bool]) -> AgentNumberRecord | None:
+    row = conn.execute(rows.query(agent_numbers, AgentNumberRecord).where(condition)).one_or_none()
+    return None if row is None else rows.build(AgentNumberRecord, row)
+
+
+# ---- lists ---------------------------------------------------------------------------------------
 
 
 def list_agents(
@@ -62,10 +129,43 @@ def list_agents(
     return rows.page(conn, statement, AgentRecord, "id", limit)
 
 
-def provisioning_ids(conn: Connection) -> list[str]:
-    """Agents whose provisioning has not come to its end, the oldest first."""
-    statement = select(agents.c.id).where(agents.c.status == "provisioning").order_by(agents.c.id)
-    return list(conn.execute(statement).scalars())
+def waiting_ids(conn: Connection) -> list[str]:
+    """Agents with unfinished work: provisioning, a change, a release. The oldest first."""
+    waits = or_(agents.c.status == "provisioning", agents.c.pending.is_not(None))
+    return list(conn.execute(select(agents.c.id).where(waits).order_by(agents.c.id)).scalars())
+
+
+def serving_ids(conn: Connection) -> list[str]:
+    """Agents that take calls, the oldest first."""
+    serving = agents.c.status.in_(("live", "degraded"))
+    return list(conn.execute(select(agents.c.id).where(serving).order_by(agents.c.id)).scalars())
+
+
+def lease(
+    conn: Connection, agent_id: str, owner: str, now: datetime, until: datetime
+) -> AgentRecord | None:
+    """The agent, ours alone until then; None while another daemon has it, or there is none.
+
+    An owner that comes back after a crash takes its own lease over at once.
+    """
+    free = or_(
+        agents.c.lease_until.is_(None), agents.c.lease_until < now, agents.c.lease_owner == owner
+    )
+    done = conn.execute(
+        sql_update(agents)
+        .where(agents.c.id == agent_id, free)
+        .values(lease_owner=owner, lease_until=until)
+    )
+    return get(conn, agent_id) if done.rowcount else None
+
+
+def release_lease(conn: Connection, agent_id: str, owner: str) -> None:
+    """Others may have the agent."""
+    conn.execute(
+        sql_update(agents)
+        .where(agents.c.id == agent_id, agents.c.lease_owner == owner)
+        .values(lease_owner=None, lease_until=None)
+    )
 
 
 def update(conn: Connection, agent_id: str, **columns: Any) -> None:

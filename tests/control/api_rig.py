@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from control import verticals
 from control.api.app import create_api
 from control.config import (
     ControlSettings,
@@ -104,9 +105,17 @@ class FakePool:
 @dataclass
 class FakeProvisioning:
     started: list[str] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
+    verticals: Any = field(default_factory=verticals.load)
 
     def start(self, agent_id: str) -> None:
         self.started.append(agent_id)
+
+    async def check(self, agent_id: str) -> None:
+        self.checked.append(agent_id)
+
+    async def account(self, tenant_id: str) -> dict[str, Any]:
+        return {"sid": SETTINGS.twilio.account_sid, "status": "active"}
 
 
 @dataclass

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from control.store import agents
+from control.store import agents, intents
+from control.store.intents import Intent
 from tests.control.api_rig import NOW, Rig, agent, open_rig
 
 NUMBER = "+15550100123"
@@ -35,9 +36,10 @@ async def test_agent_created_is_202_and_provisioned_in_the_background(rig: Rig) 
     assert shown["status"] == "provisioning"
     assert shown["number"] == {"e164": NUMBER, "sid": None, "type": None, "status": "pending"}
     assert shown["subaccount"] == {"sid": "AC" + "0" * 32, "status": "active"}
-    assert shown["elevenlabs"] == {"agent_id": "agent_1", "status": "pending"}
+    assert shown["elevenlabs"]["agent_id"] == "agent_1"
+    assert shown["elevenlabs"]["status"] == "pending"
     assert shown["provisioning"]["elapsed_s"] == 0
-    assert [step["status"] for step in shown["provisioning"]["steps"]] == ["pending"] * 3
+    assert [step["status"] for step in shown["provisioning"]["steps"]] == ["pending"] * 8
     assert shown["created_at"] == "2026-11-21T09:00:00Z"
     assert rig.provisioning.started == [shown["id"]]
     assert (await rig.ask("GET", f"/v2/agents/{shown['id']}")).json == shown
@@ -53,7 +55,11 @@ async def test_agent_created_with_everything_keeps_everything(rig: Rig) -> None:
         "hours": {"mon": ["09:00-17:00"]},
         "variables": {"office": "Main", "floor": 2, "open": True, "rate": 1.5},
         "extractions": [{"name": "booked", "type": "boolean"}],
-        "sms": {"after": "thanks"},
+        "sms": {"template": "Booked: {booked}, {business_name}"},
+        "prompt": "You are {business}.",
+        "first_message": "Hello",
+        "language": "fr",
+        "voice_id": "v1",
         "location": {"city": "Paris"},
         "record": True,
         "max_call_s": 600,
@@ -90,7 +96,32 @@ async def test_agent_on_the_number_of_a_closed_one_is_accepted(rig: Rig) -> None
         ({"name": "x" * 201}, "name"),
         ({"number": None}, "number"),
         ({"number": NUMBER}, "number"),
-        ({"number": {}}, "number.e164"),
+        ({"number": {}}, "number"),
+        ({"number": {"type": "local"}}, "number.country"),
+        ({"number": {"country": "XX"}}, "number.country"),
+        ({"number": {"country": "US", "area_code": "12"}}, "number.area_code"),
+        ({"number": {"country": "US", "area_code": "416"}}, "number.area_code"),
+        ({"number": {"country": "US", "contains": "("}}, "number.contains"),
+        ({"number": {"type": "pager", "country": "US"}}, "number.type"),
+        ({"number": {"e164": NUMBER, "area_code": "843"}}, "number.area_code"),
+        ({"numbers": [{"country": "US"}, {"country": "XX"}]}, "numbers.1.country"),
+        ({"vertical": "plumbing"}, "vertical"),
+        ({"language": "English"}, "language"),
+        ({"prompt": ""}, "prompt"),
+        ({"manage": "no"}, "manage"),
+        ({"extractions": 5}, "extractions"),
+        ({"extractions": ["size"]}, "extractions.0"),
+        ({"extractions": [{"type": "string"}]}, "extractions.0.name"),
+        ({"extractions": {"size": {"type": "decimal"}}}, "extractions.size.type"),
+        ({"extractions": [{"name": "size", "type": "int"}]}, "extractions.size.type"),
+        ({"extractions": {"size": {}}}, "extractions.size.type"),
+        ({"extractions": {"party size": {"type": "integer"}}}, "extractions.party size"),
+        ({"extractions": {"a": {"type": "integer", "enum": ["x"]}}}, "extractions.a.enum"),
+        ({"extractions": {"a": {"type": "integer", "enum": []}}}, "extractions.a.enum"),
+        ({"extractions": {"a": {"type": "string", "required": 1}}}, "extractions.a.required"),
+        ({"extractions": {"a": {"type": "string", "title": "A"}}}, "extractions.a.title"),
+        ({"extractions": {f"f{n}": {"type": "string"} for n in range(26)}}, "extractions"),
+        ({"sms": {"template": "Hi {nmae}"}}, "sms.template"),
         ({"number": {"e164": "15550100123"}}, "number.e164"),
         ({"number": {"e164": "+1555"}}, "number.e164"),
         ({"number": {"e164": "+1234567890123456"}}, "number.e164"),
@@ -98,9 +129,8 @@ async def test_agent_on_the_number_of_a_closed_one_is_accepted(rig: Rig) -> None
         ({"number": {"e164": NUMBER + "\n"}}, "number.e164"),
         ({"number": {"e164": "+1 555 010 0123"}}, "number.e164"),
         ({"number": {"e164": "+١٥٥٥٠١٠٠١٢٣"}}, "number.e164"),
-        ({"number": {"type": "local", "country": "US"}}, "number.type"),
         ({"number": {"e164": NUMBER, "colour": 1}}, "number.colour"),
-        ({"elevenlabs_agent_id": None}, "elevenlabs_agent_id"),
+        ({"elevenlabs_agent_id": ""}, "elevenlabs_agent_id"),
         ({"tenant_id": "tnt_other"}, "tenant_id"),
         ({"timezone": "Mars/Olympus"}, "timezone"),
         ({"timezone": "../../etc/passwd"}, "timezone"),
@@ -132,17 +162,129 @@ async def test_agent_with_several_wrong_fields_names_them_all(rig: Rig) -> None:
     assert sorted(answered.fields()) == ["name", "number.e164", "zip"]
 
 
-@pytest.mark.parametrize("field", ["number.type", "elevenlabs_agent_id"])
-async def test_agent_to_be_bought_or_made_is_not_supported_yet(rig: Rig, field: str) -> None:
-    """The answer says what is supported now."""
-    body = BODY | {"number": {"type": "local"}} if field == "number.type" else dict(BODY)
-    if field == "elevenlabs_agent_id":
-        del body["elevenlabs_agent_id"]
-    answered = await rig.ask("POST", "/v2/agents", body)
-    assert answered.status == 422
-    assert answered.problem()["type"] == "/docs#problem-not-supported"
-    assert "not supported yet" in answered.problem()["detail"]
-    assert answered.fields() == [field]
+async def test_agent_of_which_everything_is_to_be_made_is_202(rig: Rig) -> None:
+    """A kind of number and no ElevenLabs agent: both are had in the background."""
+    body = {"name": "Coastal", "number": {"country": "us", "area_code": "843"}, "vertical": "hvac"}
+    shown = (await rig.ask("POST", "/v2/agents", body)).json
+    assert shown["status"] == "provisioning"
+    assert shown["number"]["e164"] is None
+    assert shown["elevenlabs"]["agent_id"] is None
+    stored = await rig.store.read(agents.get, shown["id"])
+    assert stored is not None
+    assert stored.settings["number"] == {"country": "us", "area_code": "843"}
+
+
+async def test_verticals_are_listed_with_all_that_they_give(rig: Rig) -> None:
+    """What an agent is made from can be read before one is made."""
+    listed = (await rig.ask("GET", "/v2/verticals")).json["items"]
+    names = {item["name"] for item in listed}
+    assert names >= {"hvac", "dental", "legal", "real_estate", "restaurant", "generic"}
+    assert all(item["prompt"] and item["extractions"] for item in listed)
+
+
+async def test_agent_refreshed_is_looked_at_first(rig: Rig) -> None:
+    """Without it what is known is shown."""
+    await rig.store.write(agents.insert, agent(1))
+    await rig.ask("GET", "/v2/agents/agt_0001")
+    assert rig.provisioning.checked == []
+    assert (await rig.ask("GET", "/v2/agents/agt_0001?refresh=true")).status == 200
+    assert rig.provisioning.checked == ["agt_0001"]
+    assert (await rig.ask("GET", "/v2/agents/agt_0001?refresh=maybe")).fields() == ["refresh"]
+
+
+async def test_agent_changed_in_what_elevenlabs_knows_is_told_there(rig: Rig) -> None:
+    """As a step that can be followed; a change of our own needs none."""
+    await rig.store.write(agents.insert, agent(1))
+    quiet = (await rig.ask("PATCH", "/v2/agents/agt_0001", {"record": True})).json
+    assert (quiet["pending"], quiet["provisioning"]["steps"]) == (None, [])
+    assert rig.provisioning.started == []
+    told = (await rig.ask("PATCH", "/v2/agents/agt_0001", {"first_message": "Hi"})).json
+    assert told["pending"] == "update"
+    assert told["provisioning"]["steps"] == [
+        {"name": "elevenlabs_update", "status": "pending", "ms": 0}
+    ]
+    assert told["first_message"] == "Hi"
+    assert rig.provisioning.started == ["agt_0001"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"extractions": {"a": {"type": "x"}}}, "extractions.a.type"),
+        ({"extractions": [], "sms": {"template": "{caller_name}"}}, "sms.template"),
+        ({"vertical": "x"}, "vertical"),
+        ({"timezone": "x"}, "timezone"),
+    ],
+    ids=str,
+)
+async def test_agent_changed_to_something_wrong_is_422_and_stays(
+    rig: Rig, body: dict[str, Any], field: str
+) -> None:
+    """Checked against what the agent is after the change."""
+    await rig.store.write(agents.insert, agent(1))
+    answered = await rig.ask("PATCH", "/v2/agents/agt_0001", body)
+    assert (answered.status, answered.fields()) == (422, [field])
+    assert rig.provisioning.started == []
+
+
+async def test_agent_failed_is_tried_again_from_the_failed_steps(rig: Rig) -> None:
+    """What is done stays done; an agent that is well has nothing to retry."""
+    steps = [
+        {"name": "number", "status": "done", "ms": 5},
+        {"name": "elevenlabs_agent", "status": "failed", "ms": 5, "error": "no"},
+        {"name": "live", "status": "failed", "ms": 0},
+    ]
+    await rig.store.write(agents.insert, agent(1, status="failed", steps=steps))
+    answered = await rig.ask("POST", "/v2/agents/agt_0001/retry")
+    assert (answered.status, answered.json["status"]) == (202, "provisioning")
+    assert [step["name"] for step in answered.json["provisioning"]["steps"]] == ["number"]
+    assert rig.provisioning.started == ["agt_0001"]
+    assert (await rig.ask("POST", "/v2/agents/agt_0001/retry")).status == 409
+
+
+async def test_agent_failed_offers_what_can_be_given_back(rig: Rig) -> None:
+    """Nothing is released unless somebody asks."""
+    await rig.store.write(
+        agents.insert,
+        agent(1, status="failed", number_sid="PN1", settings={"number": {"country": "US"}}),
+    )
+    intent = Intent("elevenlabs_agent", "agt_0001", NOW, NOW, agent_id="agt_0001")
+    await rig.store.write(intents.open_, intent)
+    await rig.store.write(intents.made, "elevenlabs_agent", "agt_0001", "agent_9", NOW)
+    shown = (await rig.ask("GET", "/v2/agents/agt_0001")).json
+    assert [(one["what"], one["resource"]) for one in shown["compensation"]] == [
+        ("number", "PN1"),
+        ("elevenlabs", "agent_9"),
+    ]
+    assert shown["compensation"][0]["do"] == "DELETE /v2/agents/agt_0001?release=number"
+    closed = await rig.ask("DELETE", "/v2/agents/agt_0001?release=number,elevenlabs")
+    assert (closed.json["status"], closed.json["pending"]) == ("closed", "release")
+    assert rig.provisioning.started == ["agt_0001"]
+    wrong = await rig.ask("DELETE", "/v2/agents/agt_0001?release=everything")
+    assert wrong.fields() == ["release"]
+
+
+async def test_further_numbers_are_added_listed_and_removed(rig: Rig) -> None:
+    """One agent, several numbers; a number has one agent."""
+    for number in (1, 2):
+        await rig.store.write(agents.insert, agent(number))
+    path = "/v2/agents/agt_0001/numbers"
+    added = await rig.ask("POST", path, {"e164": "+15550109999", "location": "Boston"})
+    assert (added.status, added.json["status"]) == (202, "pending")
+    assert rig.provisioning.started == ["agt_0001"]
+    shown = (await rig.ask("GET", "/v2/agents/agt_0001")).json
+    assert [number["e164"] for number in shown["numbers"]] == ["+15550109999"]
+    assert shown["provisioning"]["steps"][0]["name"] == "numbers"
+    taken = await rig.ask("POST", "/v2/agents/agt_0002/numbers", {"e164": "+15550109999"})
+    assert (taken.status, taken.problem()["agent_id"]) == (409, "agt_0001")
+    first = await rig.ask("POST", path, {"e164": "+15550100002"})
+    assert (first.status, first.problem()["agent_id"]) == (409, "agt_0002")
+    assert (await rig.ask("POST", path, {"country": "XX"})).fields() == ["number.country"]
+    listed = (await rig.ask("GET", path)).json["items"]
+    removed = await rig.ask("DELETE", f"{path}/{listed[0]['id']}")
+    assert removed.status == 200
+    assert (await rig.ask("DELETE", f"{path}/{listed[0]['id']}")).status == 404
+    assert (await rig.ask("GET", path)).json["items"] == []
 
 
 async def test_agent_unknown_is_404_for_every_method(rig: Rig) -> None:

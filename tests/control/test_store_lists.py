@@ -102,7 +102,7 @@ def test_agents_listed_newest_first_in_pages(conn: Connection) -> None:
     assert [record.id for record in first + rest] == ["agt_3", "agt_2", "agt_1"]
     assert end is None
     assert [record.id for record in agents.list_agents(conn, status="live")[0]] == ["agt_2"]
-    assert agents.provisioning_ids(conn) == ["agt_1", "agt_3"]
+    assert agents.waiting_ids(conn) == ["agt_1", "agt_3"]
 
 
 def test_agent_update_of_unknown_is_an_error(conn: Connection) -> None:
