@@ -216,3 +216,7 @@ class OptOutRecord:
     created_at: datetime
     tenant_id: str = DEFAULT_TENANT_ID
     reason: str | None = None
+    call_id: str | None = None
+    """The call in which it was asked for."""
+    evidence: dict[str, Any] | None = None
+    """What shows it: the words that were said or the key that was pressed, and when."""

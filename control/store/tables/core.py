@@ -161,6 +161,7 @@ calls = Table(
     Index("ix_calls_tenant_id_id", "tenant_id", "id"),
     Index("ix_calls_agent_id_id", "agent_id", "id"),
     Index("ix_calls_ended_at", "ended_at"),
+    Index("ix_calls_conversation_id", "conversation_id"),
     Index("ix_calls_created_at", "created_at"),
     Index("ix_calls_tenant_id_created_at", "tenant_id", "created_at"),
     Index("ix_calls_tenant_id_from_number", "tenant_id", "from_number"),
@@ -193,8 +194,8 @@ call_turns = Table(
     Column("interrupted", Boolean, nullable=False),
 )
 
-# Append-only: what was decided, when, and from which inputs. `call_id` is no foreign key, because a
-# decision is kept even where the call is not.
+# Append-only, a chain of hashes for each tenant (`control.store.decisions`): what was decided, when, and from
+# which inputs. `call_id` is no foreign key, because a decision is kept even where the call is not.
 decisions = Table(
     "decisions",
     metadata,
@@ -204,8 +205,16 @@ decisions = Table(
     Column("phase", String(16), nullable=False),
     Column("decision", Json, nullable=False),
     Column("at", UtcDateTime, nullable=False),
+    Column("seq", BigInteger),
+    Column("prev_hash", String(64)),
+    Column("hash", String(64)),
+    # Everything the rules knew, for a replay. Not part of the chain but by its hash: it holds a telephone
+    # number, which may have to be erased.
+    Column("facts", Json),
+    Column("facts_hash", String(64)),
     Index("ix_decisions_call_id", "call_id"),
     Index("ix_decisions_tenant_id_at", "tenant_id", "at"),
+    Index("uq_decisions_tenant_id_seq", "tenant_id", "seq", unique=True),
 )
 
 opt_outs = Table(
@@ -216,6 +225,8 @@ opt_outs = Table(
     Column("source", String(32), nullable=False),
     Column("reason", Text),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("call_id", String(40)),
+    Column("evidence", Json),
 )
 
 idempotency_keys = Table(
