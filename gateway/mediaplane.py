@@ -221,19 +221,20 @@ class MediaPlane:
                 if fd == self._again_fd:
                     self._read_again(now_s)
                 continue
-            touched.append(leg.call)
             try:
+                if not mask and type(data) is bytes:  # from the lane, which cannot send (all of) it
+                    if not leg.is_tls:
+                        self._leave_lane(leg.call)  # as it has already done itself
+                        touched.append(leg.call)
+                    self._write(leg, data, now_s)
+                    continue
+                touched.append(leg.call)
                 if mask & select.EPOLLOUT:
                     self._write_pending(leg, now_s)
                 if type(data) is bytes and data:
-                    if mask:
-                        leg.feed(data, now_s)
-                        if not leg.is_agent:
-                            self._choose_way(leg.call)  # it may have brought half a message
-                    else:  # what the lane could not send; it has closed itself
-                        if not leg.is_tls:
-                            self._leave_lane(leg.call)
-                        self._write(leg, data, now_s)
+                    leg.feed(data, now_s)
+                    if not leg.is_agent:
+                        self._choose_way(leg.call)  # it may have brought half a message
                 elif data is not None:
                     self._lost(leg, now_s, _why_lost(data))
                 elif leg.is_tls and mask & ~select.EPOLLOUT:
@@ -288,7 +289,8 @@ class MediaPlane:
                 self._lost(leg, now_s, "connection closed by the peer")
                 return
             feed(data, now_s)
-            if not leg.is_tls:
+            # What is still in the kernel, epoll tells again; only what TLS has decrypted it does not.
+            if not isinstance(leg.sock, ssl.SSLSocket) or not leg.sock.pending():
                 return
         # Still more: epoll is silent about what the TLS object holds, so the next wake is of our making.
         self._again.append(leg)

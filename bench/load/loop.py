@@ -12,6 +12,8 @@ from typing import Any
 READ = select.EPOLLIN
 READ_WRITE = select.EPOLLIN | select.EPOLLOUT
 
+EVENTS_MAX = 128
+"""Of one look: what is due to be said must not wait for all that is to be heard."""
 TIMERS_PER_LOOK = 32
 """A loop that is late must not stop listening while it catches up."""
 
@@ -73,7 +75,7 @@ class Loop:
         looked_s = now()
         while self._running:
             wait_s = timers[0][0] - now() if timers else 1.0
-            events = poll(wait_s if wait_s > 0.0 else 0.0, 512)
+            events = poll(wait_s if wait_s > 0.0 else 0.0, EVENTS_MAX)
             woken_s = now()
             for fd, mask in events:
                 handler = handlers.get(fd)

@@ -479,14 +479,10 @@ async def test_leg_that_waits_to_be_read_again_is_not_confused_with_a_later_one(
 ):
     """Its descriptor number may belong to another call's socket by the time it is its turn."""
     monkeypatch.setattr(mediaplane, "_READS_PER_WAKE", 1)
+    monkeypatch.setattr(mediaplane, "RECV_BYTES", 1)
     _bridge, _, call = stage.call()
     ours, theirs = await tls_pair(stage, contexts)
-
-    def send_all() -> None:
-        for _ in range(5):
-            theirs.sendall(b"x")
-
-    await trio.to_thread.run_sync(send_all)
+    await trio.to_thread.run_sync(theirs.sendall, b"x" * 5)
     await first_bytes(ours, 1)
     stage.plane.adopt_agent(call, ours, b"")  # one read is done, another is asked for
     number = ours.fileno()
