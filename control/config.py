@@ -20,6 +20,7 @@ from control.config_checks import (
     Listen,
     account_sid,
     host_label,
+    not_negative,
     one_of,
     origin,
     positive,
@@ -29,6 +30,7 @@ from control.config_checks import (
     websocket_origin,
 )
 from control.config_sources import ConfigError, Secret, Sources, reading
+from control.vault import KEY_HINT, parse_keys
 from gateway.settings import MediaSettings
 
 __all__ = ["ConfigError", "Listen", "Secret", "Settings", "load", "masked", "warnings"]
@@ -55,6 +57,10 @@ class ControlSettings:
     admin_key: Secret = field(metadata=reading(Secret, file_variant=True))
     verticals_dir: str = ""
     """A folder of more verticals; empty = only the built-in ones."""
+    tenant_requests_per_s: float = field(default=20.0, metadata=reading(positive, raw=float))
+    """Requests a second that the API answers for one tenant."""
+    tenant_calls_max: int = field(default=0, metadata=reading(not_negative, raw=int))
+    """Calls that one tenant may have at once; 0 = as many as there is room for."""
     health_interval_s: float = field(default=300.0, metadata=reading(positive, raw=float))
     """How often each agent's number and ElevenLabs agent are looked at."""
 
@@ -65,6 +71,10 @@ class TwilioSettings:
 
     account_sid: str = field(metadata=reading(account_sid, file_variant=True))
     auth_token: Secret = field(metadata=reading(Secret, file_variant=True))
+    auth_token_secondary: Secret | None = field(
+        default=None, metadata=reading(Secret, file_variant=True)
+    )
+    """Webhooks signed with it are accepted too: for the time of a rotation at Twilio."""
     api_base_url: str = field(default="https://api.twilio.com", metadata=reading(origin))
     edge: str = field(default="", metadata=reading(host_label))
     region: str = field(default="", metadata=reading(host_label))
@@ -90,11 +100,19 @@ class ElevenLabsSettings:
         return websocket_origin(self.base_url)
 
 
+def _encryption_keys(text: str) -> Secret:
+    return Secret(",".join(parse_keys(text)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
     """`[store]`. The URL may hold a password, so it is not shown by `repr`."""
 
     url: str = field(default="sqlite:///tandem.db", repr=False, metadata=reading(store_url))
+    encryption_key: Secret | None = field(
+        default=None, metadata=reading(_encryption_keys, file_variant=True)
+    )
+    """One or more keys of `control.vault`; the first one seals."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,11 +191,17 @@ def load(path: str | Path, environ: Mapping[str, str]) -> Settings:
         verticals.load(settings.control.verticals_dir)
     except verticals.VerticalProblem as problem:
         found.append(f"control.verticals_dir: {problem}")
+    if settings.store.encryption_key is None and not settings.store.url.startswith("sqlite"):
+        found.append(f"store.encryption_key: is needed with {_scheme(settings)}: {KEY_HINT}")
     if settings.public.listen.clashes_with(settings.control.listen):
         found.append("control.listen: is the same address and port as public.listen")
     if found:
         raise ConfigError(*found)
     return settings
+
+
+def _scheme(settings: Settings) -> str:
+    return settings.store.url.partition(":")[0]
 
 
 def _read(path: Path) -> dict[str, Any]:

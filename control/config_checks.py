@@ -96,6 +96,13 @@ def positive(number: float) -> float:
     return number
 
 
+def not_negative(number: int) -> int:
+    """A number that is not below zero. Raises ValueError."""
+    if number < 0:
+        raise ValueError(f"expected 0 or more, got {number}")
+    return number
+
+
 def one_of(*choices: str) -> Callable[[str], str]:
     """A check that the value is one of the choices."""
 

@@ -244,9 +244,42 @@ def test_secret_file_that_cannot_be_used_names_key_and_path(written, tmp_path, c
     assert why in said
 
 
+ENCRYPTION_KEY = "A" * 43 + "="
+POSTGRES = f'url = "postgresql://{{}}"\nencryption_key = "{ENCRYPTION_KEY}"'
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("", "it is none: a key is 32 random bytes"),
+        ("too-short", "it is none"),
+        (f"{ENCRYPTION_KEY}, too-short", "key 2 of 2 is none"),
+        (" , ", "is empty"),
+    ],
+)
+def test_encryption_key_that_is_none_is_refused(written, value, why):
+    """Which of several keys is wrong is said, the keys are not."""
+    said = problem(written, with_key("store", f'encryption_key = "{value}"'))
+    assert said.startswith("store.encryption_key: ")
+    assert ENCRYPTION_KEY not in said
+
+
+def test_encryption_keys_of_a_rotation_are_read(written):
+    """Separated by commas or spaces, the newest first."""
+    other = "B" * 43 + "="
+    text = with_key("store", f'encryption_key = "{other},  {ENCRYPTION_KEY}"')
+    assert written(text).store.encryption_key.reveal() == f"{other},{ENCRYPTION_KEY}"
+
+
+def test_postgresql_without_encryption_key_is_refused(written):
+    """Several machines need one key; a file beside a database does not exist there."""
+    said = problem(written, with_key("store", 'url = "postgresql://u@h/d"'))
+    assert said.startswith("store.encryption_key: is needed with postgresql")
+
+
 def test_masked_is_toml_with_every_key_and_no_secret(written):
     """What is printed may go into a ticket."""
-    text = with_key("store", 'url = "postgresql://tandem:pass@word@db/tandem"') + (
+    text = with_key("store", POSTGRES.format("tandem:pass@word@db/tandem")) + (
         '[policy]\nrules = ["m:o"]\n[policy."m:o"]\napi_token = "plug-in-token"\ndays = [1, 2]\n'
     )
     settings = written(text)
@@ -274,7 +307,7 @@ def test_masked_with_any_text_stays_toml(text):
 
 def test_repr_of_settings_shows_no_secret(written):
     """A settings object in a traceback must not give them away."""
-    settings = written(with_key("store", 'url = "postgresql://u:db-password@h/d"'))
+    settings = written(with_key("store", POSTGRES.format("u:db-password@h/d")))
     for secret in settings.secrets():
         assert secret not in repr(settings)
         assert secret not in f"{settings}"
