@@ -94,21 +94,29 @@ class Rig:
         return response.json()
 
     async def create_agent(self, number: str, elevenlabs_agent_id: str, **fields: Any) -> Any:
-        """An agent on an adopted number; returns it when it is live (or degraded)."""
+        """An agent on an adopted number; returns it when it is live (or degraded).
+
+        Without a self-test, unless `fields` ask for one: the conversations are the calls' own then.
+        """
         body = {
             "name": elevenlabs_agent_id,
             "number": {"e164": number},
             "elevenlabs_agent_id": elevenlabs_agent_id,
+            "self_test": False,
             **fields,
         }
-        agent = await self.post("/v2/agents", body)
-        with trio.fail_after(LIVE_TIMEOUT_S):
-            while agent["status"] == "provisioning":
-                await trio.sleep(0.05)
-                agent = await self.get(f"/v2/agents/{agent['id']}")
+        agent = await self.settled_agent(await self.post("/v2/agents", body))
         if agent["status"] not in ("live", "degraded"):
             raise RigError(f"agent is {agent['status']}: {agent['provisioning']}")
         self.agents[elevenlabs_agent_id] = agent["id"]
+        return agent
+
+    async def settled_agent(self, agent: Any, *, timeout_s: float = LIVE_TIMEOUT_S) -> Any:
+        """The agent when its provisioning is over and no change is under way, whatever came of it."""
+        with trio.fail_after(timeout_s):
+            while agent["status"] == "provisioning" or agent["pending"]:
+                await trio.sleep(0.05)
+                agent = await self.get(f"/v2/agents/{agent['id']}")
         return agent
 
     async def record_of(self, call_sid: str, *, timeout_s: float = 15.0) -> Any:
