@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from control import log
 from control.calls import LiveCall
+from control.elevenlabs.agent_body import own_variables
 from control.office import Office
 from control.store import StoreUnavailable
 from control.store import calls as table
@@ -122,7 +123,6 @@ class Warming:
         agent = call.agent
         assert agent is not None  # prepare() looked
         assert agent.elevenlabs_agent_id is not None
-        first_message = agent.settings.get("first_message")
         inbound = call.direction == "inbound"
         media = settings.media
         return CallPlan(
@@ -134,9 +134,6 @@ class Warming:
             twilio_call_sid=call.twilio_call_sid,
             twilio_account_sid=settings.twilio.account_sid,
             dynamic_variables=_variables(call) | extra,
-            conversation_config_override=(
-                {"agent": {"first_message": first_message}} if first_message else {}
-            ),
             recording_path=self._recording_path(call) if agent.settings.get("record") else None,
             attach_timeout_s=(
                 media.inbound_attach_timeout_s
@@ -166,7 +163,7 @@ def is_retryable(report: CallReport) -> bool:
 
 def _variables(call: LiveCall) -> dict[str, Any]:
     """What the agent's prompts may refer to; the request's own words go over the agent's."""
-    own = call.agent.variables if call.agent else {}
+    own = own_variables(call.agent) | call.agent.variables if call.agent else {}
     return (
         {
             "caller_number": call.from_number,
