@@ -151,27 +151,3 @@ def call_resource(call: SimCall) -> dict[str, Any]:
         "uri": uri + ".json",
         "subresource_uris": {name: f"{uri}/{name.capitalize()}.json" for name in children},
     }
-
-
-def account_resource(
-    account_sid: str, auth_token: str, friendly_name: str, created_at: datetime
-) -> dict[str, Any]:
-    """The JSON object of an Account."""
-    uri = f"/{API_VERSION}/Accounts/{account_sid}"
-    children = {
-        "calls": "Calls",
-        "incoming_phone_numbers": "IncomingPhoneNumbers",
-        "messages": "Messages",
-    }
-    return {
-        "sid": account_sid,
-        "owner_account_sid": account_sid,
-        "friendly_name": friendly_name,
-        "auth_token": auth_token,
-        "status": "active",
-        "type": "Full",
-        "date_created": rfc2822(created_at),
-        "date_updated": rfc2822(created_at),
-        "uri": uri + ".json",
-        "subresource_uris": {name: f"{uri}/{path}.json" for name, path in children.items()},
-    }

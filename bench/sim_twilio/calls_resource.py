@@ -136,7 +136,7 @@ class _Form:
         )
 
 
-def create(sim: TwilioSim, params: Mapping[str, Sequence[str]]) -> SimCall:
+def create(sim: TwilioSim, params: Mapping[str, Sequence[str]], account_sid: str = "") -> SimCall:
     """Check the parameters as Twilio does and queue the call. Raises: RestError."""
     form = _Form(params)
     to, caller_id = form.text("To"), form.text("From")
@@ -150,7 +150,9 @@ def create(sim: TwilioSim, params: Mapping[str, Sequence[str]]) -> SimCall:
         )
     if not E164.fullmatch(caller_id):
         raise RestError(400, 21212, f"The source phone number provided, {caller_id}, is not valid.")
-    if caller_id not in sim.numbers and caller_id not in sim.verified_numbers:
+    owner = account_sid or sim.account_sid
+    is_owned = any(number.phone_number == caller_id for number in sim.numbers_of(owner))
+    if not is_owned and caller_id not in sim.verified_numbers:
         raise RestError(
             400,
             21210,
@@ -167,6 +169,7 @@ def create(sim: TwilioSim, params: Mapping[str, Sequence[str]]) -> SimCall:
     timeout_s = form.number("Timeout", 60, 1, TIMEOUT_MAX_S, 21208)
     time_limit_s = form.number("TimeLimit", 14_400, 1, TIME_LIMIT_MAX_S, 21208)
     return sim.queue_call(
+        account_sid=owner,
         to=to,
         caller_id=caller_id,
         source=source,

@@ -103,10 +103,18 @@ def _check_requirements(
             raise RestError(400, 21615, "Phone Number Requires a Local Address")
 
 
+def move(sim: TwilioSim, number: Number, params: Mapping[str, Sequence[str]]) -> None:
+    """To another account of the family, if `AccountSid` says so. Raises: RestError 21473."""
+    target = params.get("AccountSid", [""])[0]
+    if not target:
+        return
+    if target not in sim.accounts or sim.accounts[target].status != "active":
+        raise RestError(400, 21473, f"Number cannot be moved to account {target}"[:200])
+    number.account_sid = target
+
+
 def update(number: Number, params: Mapping[str, Sequence[str]], now: datetime) -> None:
     """Change a number; an empty value clears. Nothing changes when one value is bad. Raises: RestError."""
-    if "AccountSid" in params:
-        raise RestError(400, 21473, "Numbers cannot be moved in this simulator")
     changes = {_FIELDS[name]: values[0] for name, values in params.items()}
     for name, value in changes.items():
         _check(name, value)

@@ -19,6 +19,7 @@ import trio
 
 from bench.sim_twilio import (
     account,
+    accounts_resource,
     addresses_resource,
     available_resource,
     calls_resource,
@@ -31,6 +32,7 @@ from bench.sim_twilio.server import Request, Response
 if TYPE_CHECKING:
     from bench.sim_twilio.sim import TwilioSim
 
+_ACCOUNTS = f"/{API_VERSION}/Accounts"
 PAGE_SIZE = 50
 PAGE_SIZE_MAX = 1_000
 EXCHANGES_KEPT = 10_000
@@ -44,7 +46,6 @@ class RestApi:
 
     def __init__(self, sim: TwilioSim) -> None:
         self._sim = sim
-        self._prefix = f"/{API_VERSION}/Accounts/{sim.account_sid}"
         self._running = 0
         self.requests: list[tuple[str, str]] = []
         """Method and path of everything that was asked, in order."""
@@ -54,7 +55,9 @@ class RestApi:
     async def handle(self, request: Request) -> Response | None:
         """Answer one request, with the faults that were ordered; `None` closes the connection."""
         self.requests.append((request.method, request.path))
-        fault = self._sim.faults.take(request.method, request.path, self._prefix)
+        account_sid = (_parts(request.path) or [""])[0]
+        prefix = f"{_ACCOUNTS}/{account_sid}"
+        fault = self._sim.faults.take(request.method, request.path, prefix)
         began_s = trio.current_time()
         self._running += 1
         response: Response | None
@@ -85,63 +88,88 @@ class RestApi:
 
     def _act(self, request: Request) -> Response:
         try:
-            self._check_credentials(request)
-            return self._route(request)
+            user, password = _credentials(request)
+            path = unquote(request.path)
+            parts = _parts(path)
+            if parts is None:
+                raise not_found(path)
+            owner = self._sim.accounts.check(user, password, parts)
+            if not parts or parts[1:2] == ["Keys"] or len(parts) == 1:
+                return self._accounts(owner, user, parts, request)
+            return self._route(owner, path, parts[1:], request)
         except RestError as error:
             return _error(error)
 
-    def _check_credentials(self, request: Request) -> None:
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        try:
-            user, _, password = base64.b64decode(given, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            user = password = ""
-        known = {self._sim.account_sid: self._sim.auth_token, **self._sim.api_keys}
-        if scheme.lower() != "basic" or known.get(user) != password or not password:
-            raise RestError(401, 20003, "Authenticate")
+    def _accounts(self, owner: str, user: str, parts: Sequence[str], request: Request) -> Response:
+        accounts, now = self._sim.accounts, self._sim.now()
+        match request.method, list(parts[1:]), bool(parts):
+            case "GET", [], False:
+                params = self._params(request.query, accounts_resource.LIST | PAGING)
+                found = accounts.select(owner, params)
+                return self._page(request, "accounts", found, lambda one: one.resource(), params)
+            case "POST", [], False:
+                form = self._form(request, accounts_resource.CREATE)
+                return _json(201, accounts.create(owner, form, now).resource())
+            case "GET", [], True:
+                return _json(200, accounts[owner].resource())
+            case "POST", [], True:
+                form = self._form(request, accounts_resource.UPDATE)
+                accounts.update(user, accounts[owner], form, now)
+                return _json(200, accounts[owner].resource())
+            case "GET", ["Keys"], _:
+                params = self._params(request.query, PAGING)
+                keys = accounts.keys_of(owner)
+                return self._page(request, "keys", keys, lambda key: key.resource(), params)
+            case "POST", ["Keys"], _:
+                form = self._form(request, accounts_resource.KEY_CREATE)
+                return _json(201, accounts.create_key(owner, form, now))
+            case ("GET" | "POST" | "DELETE") as method, ["Keys", sid], _:
+                return self._one_key(method, accounts.key(owner, sid), request)
+            case _, [] | ["Keys"] | ["Keys", _], _:
+                raise RestError(405, 20004, "Method not allowed")
+            case _:
+                raise not_found(request.path)
 
-    def _route(self, request: Request) -> Response:
-        path = unquote(request.path)
-        if not path.endswith(".json") or not path.startswith(self._prefix):
-            raise not_found(path)
-        parts = [part for part in path[len(self._prefix) : -len(".json")].split("/") if part]
+    def _one_key(self, method: str, key: accounts_resource.ApiKey, request: Request) -> Response:
+        if method == "DELETE":
+            del self._sim.accounts.keys_by_sid[key.sid]
+            return Response(204)
+        if method == "POST":
+            form = self._form(request, accounts_resource.KEY_UPDATE)
+            key.friendly_name = form.get("FriendlyName", [""])[0]
+            key.updated_at = self._sim.now()
+        return _json(200, key.resource())
+
+    def _route(self, owner: str, path: str, parts: list[str], request: Request) -> Response:
         match request.method, parts:
-            case "GET", []:
-                sim = self._sim
-                body = account.account_resource(
-                    sim.account_sid, sim.auth_token, sim.friendly_name, sim.created_at
-                )
-                return _json(200, body)
             case "GET", ["Calls"]:
                 params = self._params(request.query, calls_resource.LIST | PAGING)
-                found = calls_resource.select(self._sim.calls.values(), params)
+                found = calls_resource.select(self._sim.calls_of(owner), params)
                 return self._page(request, "calls", found, account.call_resource, params)
             case "POST", ["Calls"]:
-                call = calls_resource.create(self._sim, self._form(request, calls_resource.CREATE))
+                form = self._form(request, calls_resource.CREATE)
+                call = calls_resource.create(self._sim, form, owner)
                 return _json(201, account.call_resource(call))
             case ("GET" | "POST" | "DELETE") as method, ["Calls", sid]:
-                return self._one_call(method, sid, request)
+                return self._one_call(owner, method, sid, request)
             case "GET", ["IncomingPhoneNumbers"]:
                 params = self._params(request.query, numbers_resource.LIST | PAGING)
-                owned = numbers_resource.select(self._sim.numbers.values(), params)
+                owned = numbers_resource.select(self._sim.numbers_of(owner), params)
                 return self._page(request, "incoming_phone_numbers", owned, self._number, params)
             case "POST", ["IncomingPhoneNumbers"]:
                 form = self._form(request, numbers_resource.CREATE)
-                return _json(201, self._number(numbers_resource.create(self._sim, form)))
+                return _json(201, self._number(numbers_resource.create(self._sim, form, owner)))
             case ("GET" | "POST" | "DELETE") as method, ["IncomingPhoneNumbers", sid]:
-                return self._one_number(method, sid, request)
+                return self._one_number(owner, method, sid, request)
             case "GET", ["AvailablePhoneNumbers", *where]:
-                return self._for_sale(where, request)
+                return self._for_sale(owner, where, request)
             case _, ["Addresses", *rest]:
-                return self._addresses(request, rest)
-            case _, []:
-                raise RestError(405, 20004, "Method not allowed")
+                return self._addresses(owner, request, rest)
             case _, ["Calls" | "IncomingPhoneNumbers", *rest] if len(rest) <= 1:
                 raise RestError(405, 20004, "Method not allowed")
         raise not_found(path)
 
-    def _for_sale(self, where: Sequence[str], request: Request) -> Response:
-        sid = self._sim.account_sid
+    def _for_sale(self, sid: str, where: Sequence[str], request: Request) -> Response:
         if len(where) < 2:
             self._params(request.query, PAGING)
             return _json(
@@ -157,26 +185,31 @@ class RestApi:
             raise not_found(request.path)
         return _json(200, available_resource.search(self._sim, sid, *where, filters, limit))
 
-    def _addresses(self, request: Request, rest: Sequence[str]) -> Response:
-        sim, main = self._sim, self._sim.account_sid
+    def _addresses(self, owner: str, request: Request, rest: Sequence[str]) -> Response:
+        sim = self._sim
+        mine = {
+            sid: one
+            for sid, one in sim.addresses.items()
+            if (one.account_sid or sim.account_sid) == owner
+        }
         match request.method, list(rest):
             case "GET", []:
                 params = self._params(request.query, addresses_resource.LIST | PAGING)
-                found = addresses_resource.select(sim.addresses.values(), params)
-                return self._page(request, "addresses", found, lambda a: a.resource(main), params)
+                found = addresses_resource.select(mine.values(), params)
+                return self._page(request, "addresses", found, lambda a: a.resource(owner), params)
             case "POST", []:
                 form = self._form(request, addresses_resource.CREATE)
-                return _json(201, addresses_resource.create(sim, form).resource(main))
-            case ("GET" | "DELETE") as method, [sid] if sid in sim.addresses:
+                return _json(201, addresses_resource.create(sim, form, owner).resource(owner))
+            case ("GET" | "DELETE") as method, [sid] if sid in mine:
                 if method == "DELETE":
                     del sim.addresses[sid]
                     return Response(204)
-                return _json(200, sim.addresses[sid].resource(main))
+                return _json(200, mine[sid].resource(owner))
         raise not_found(request.path)
 
-    def _one_call(self, method: str, sid: str, request: Request) -> Response:
+    def _one_call(self, owner: str, method: str, sid: str, request: Request) -> Response:
         call = self._sim.calls.get(sid)
-        if call is None:
+        if call is None or call.account_sid != owner:
             raise not_found(request.path)
         if method == "POST":
             calls_resource.update(call, self._form(request, calls_resource.UPDATE))
@@ -187,12 +220,14 @@ class RestApi:
             return Response(204)
         return _json(200, account.call_resource(call))
 
-    def _one_number(self, method: str, sid: str, request: Request) -> Response:
-        number = next((n for n in self._sim.numbers.values() if n.sid == sid), None)
+    def _one_number(self, owner: str, method: str, sid: str, request: Request) -> Response:
+        number = next((n for n in self._sim.numbers_of(owner) if n.sid == sid), None)
         if number is None:
             raise not_found(request.path)
         if method == "POST":
             form = self._form(request, numbers_resource.UPDATE)
+            numbers_resource.move(self._sim, number, form)
+            form = {name: values for name, values in form.items() if name != "AccountSid"}
             numbers_resource.update(number, form, self._sim.now())
         elif method == "DELETE":
             del self._sim.numbers[number.phone_number]
@@ -200,7 +235,7 @@ class RestApi:
         return _json(200, self._number(number))
 
     def _number(self, number: account.Number) -> dict[str, Any]:
-        return number.resource(self._sim.account_sid)
+        return number.resource(number.account_sid or self._sim.account_sid)
 
     def _form(self, request: Request, known: frozenset[str]) -> Params:
         content_type = request.headers.get("content-type", "")
@@ -264,6 +299,22 @@ class RestApi:
             else uri(page - 1, everything[before] if before >= 0 else None),
         }
         return _json(200, body)
+
+
+def _parts(path: str) -> list[str] | None:
+    """What follows `/Accounts` in a path, without `.json`; None for another path."""
+    if not path.startswith(_ACCOUNTS) or not path.endswith(".json"):
+        return None
+    return [part for part in path[len(_ACCOUNTS) : -len(".json")].split("/") if part]
+
+
+def _credentials(request: Request) -> tuple[str, str]:
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    try:
+        user, _, password = base64.b64decode(given, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        user = password = ""
+    return (user, password) if scheme.lower() == "basic" else ("", "")
 
 
 def not_found(path: str) -> RestError:

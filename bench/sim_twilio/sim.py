@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,7 @@ import httpx
 import trio
 
 from bench.sim_twilio.account import E164, Number
+from bench.sim_twilio.accounts_resource import Accounts, SubAccount
 from bench.sim_twilio.addresses_resource import Address
 from bench.sim_twilio.call import DebuggerEntry, DocumentSource, SimCall, StatusTarget
 from bench.sim_twilio.callbacks import Delivery
@@ -31,7 +31,7 @@ UNKNOWN_DESTINATION = Caller(result="failed")
 
 
 class TwilioSim:
-    """A fake Twilio account.
+    """A fake Twilio account, with its subaccounts (`accounts`).
 
     `numbers[e164]` are the owned numbers with their webhooks, `destinations[e164]` say how people whom
     the account calls behave (unknown ones fail), `calls[sid]` are all calls so far. `run` serves the
@@ -61,7 +61,6 @@ class TwilioSim:
         webhook_transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.account_sid = account_sid
-        self.auth_token = auth_token
         self.friendly_name = friendly_name
         self.created_at = datetime.now(UTC)
         self._running_since: float | None = None
@@ -75,7 +74,8 @@ class TwilioSim:
         """Numbers that can be bought; `available=None` = any."""
         self.addresses: dict[str, Address] = {}
         self.approved_bundles: set[str] = set()
-        self.api_keys = dict(api_keys or {})
+        main = SubAccount(account_sid, auth_token, account_sid, friendly_name, self.created_at)
+        self.accounts = Accounts(main, api_keys or {})
         self.cps = cps
         self.latency_s = latency_s
         self.delivery = delivery or Delivery()
@@ -92,7 +92,7 @@ class TwilioSim:
         self._transport = webhook_transport
         self._nursery: trio.Nursery | None = None
         self._carrier: Carrier | None = None
-        self._next_slot_at = -math.inf
+        self._next_slot_at: dict[str, float] = {}
 
     # ---- life --------------------------------------------------------------------------------
 
@@ -107,12 +107,12 @@ class TwilioSim:
         async with httpx.AsyncClient(
             transport=self._transport, limits=limits, trust_env=False
         ) as client:
-            webhooks = Webhooks(client, lambda: self.auth_token, self._remember)
+            webhooks = Webhooks(client, self.accounts.token_of, self._remember)
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._carrier = Carrier(
                     webhooks=webhooks,
-                    auth_token=lambda: self.auth_token,
+                    auth_token=self.accounts.token_of,
                     destinations=self.destinations,
                     stream_options=lambda: self.stream_options,
                     now=self.now,
@@ -134,6 +134,26 @@ class TwilioSim:
         for call in list(self.calls.values()):
             await call.settled()
 
+    # ---- accounts ----------------------------------------------------------------------------
+
+    @property
+    def auth_token(self) -> str:
+        """The main account's."""
+        return self.accounts.main.auth_token
+
+    @auth_token.setter
+    def auth_token(self, token: str) -> None:
+        self.accounts.main.auth_token = token
+
+    def numbers_of(self, account_sid: str) -> list[Number]:
+        """The numbers that an account owns."""
+        owned = self.numbers.values()
+        return [one for one in owned if (one.account_sid or self.account_sid) == account_sid]
+
+    def calls_of(self, account_sid: str) -> list[SimCall]:
+        """The calls of an account."""
+        return [call for call in self.calls.values() if call.account_sid == account_sid]
+
     # ---- calls -------------------------------------------------------------------------------
 
     async def call_in(
@@ -150,7 +170,7 @@ class TwilioSim:
         """
         number = self.numbers[to_number]
         call = SimCall(
-            account_sid=self.account_sid,
+            account_sid=number.account_sid or self.account_sid,
             direction="inbound",
             from_number=from_number,
             to_number=to_number,
@@ -177,6 +197,7 @@ class TwilioSim:
         *,
         to: str,
         caller_id: str,
+        account_sid: str = "",
         source: DocumentSource,
         status_target: StatusTarget,
         ring_timeout_s: float,
@@ -185,7 +206,7 @@ class TwilioSim:
         """Queue an outbound call, to be dialled when the account's calls per second allow."""
         owned = self.numbers.get(caller_id)
         call = SimCall(
-            account_sid=self.account_sid,
+            account_sid=account_sid or self.account_sid,
             direction="outbound-api",
             from_number=caller_id,
             to_number=to,
@@ -198,7 +219,7 @@ class TwilioSim:
         )
         call.ring_timeout_s = ring_timeout_s
         call.time_limit_s = time_limit_s
-        slot_at = self._take_slot()
+        slot_at = self._take_slot(call.account_sid)
         call.queue_time_ms = round((slot_at - trio.current_time()) * 1000)
         nursery, carrier = self._book(call)
         nursery.start_soon(run_outbound, carrier, call, slot_at)
@@ -266,11 +287,11 @@ class TwilioSim:
         self._nursery.start_soon(call.callbacks.deliver, self._carrier.webhooks)
         return self._nursery, self._carrier
 
-    def _take_slot(self) -> float:
+    def _take_slot(self, account_sid: str) -> float:
         now = trio.current_time()
-        slot_at = max(now, self._next_slot_at)
+        slot_at = max(now, self._next_slot_at.get(account_sid, now))
         if self.cps:
-            self._next_slot_at = slot_at + 1 / self.cps
+            self._next_slot_at[account_sid] = slot_at + 1 / self.cps
         return slot_at
 
     def _remember(self, attempt: Attempt) -> None:

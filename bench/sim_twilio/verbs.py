@@ -35,7 +35,8 @@ class Carrier:
     """What a call needs of the world around it."""
 
     webhooks: Webhooks
-    auth_token: Callable[[], str]
+    auth_token: Callable[[str], str]
+    """Of an account, by its SID."""
     destinations: MutableMapping[str, Caller]
     stream_options: Callable[[], StreamOptions]
     now: Callable[[], datetime]
@@ -214,7 +215,7 @@ async def _stream(carrier: Carrier, call: SimCall, document: Document, noun: Ele
     first_s = call.first_stream_s
     stream = MediaStream(
         url=_stream_url(document, given.get("url", "")),
-        auth_token=carrier.auth_token(),
+        auth_token=carrier.auth_token(call.account_sid),
         account_sid=call.account_sid,
         call_sid=call.sid,
         behaviour=call.behaviour,

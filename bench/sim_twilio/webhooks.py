@@ -104,7 +104,7 @@ class Webhooks:
     def __init__(
         self,
         client: httpx.AsyncClient,
-        auth_token: Callable[[], str],
+        auth_token: Callable[[str], str],
         remember: Callable[[Attempt], None],
     ) -> None:
         self._client = client
@@ -166,8 +166,9 @@ class Webhooks:
     async def _follow(
         self, url: str, method: str, params: Params, timeout: httpx.Timeout, token: str
     ) -> Reply:
+        auth_token = self._auth_token(dict(params).get("AccountSid", ""))
         for _ in range(_REDIRECTS_MAX):
-            request = self._build(url, method, params, timeout, token)
+            request = self._build(url, method, params, timeout, token, auth_token)
             response = await self._client.send(request, follow_redirects=False)
             if not response.has_redirect_location:
                 break
@@ -185,7 +186,13 @@ class Webhooks:
         )
 
     def _build(
-        self, url: str, method: str, params: Params, timeout: httpx.Timeout, token: str
+        self,
+        url: str,
+        method: str,
+        params: Params,
+        timeout: httpx.Timeout,
+        token: str,
+        auth_token: str,
     ) -> httpx.Request:
         content = None
         headers = {
@@ -197,11 +204,11 @@ class Webhooks:
         if method == "GET":
             if params:
                 url += ("&" if urlsplit(url).query else "?") + urlencode(params)
-            headers[HEADER] = signature(self._auth_token(), url_as_signed(url))
+            headers[HEADER] = signature(auth_token, url_as_signed(url))
         else:
             content = urlencode(params).encode()
             headers["Content-Type"] = "application/x-www-form-urlencoded; charset=UTF-8"
-            headers[HEADER] = signature(self._auth_token(), url_as_signed(url), params)
+            headers[HEADER] = signature(auth_token, url_as_signed(url), params)
         return self._client.build_request(
             method, url, content=content, headers=headers, timeout=timeout
         )

@@ -17,7 +17,7 @@ async def send(handler, url="http://gw.test/hook", method="POST", params=PARAMS)
     """One webhook against `handler`; the reply and all attempts."""
     attempts: list[Attempt] = []
     async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as client:
-        webhooks = Webhooks(client, lambda: TOKEN, attempts.append)
+        webhooks = Webhooks(client, lambda account_sid: TOKEN, attempts.append)
         reply = await webhooks.request(url, method, params, call_sid="CA1")
     return reply, attempts
 
@@ -105,7 +105,7 @@ async def test_slow_server_is_given_up_after_fifteen_seconds(autojump_clock):
     attempts: list[Attempt] = []
     began = trio.current_time()
     async with httpx.AsyncClient(transport=Slow()) as client:
-        webhooks = Webhooks(client, lambda: TOKEN, attempts.append)
+        webhooks = Webhooks(client, lambda account_sid: TOKEN, attempts.append)
         reply = await webhooks.request("http://gw.test/", "POST", PARAMS, call_sid="CA1")
     assert reply.outcome == "rt"
     assert trio.current_time() - began == pytest.approx(15)
