@@ -86,6 +86,7 @@ class _Parts:
     pool: WorkerPool
     switchboard: Switchboard
     provisioning: Provisioning
+    numbers: Numbers
     front: Front
     api: HttpServer
     notifier: Notifier
@@ -104,6 +105,7 @@ async def _serve(settings: Settings) -> int:
             await nursery.start(parts.switchboard.run)
             await nursery.start(parts.provisioning.run)
             nursery.start_soon(parts.provisioning.health.run)
+            nursery.start_soon(parts.numbers.run)
             async with trio.open_nursery() as ports:
                 await ports.start(parts.front.serve, public)
                 await ports.start(parts.api.serve, control)
@@ -222,6 +224,7 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
                 metrics=metrics,
                 provisioning=provisioning,
                 pool=pool,
+                own_numbers=numbers,
             )
             front = Front(
                 hooks,
@@ -231,7 +234,14 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
                 metrics=metrics,
             )
             yield _Parts(
-                settings, pool, switchboard, provisioning, front, HttpServer(api), Notifier()
+                settings,
+                pool,
+                switchboard,
+                provisioning,
+                numbers,
+                front,
+                HttpServer(api),
+                Notifier(),
             )
     finally:
         twilio.close()

@@ -11,7 +11,18 @@ from quart_schema import QuartSchema
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from control.api import agent_numbers, agents, calls, docs, lists, openapi, ops, policy, problem
+from control.api import (
+    agent_numbers,
+    agents,
+    calls,
+    docs,
+    lists,
+    numbers,
+    openapi,
+    ops,
+    policy,
+    problem,
+)
 from control.api.auth import require_key
 from control.api.dependencies import (
     EXTENSION,
@@ -27,6 +38,7 @@ from control.api.problem import Problem
 from control.api.reading import BODY_MAX_BYTES
 from control.config import Settings
 from control.metrics import Metrics
+from control.numbers import Numbers
 from control.store import BadCursor, Store, StoreUnavailable
 
 BODY_TIMEOUT_S = 10
@@ -48,6 +60,7 @@ def create_api(
     metrics: Metrics,
     provisioning: Provisioning,
     pool: Pool,
+    own_numbers: Numbers | None = None,
 ) -> QuartTrio:
     """Build the application. It starts nothing and keeps no state of its own."""
     app = QuartTrio("tandem", static_folder=None)
@@ -55,12 +68,12 @@ def create_api(
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     app.config["RESPONSE_TIMEOUT"] = RESPONSE_TIMEOUT_S
     app.extensions[EXTENSION] = Dependencies(
-        switchboard, store, settings, clock, metrics, provisioning, pool
+        switchboard, store, settings, clock, metrics, provisioning, pool, own_numbers
     )
     app.before_request(require_key)
     app.after_request(_after)
     _handle_errors(app)
-    for part in (agents, agent_numbers, calls, policy, lists, ops):
+    for part in (agents, agent_numbers, numbers, calls, policy, lists, ops):
         app.register_blueprint(part.blueprint)
     app.register_blueprint(blueprint)
     openapi.document(app, version=_version(), server=f"http://{settings.control.listen}")

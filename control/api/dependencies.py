@@ -11,6 +11,7 @@ from quart import current_app
 
 from control.config import Settings
 from control.metrics import Metrics, WorkerStats
+from control.numbers import Numbers
 from control.store import Store
 from control.store.records import CallRecord
 from control.verticals import Vertical
@@ -88,6 +89,7 @@ class Dependencies:
     metrics: Metrics
     provisioning: Provisioning
     pool: Pool
+    numbers: Numbers | None = None
 
 
 def dependencies() -> Dependencies:

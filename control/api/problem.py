@@ -72,6 +72,22 @@ KINDS: dict[str, Kind] = {
         "The key was used before with another request; nothing was done.",
     ),
     "internal": Kind(500, "Internal error", "A mistake of ours. It is in the log."),
+    "no-such-numbers": Kind(
+        422,
+        "No such numbers",
+        "Twilio sells no such numbers, or has none now; `nearby` names area codes that have some.",
+    ),
+    "requirements-missing": Kind(
+        422,
+        "Requirements missing",
+        "The country asks for an address or a regulatory bundle; `missing` lists what it wants to see, each "
+        "with the field that takes it, if one does.",
+    ),
+    "twilio-refused": Kind(
+        502,
+        "Refused by Twilio",
+        "Twilio did not do what was asked; `twilio` holds its code and message.",
+    ),
     "dial-refused": Kind(
         502,
         "Refused by Twilio",

@@ -9,7 +9,7 @@ earlier request to have come to its end at Twilio, lets it go on to the next can
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -90,7 +90,7 @@ class Purchase:
                 if candidate.e164 in tried:
                     continue
                 tried.add(candidate.e164)
-                owned = await self._attempt(candidate.e164)
+                owned = await self._attempt(candidate.e164, candidate)
                 if owned is not None:
                     return owned
         raise NumberProblem(
@@ -128,8 +128,10 @@ class Purchase:
         self.in_doubt = False
         return owned
 
-    async def _attempt(self, e164: str) -> Owned | None:
+    async def _attempt(self, e164: str, candidate: Candidate | None = None) -> Owned | None:
         """Ask for this number, twice when the first outcome stays unknown; None when somebody else has it."""
+        if candidate is not None:
+            self.record = replace(self.record, region=candidate.region, locality=candidate.locality)
         try:
             return await self._send(e164)
         except TwilioUncertain:
@@ -137,7 +139,12 @@ class Purchase:
 
     async def _send(self, e164: str) -> Owned | None:
         was_in_doubt, self.in_doubt = self.in_doubt, True
-        await self._note(attempt_e164=e164, attempt_at=self.clock.now())
+        await self._note(
+            attempt_e164=e164,
+            attempt_at=self.clock.now(),
+            region=self.record.region,
+            locality=self.record.locality,
+        )
         try:
             failpoints.reach("numbers.intent_kept")
             bought = await twilio_numbers.buy(

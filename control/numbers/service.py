@@ -14,7 +14,7 @@ from control.clock import Clock
 from control.numbers import buying, claims, plan, refusals, search, wiring
 from control.numbers.buying import PREFIX, Purchase, columns_of
 from control.numbers.values import Candidate, Checked, NumberProblem, NumberWish
-from control.store import Store
+from control.store import Store, StoreUnavailable
 from control.store import numbers as stored
 from control.store.numbers import ACTIVE, FAILED, GONE, RELEASED, NumberRecord
 from control.twilio import numbers as twilio_numbers
@@ -37,8 +37,7 @@ class TwilioAccess(Protocol):
 class Numbers:
     """Numbers of all tenants. Every method raises `NumberProblem` and `StoreUnavailable`.
 
-    What `access` raises about a tenant's account passes through. `main` acts in the main account; it is
-    needed only to move numbers out of it.
+    `main` acts in the main account; it is needed only to move numbers out of it.
     """
 
     def __init__(
@@ -62,11 +61,11 @@ class Numbers:
     async def search(self, tenant_id: str, wish: NumberWish, *, limit: int = 20) -> list[Candidate]:
         """What Twilio has to sell now; empty when nothing matches."""
         wish = plan.checked(wish)
-        return await search.candidates(await self._access.of(tenant_id), wish, limit)
+        return await search.candidates(await self._rest(tenant_id), wish, limit)
 
     async def why_nothing(self, tenant_id: str, wish: NumberWish) -> NumberProblem:
         """Why a search was empty, with area codes near by that have numbers."""
-        return await search.nothing(await self._access.of(tenant_id), plan.checked(wish))
+        return await search.nothing(await self._rest(tenant_id), plan.checked(wish))
 
     async def buy(
         self,
@@ -109,7 +108,7 @@ class Numbers:
         known = plan.parsed(e164)
         async with self._alone(e164):
             await self._store.read(claims.refuse_taken, tenant_id, e164, agent_id)
-            rest = await self._access.of(tenant_id)
+            rest = await self._rest(tenant_id)
             try:
                 owned = await twilio_numbers.by_e164(rest, e164)
                 if owned is None and may_move:
@@ -158,7 +157,7 @@ class Numbers:
                 raise refusals.of(error) from error
 
     async def _check(self, record: NumberRecord) -> Checked:
-        rest = await self._access.of(record.tenant_id)
+        rest = await self._rest(record.tenant_id)
         owned = await self._look(rest, record)
         if owned is None:
             return Checked(await self._note(record, status=GONE), GONE)
@@ -189,7 +188,7 @@ class Numbers:
                     f"{record.e164} is the number of agent {holder}: close the agent first, or force it",
                     holder=holder,
                 )
-            rest = await self._access.of(tenant_id)
+            rest = await self._rest(tenant_id)
             try:
                 await twilio_numbers.release(rest, record.sid)
             except TwilioError as error:
@@ -217,7 +216,10 @@ class Numbers:
         """Find what interrupted purchases have bought, now and from time to time. Runs until cancelled."""
         task_status.started()
         while True:
-            await self.sweep()
+            try:
+                await self.sweep()
+            except StoreUnavailable as error:
+                log.event("number_sweep_failed", level="warning", error=error)
             await trio.sleep(SWEEP_INTERVAL_S)
 
     async def sweep(self) -> None:
@@ -228,17 +230,18 @@ class Numbers:
         before = self._clock.now() - timedelta(seconds=INTERRUPTED_AFTER_S)
         for record in await self._store.read(stored.interrupted, before, SWEPT_AT_ONCE_MAX):
             key = f"{record.tenant_id}/{record.intent_key}"
-            if key in self._locks:
-                continue
-            async with self._alone(key):
-                try:
-                    await self._conclude(record)
-                except (NumberProblem, TwilioError) as error:
-                    log.event(
-                        "number_sweep_failed", level="warning", number_id=record.id, error=error
-                    )
+            if key not in self._locks:
+                async with self._alone(key):
+                    await self._swept(record)
 
     # ---- inside --------------------------------------------------------------------------------
+
+    async def _swept(self, record: NumberRecord) -> None:
+        """Documented boundary: what is wrong with one row must not stop the daemon."""
+        try:
+            await self._conclude(record)
+        except Exception as error:  # noqa: BLE001
+            log.event("number_sweep_failed", level="warning", number_id=record.id, error=error)
 
     async def _conclude(self, record: NumberRecord) -> None:
         purchase = await self._purchase(record, NumberWish(**record.wish))
@@ -253,8 +256,14 @@ class Numbers:
             )
 
     async def _purchase(self, record: NumberRecord, wish: NumberWish) -> Purchase:
-        rest = await self._access.of(record.tenant_id)
+        rest = await self._rest(record.tenant_id)
         return Purchase(self._store, rest, self._webhooks, self._clock, record, wish)
+
+    async def _rest(self, tenant_id: str) -> TwilioRest:
+        try:
+            return await self._access.of(tenant_id)
+        except TwilioError as error:
+            raise refusals.of(error) from error
 
     async def _look(self, rest: TwilioRest, record: NumberRecord) -> Owned | None:
         owned = await twilio_numbers.fetch(rest, record.sid) if record.sid else None
@@ -269,13 +278,13 @@ class Numbers:
         return await twilio_numbers.wire(rest, owned.sid, self._webhooks)
 
     async def _moved(self, rest: TwilioRest, e164: str) -> Owned | None:
-        if self._main is None or _account(self._main) == _account(rest):
+        if self._main is None or self._main.account_sid == rest.account_sid:
             return None
         owned = await twilio_numbers.by_e164(self._main, e164)
         if owned is None:
             return None
-        log.event("number_moved", e164=e164, account_sid=_account(rest))
-        return await twilio_numbers.move(self._main, owned.sid, _account(rest))
+        log.event("number_moved", e164=e164, account_sid=rest.account_sid)
+        return await twilio_numbers.move(self._main, owned.sid, rest.account_sid)
 
     async def _note(self, record: NumberRecord, **columns: Any) -> NumberRecord:
         now = self._clock.now()
@@ -293,7 +302,3 @@ class Numbers:
         finally:
             if not lock.statistics().tasks_waiting and not lock.locked():
                 self._locks.pop(key, None)
-
-
-def _account(rest: TwilioRest) -> str:
-    return str(rest.client.account_sid)

@@ -148,7 +148,7 @@ class Answered:
 class Rig:
     """One application and its surroundings."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, numbers: Any = None) -> None:
         self.store = store
         self.clock = FakeClock()
         self.switchboard = FakeSwitchboard()
@@ -163,6 +163,7 @@ class Rig:
             metrics=self.metrics,
             provisioning=self.provisioning,
             pool=self.pool,
+            own_numbers=numbers,
         )
 
     async def ask(
