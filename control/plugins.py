@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from importlib.metadata import entry_points
 
 from control.config import PolicySettings
 from control.config_sources import ConfigError
 from policy import PolicyConfigError, Rule, load_rules
+
+ENTRY_POINTS = "tandem.policy_rules"
 
 
 def resolve(name: str) -> object:
@@ -29,9 +32,14 @@ def resolve(name: str) -> object:
     return found
 
 
+def installed() -> dict[str, str]:
+    """Rules that installed packages bring, name to `module:object`; nothing is imported."""
+    return {found.name: found.value for found in entry_points(group=ENTRY_POINTS)}
+
+
 def build_rules(settings: PolicySettings) -> tuple[Rule, ...]:
     """The rules in their order. Raises ConfigError naming the rule."""
     try:
-        return load_rules(settings.rules, settings.tables, resolve)
+        return load_rules(settings.rules, settings.tables, resolve, installed=installed())
     except PolicyConfigError as error:
         raise ConfigError(str(error)) from error

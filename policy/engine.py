@@ -1,8 +1,9 @@
 """Run all rules; the strictest wins.
 
-Two rules of this file. Every rule is asked, also after the first refusal: the record must show every
-reason. And a rule that cannot answer refuses: whatever it raises, and whatever it returns that is no
-proper result, is a deny that names the rule and what was wrong.
+Three rules of this file. Every rule is asked, also after the first refusal: the record must show every
+reason. A rule that cannot answer refuses: whatever it raises, and whatever it returns that is no proper
+result, is a deny that names the rule and what was wrong. And a deferral names the first instant at which *all*
+rules allow: each of them is asked again at the latest instant that any of them named, until nobody defers.
 """
 
 from __future__ import annotations
@@ -10,46 +11,137 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
-from policy.decision import STRICTNESS, Decision, Outcome, Rule, RuleResult, rfc3339
+from policy.decision import STRICTNESS, Decision, Obligation, Outcome, Rule, RuleResult, rfc3339
 from policy.facts import Facts
 from policy.masking import mask_numbers
 
+RETRY_HORIZON = timedelta(days=45)
+"""Longer than any cap of the packs. A call that has to wait longer is denied."""
+RETRY_ROUNDS_MAX = 64
+"""Candidates that are looked at for one `retry_at`; every round moves on by at least one window or cap."""
+_NO_MOMENT = "SYS-RETRY"
 _DEPTH_MAX = 8
 
 
 def evaluate(rules: Sequence[Rule], facts: Facts) -> Decision:
-    """Ask every rule. `retry_at` is set with `defer` only: the latest that any deferring rule named.
+    """Ask every rule. With `defer`, `retry_at` is the first instant at which every rule allows.
+
+    Each rule's own `retry_at` is the first instant at which that rule allows, so nothing before the latest of
+    them can do; there all are asked again. When there is none within `RETRY_HORIZON`, or a rule denies there
+    (a consent has expired by then), the decision is `deny`: time will not cure it.
 
     No rule at all allows: so adding a rule can only ever make a decision stricter.
     """
-    results = tuple(_ask(rule, facts) for rule in rules)
+    results = _ask_all(rules, facts)
+    outcome = _strictest(results)
+    law = getattr(rules, "law", None)
+    versions = law.versions(facts.at).to_dict() if law is not None else {}
+    if outcome == "allow":
+        return Decision(
+            outcome, results, facts.at, obligations=_obligations(results), versions=versions
+        )
+    if outcome == "deny":
+        return Decision(outcome, results, facts.at, versions=versions)
+    retry_at, path, fault = _first_allowed(rules, facts, results)
+    if fault is not None:
+        results = (*results, fault)
+        return Decision("deny", results, facts.at, None, path, versions=versions)
+    return Decision(outcome, results, facts.at, retry_at, path, versions=versions)
+
+
+_Path = tuple[tuple[datetime, tuple[str, ...]], ...]
+
+
+def _first_allowed(
+    rules: Sequence[Rule], facts: Facts, results: tuple[RuleResult, ...]
+) -> tuple[datetime | None, _Path, RuleResult | None]:
+    """The fixed point; or why there is none, as a result of the engine's own."""
+    path: list[tuple[datetime, tuple[str, ...]]] = []
+    for _ in range(RETRY_ROUNDS_MAX):
+        candidate = max(result.retry_at for result in results if result.retry_at is not None)
+        if candidate - facts.at > RETRY_HORIZON:
+            break
+        results = _ask_all(rules, replace(facts, at=candidate, read_at=facts.known_at))
+        outcome = _strictest(results)
+        if outcome == "allow":
+            return candidate, tuple(path), None
+        if outcome == "deny":
+            denied = next(result for result in results if result.outcome == "deny")
+            inputs: dict[str, Any] = {
+                "at": rfc3339(candidate),
+                "rule": denied.id,
+                "reason": denied.reason,
+            }
+            return None, tuple(path), RuleResult(_NO_MOMENT, 1, "deny", "denied_then", inputs)
+        path.append((candidate, tuple(one.id for one in results if one.outcome == "defer")))
+    inputs = {"horizon_days": RETRY_HORIZON.days}
+    return None, tuple(path), RuleResult(_NO_MOMENT, 1, "deny", "no_permitted_moment", inputs)
+
+
+def _ask_all(rules: Sequence[Rule], facts: Facts) -> tuple[RuleResult, ...]:
+    results: list[RuleResult] = []
+    for rule in rules:
+        answer = _ask(rule, facts)
+        if type(answer) is tuple:
+            results.extend(answer)
+        else:
+            results.append(answer)  # type: ignore[arg-type]
+    return tuple(results)
+
+
+def _strictest(results: tuple[RuleResult, ...]) -> Outcome:
     outcome: Outcome = "allow"
     for result in results:
         if STRICTNESS[result.outcome] > STRICTNESS[outcome]:
             outcome = result.outcome
-    retry_at = None
-    if outcome == "defer":
-        retry_at = max(result.retry_at for result in results if result.retry_at is not None)
-    return Decision(outcome, results, facts.at, retry_at)
+    return outcome
 
 
-def _ask(rule: Rule, facts: Facts) -> RuleResult:
-    """The rule's result with masked inputs, or a deny that says what was wrong with the rule.
+def _obligations(results: tuple[RuleResult, ...]) -> tuple[Obligation, ...]:
+    """Each once, in the order of the rules."""
+    found: list[Obligation] = []
+    for result in results:
+        for one in result.obligations:
+            if one not in found:
+                found.append(one)
+    return tuple(found)
+
+
+def _ask(rule: Rule, facts: Facts) -> RuleResult | tuple[RuleResult, ...]:
+    """The rule's results with masked inputs, or a deny that says what was wrong with the rule.
 
     Documented boundary: rules may be plug-ins, and none of their exceptions may become a call.
     """
     rule_id, version = _identity(rule)
     try:
-        result = rule(facts)
-        fault = _fault(result, rule_id, version, facts)
-        if fault is None:
-            return replace(result, inputs=_plain(result.inputs))
+        answer = rule(facts)
+        if type(answer) is not tuple:
+            return _checked(answer, rule_id, version, facts)
+        if answer:
+            return tuple(_checked(one, rule_id, version, facts) for one in answer)
+        fault = "rule_invalid: returned no result"
     except Exception as error:  # noqa: BLE001
         fault = f"rule_error: {type(error).__name__}"
     return RuleResult(rule_id, version, "deny", fault)
+
+
+def _checked(result: object, rule_id: str, version: int, facts: Facts) -> RuleResult:
+    fault = _fault(result, rule_id, version, facts)
+    if fault is not None:
+        return RuleResult(rule_id, version, "deny", fault)
+    assert isinstance(result, RuleResult)
+    if not result.inputs and not result.obligations:
+        return result
+    inputs = _plain(result.inputs)
+    if not result.obligations:
+        return RuleResult(
+            result.id, version, result.outcome, result.reason, inputs, result.retry_at
+        )
+    obligations = tuple(Obligation(one.kind, _plain(one.details)) for one in result.obligations)
+    return replace(result, inputs=inputs, obligations=obligations)
 
 
 def _identity(rule: object) -> tuple[str, int]:
@@ -65,7 +157,9 @@ def _fault(result: object, rule_id: str, version: int, facts: Facts) -> str | No
     """Why this is no proper result; None when it is one."""
     if not isinstance(result, RuleResult):
         return f"rule_invalid: returned {type(result).__name__}"
-    if (result.id, result.version) != (rule_id, version):
+    if result.version != version or not (
+        result.id == rule_id or (isinstance(result.id, str) and result.id.startswith(rule_id + "-"))
+    ):
         return "rule_invalid: result of another rule"
     if not isinstance(result.outcome, str) or result.outcome not in STRICTNESS:
         return "rule_invalid: unknown outcome"
@@ -73,6 +167,8 @@ def _fault(result: object, rule_id: str, version: int, facts: Facts) -> str | No
         return "rule_invalid: no reason"
     if not isinstance(result.inputs, Mapping):
         return "rule_invalid: inputs are not a table"
+    if result.obligations and result.outcome != "allow":
+        return "rule_invalid: obligations without allow"
     return _retry_fault(result, facts)
 
 
@@ -87,9 +183,14 @@ def _retry_fault(result: RuleResult, facts: Facts) -> str | None:
 
 def _plain(value: Any, depth: int = 0) -> Any:
     """The value as JSON can hold it, telephone numbers masked. Raises TypeError for anything else."""
+    kind = type(value)
+    if kind is str:
+        return mask_numbers(value)
+    if value is None or kind is int or kind is bool:
+        return value
     if depth > _DEPTH_MAX:
         raise TypeError("inputs are nested too deeply")
-    if value is None or isinstance(value, bool | int):
+    if isinstance(value, int):
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value

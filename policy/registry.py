@@ -1,8 +1,8 @@
 """From the names in `[policy] rules` to rules.
 
-A name is a built-in or `module:object` of a plug-in. What is behind it is a *factory* that takes the rule's
-table of settings and returns a rule, or, for a plug-in, a rule itself (then it takes no settings). Importing
-a plug-in is I/O, so the function that does it is handed in.
+A name is a built-in, a group of them, an installed entry point, or `module:object` of a plug-in. What is behind
+the last two is a *factory* that takes the rule's table of settings and returns a rule, or a rule itself (then it
+takes no settings). Importing a plug-in is I/O, so the function that does it is handed in.
 """
 
 from __future__ import annotations
@@ -11,55 +11,101 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
+from policy.catalogue import ALIASES, BUILT_IN, GROUPS
 from policy.decision import Rule
-from policy.rules import opt_out, system
+from policy.law import Law
+from policy.loader import packaged
 
 RuleFactory: TypeAlias = Callable[[Mapping[str, Any]], Rule]
 Resolve: TypeAlias = Callable[[str], object]
-
-BUILT_IN: dict[str, RuleFactory] = {
-    "system": system.rule,
-    "opt_out": opt_out.rule,
-}
 
 
 class PolicyConfigError(ValueError):
     """`[policy]` names something that is no rule, or gives a rule settings that it does not take."""
 
 
+class RuleSet(tuple[Rule, ...]):
+    """Rules in their order, and the law that the built-in ones judge by: decisions name its versions."""
+
+    law: Law
+
+    def __new__(cls, rules: Iterable[Rule], law: Law) -> RuleSet:
+        made = super().__new__(cls, tuple(rules))
+        made.law = law
+        return made
+
+
 def load_rules(
-    names: Sequence[str], tables: Mapping[str, Mapping[str, Any]], resolve: Resolve
-) -> tuple[Rule, ...]:
+    names: Sequence[str],
+    tables: Mapping[str, Mapping[str, Any]],
+    resolve: Resolve,
+    *,
+    installed: Mapping[str, str] | None = None,
+    law: Law | None = None,
+) -> RuleSet:
     """The rules in the order named. `tables[name]` holds the settings of `[policy.<name>]`.
 
+    `installed`: entry points, name to `module:object`. `law`: the packaged one by default.
     Raises PolicyConfigError naming the rule, and for a misspelt one the nearest.
     """
+    law = law or packaged()
+    installed = installed or {}
+    named = expanded(names)
     for name in tables:
-        if name not in names:
+        if name not in named:
             raise PolicyConfigError(
-                f"policy.{name}: settings for a rule that is not in policy.rules{nearest(name, names)}"
+                f"policy.{name}: settings for a rule that is not in policy.rules{nearest(name, named)}"
             )
     rules: list[Rule] = []
     seen: dict[str, str] = {}
-    for name in names:
-        rule = _load(name, tables.get(name, {}), resolve)
+    for name in named:
+        rule = _load(name, tables.get(name, {}), resolve, installed, law)
         if rule.id in seen:
             raise PolicyConfigError(
                 f"policy.rules: {name!r} and {seen[rule.id]!r} are both rule {rule.id}"
             )
         seen[rule.id] = name
         rules.append(rule)
-    return tuple(rules)
+    _check_needs(named)
+    return RuleSet(rules, law)
 
 
-def _load(name: str, table: Mapping[str, Any], resolve: Resolve) -> Rule:
-    factory = BUILT_IN.get(name)
-    if factory is not None:
-        return _build(name, factory, table)
-    if ":" not in name:
-        raise PolicyConfigError(f"policy.rules: no rule {name!r}{nearest(name, BUILT_IN)}")
+def expanded(names: Sequence[str]) -> list[str]:
+    """The names with every group replaced by its rules."""
+    found: list[str] = []
+    for name in names:
+        found.extend(GROUPS.get(name, (name,)))
+    return found
+
+
+def _check_needs(named: Sequence[str]) -> None:
+    """A rule that leaves cases to another is wrong without it."""
+    there = {ALIASES.get(name, name) for name in named}
+    for name in there & BUILT_IN.keys():
+        for needed in BUILT_IN[name].needs:
+            if needed not in there:
+                raise PolicyConfigError(f"policy.rules: {name!r} needs {needed!r} beside it")
+
+
+def _load(
+    name: str,
+    table: Mapping[str, Any],
+    resolve: Resolve,
+    installed: Mapping[str, str],
+    law: Law,
+) -> Rule:
+    define = BUILT_IN.get(ALIASES.get(name, name))
+    if define is not None:
+        try:
+            return define.make(table, law)
+        except ValueError as error:
+            raise PolicyConfigError(f"policy.{name}: {error}") from error
+    target = installed.get(name, name)
+    if ":" not in target:
+        there = (*BUILT_IN, *ALIASES, *GROUPS, *installed)
+        raise PolicyConfigError(f"policy.rules: no rule {name!r}{nearest(name, there)}")
     try:
-        found = resolve(name)
+        found = resolve(target)
     except (ImportError, AttributeError, ValueError) as error:
         raise PolicyConfigError(f"policy.rules: cannot load {name!r}: {error}") from error
     if _is_rule(found):

@@ -266,7 +266,8 @@ def test_decision_has_the_documented_form():
     at = datetime(2027, 1, 13, 18, 0, tzinfo=UTC)
     facts = Facts("outbound", "check", "tnt_1", "agt_1", "+14155550100", "+12125550123", at)
     shown = evaluate(rules, facts).to_dict()
-    assert shown.keys() == {"allowed", "outcome", "rules"}  # `retry_at` goes with `defer`
+    assert shown.keys() >= {"allowed", "outcome", "rules"}
+    assert "retry_at" not in shown  # it goes with `defer`
     assert (shown["allowed"], shown["outcome"]) == (True, "allow")
     for rule in shown["rules"]:
         assert rule.keys() == {"id", "version", "outcome", "reason", "inputs"}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy import Facts, RuleResult, evaluate
+from policy import Facts, Obligation, RuleResult, evaluate
 from policy.decision import STRICTNESS
 
 AT = datetime(2027, 1, 13, 18, 0, tzinfo=UTC)
@@ -23,6 +23,7 @@ class Fixed:
     def __init__(self, rule_id, outcome="allow", retry_at=None, *, answer=UNSET, inputs=None):
         self.id = rule_id
         self.version = 3
+        self._until_then = answer is UNSET
         self._result = (
             RuleResult(rule_id, 3, outcome, "fixed", inputs or {}, retry_at)
             if answer is UNSET
@@ -32,6 +33,9 @@ class Fixed:
     def __call__(self, facts):
         if isinstance(self._result, BaseException):
             raise self._result
+        until = getattr(self._result, "retry_at", None)
+        if self._until_then and until and facts.at >= until:
+            return RuleResult(self.id, 3, "allow", "later")
         return self._result
 
 
@@ -153,3 +157,76 @@ def test_keyboard_interrupt_in_a_rule_is_not_a_decision():
     """The boundary is for failures of rules, not for the operator's wish to stop."""
     with pytest.raises(KeyboardInterrupt):
         evaluate([Fixed("K", answer=KeyboardInterrupt())], FACTS)
+
+
+def test_retry_at_is_a_fixed_point_when_rules_take_turns():
+    """One rule allows on even hours, one from 21:00 on: the first that suits both, and the way there."""
+
+    class Even:
+        id, version = "EVEN", 1
+
+        def __call__(self, facts):
+            if facts.at.hour % 2 == 0:
+                return RuleResult("EVEN", 1, "allow", "even")
+            later = facts.at.replace(minute=0) + timedelta(hours=1)
+            return RuleResult("EVEN", 1, "defer", "odd", {}, later)
+
+    decision = evaluate([Fixed("L", "defer", AT + timedelta(hours=3)), Even()], FACTS)
+    assert decision.retry_at == AT + timedelta(hours=4)
+    assert decision.retry_path == ((AT + timedelta(hours=3), ("EVEN",)),)
+
+
+def test_a_rule_that_denies_at_the_retry_time_denies_now():
+    """A consent that has expired by then is not cured by waiting."""
+
+    class Expires:
+        id, version = "E", 1
+
+        def __call__(self, facts):
+            outcome = "deny" if facts.at > AT + timedelta(hours=1) else "allow"
+            return RuleResult("E", 1, outcome, "expired")
+
+    decision = evaluate([Fixed("L", "defer", AT + timedelta(hours=3)), Expires()], FACTS)
+    assert (decision.outcome, decision.retry_at) == ("deny", None)
+    assert decision.rules[-1].id == "SYS-RETRY"
+    assert decision.rules[-1].inputs["rule"] == "E"
+
+
+def test_rules_that_never_agree_deny_within_bounded_rounds():
+    """Two that contradict each other for ever end the search, not the process."""
+
+    class Later:
+        id, version = "Z", 1
+        asked = 0
+
+        def __call__(self, facts):
+            Later.asked += 1
+            return RuleResult("Z", 1, "defer", "later", {}, facts.at + timedelta(minutes=1))
+
+    decision = evaluate([Later()], FACTS)
+    assert (decision.outcome, decision.rules[-1].reason) == ("deny", "no_permitted_moment")
+    assert Later.asked <= 66
+
+
+def test_a_family_may_answer_with_several_results_of_its_own_name_alone():
+    """`TIME-ST` speaks for `TIME-ST-FL` and `TIME-ST-TX`, and not for anybody else."""
+    good = (RuleResult("B-1", 3, "allow", "r"), RuleResult("B-2", 3, "deny", "r"))
+    assert [one.id for one in evaluate([Fixed("B", answer=good)], FACTS).rules] == ["B-1", "B-2"]
+    stranger = (RuleResult("C-1", 3, "allow", "r"),)
+    assert evaluate([Fixed("B", answer=stranger)], FACTS).outcome == "deny"
+    assert evaluate([Fixed("B", answer=())], FACTS).outcome == "deny"
+
+
+def test_obligations_come_with_an_allow_once_each_and_with_nothing_else():
+    """A duty of two rules is one duty; with a refusal there is no call to oblige."""
+    duty = Obligation("say", {"line": "hello", "to": "+12125550123"})
+    allow = RuleResult("B", 3, "allow", "r", {}, None, (duty,))
+    again = RuleResult("C", 3, "allow", "r", {}, None, (duty,))
+    decision = evaluate([Fixed("B", answer=allow), Fixed("C", answer=again)], FACTS)
+    assert decision.to_dict()["obligations"] == [
+        {"kind": "say", "line": "hello", "to": "+1212•••••23"}
+    ]
+    refused = evaluate([Fixed("B", answer=allow), Fixed("D", "deny")], FACTS)
+    assert refused.to_dict()["obligations"] == []
+    wrong = RuleResult("B", 3, "deny", "r", {}, None, (duty,))
+    assert evaluate([Fixed("B", answer=wrong)], FACTS).reason.startswith("B: rule_invalid")

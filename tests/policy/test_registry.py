@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policy import PolicyConfigError, RuleResult, load_rules
+from policy.catalogue import CATALOGUE
 
 
 class Plugin:
@@ -45,7 +46,7 @@ def test_load_rules_with_a_factory_passes_its_table():
     ("names", "tables", "message"),
     [
         (["opt_ot"], {}, r"no rule 'opt_ot'; did you mean 'opt_out'\?"),
-        (["zzz"], {}, "no rule 'zzz'; there are: opt_out, system"),
+        (["zzz"], {}, "no rule 'zzz'; there are: base, cid_own, con_evid"),
         (["system", "system"], {}, "both rule SYS-STORE"),
         (["m:rule", "m:Class"], {}, "both rule X-1"),
         (["m:nothing"], {}, "neither a rule nor makes one"),
@@ -54,6 +55,28 @@ def test_load_rules_with_a_factory_passes_its_table():
         (["m:Class"], {"m:Class": {"limit": "x"}}, "policy.m:Class: limit: expected a whole"),
         (["opt_out"], {"opt_out": {"days": 3}}, "policy.opt_out: unknown key 'days'"),
         (["opt_out"], {"opt_ot": {}}, r"policy.opt_ot: .*did you mean 'opt_out'\?"),
+        (["opt_out", "dnc_int"], {}, "both rule DNC-INT"),
+        (["time_st"], {}, "'time_st' needs 'time_hol' beside it"),
+        (["con_scope"], {}, "'con_scope' needs 'con_none' beside it"),
+        (
+            ["freq_ten"],
+            {"freq_ten": {"per_day": 11}},
+            "freq_ten: per_day: expected a whole number, 1 to 10",
+        ),
+        (["freq_ten"], {"freq_ten": {"per_day": True}}, "per_day: expected a whole number"),
+        (
+            ["freq_ten"],
+            {"freq_ten": {"per_dai": 1}},
+            "unknown key 'per_dai'; there are: per_day, per_week",
+        ),
+        (["dnc_stale"], {"dnc_stale": {"max_age_days": 32}}, "expected a whole number, 1 to 31"),
+        (
+            ["sys_tzdata"],
+            {"sys_tzdata": {"checked_on": "2027-01-01"}},
+            "checked_on: expected a date",
+        ),
+        (["num_invalid"], {"num_invalid": {"permit_fictitious": 1}}, "expected true or false"),
+        (["base"], {"time_fed": {}}, "time_fed: settings for a rule that is not in policy.rules"),
     ],
 )
 def test_load_rules_with_a_wrong_configuration_names_the_rule(names, tables, message):
@@ -70,3 +93,33 @@ def test_load_rules_with_a_plug_in_that_cannot_be_imported_says_why():
 
     with pytest.raises(PolicyConfigError, match="cannot load 'nope:x': No module named 'nope'"):
         load_rules(["nope:x"], {}, resolve)
+
+
+def test_load_rules_by_group_gives_the_rules_of_the_group_in_the_order_of_the_catalogue():
+    """`standard` is all there are; `base` needs neither lists of others nor a time of day."""
+    assert [rule.id for rule in load(["standard"])] == [one.id for one in CATALOGUE]
+    base = {rule.id for rule in load(["base"])}
+    assert base >= {"SYS-STORE", "TEN-STATE", "NUM-EMERG", "DNC-INT"}
+    assert not any(one.startswith(("TIME-", "CON-", "FREQ-", "RND-", "DNC-N")) for one in base)
+
+
+def test_load_rules_by_group_takes_settings_of_its_rules_and_plug_ins_behind_it():
+    """A group is a list of names, nothing more."""
+    rules = load(["standard", "m:rule"], {"freq_ten": {"per_day": 1}})
+    assert [rule.id for rule in rules][-2:] == ["INB-HOURS", "X-1"]
+
+
+def test_load_rules_by_the_name_of_an_entry_point_loads_what_it_points_to():
+    """An installed plug-in is named like a built-in rule, and has its table."""
+    rules = load_rules(
+        ["acme"], {"acme": {"limit": 2}}, lambda name: FOUND[name], installed={"acme": "m:Class"}
+    )
+    assert rules[0].limit == 2
+    with pytest.raises(PolicyConfigError, match="did you mean 'acme'"):
+        load_rules(["acne"], {}, lambda name: FOUND[name], installed={"acme": "m:Class"})
+
+
+def test_load_rules_never_lets_an_entry_point_replace_a_built_in_rule():
+    """Whatever is installed, `system` stays what it is."""
+    rules = load_rules(["system"], {}, lambda name: FOUND[name], installed={"system": "m:rule"})
+    assert rules[0].id == "SYS-STORE"

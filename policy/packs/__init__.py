@@ -1,0 +1,1 @@
+"""Rule packs and the numbering plan: data, read by `policy.loader`."""
