@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from control import log
 from control.calls import LiveCall, Pending
-from control.store import Store, StoreError, StoreUnavailable
+from control.store import Store, StoreError, StoreUnavailable, decisions
 from control.store import calls as table
 from control.store.records import CallRecord
 
@@ -35,6 +35,8 @@ class Ruling(NamedTuple):
     tenant_id: str
     decision: dict[str, Any]
     at: datetime
+    facts: dict[str, Any] | None = None
+    """What the rules knew, for a replay: see `control.compliance.stored`."""
 
 
 class Ledger:
@@ -108,13 +110,22 @@ class Ledger:
 
 def _open(conn: Connection, record: CallRecord, ruling: Ruling, also: Also | None) -> None:
     table.insert(conn, record)
-    _add(conn, record.id, ruling)
+    add(conn, record.id, ruling)
     if also is not None:
         also(conn)
 
 
-def _add(conn: Connection, call_id: str, ruling: Ruling) -> None:
-    table.add_decision(conn, call_id, ruling.tenant_id, ruling.phase, ruling.decision, ruling.at)
+def add(conn: Connection, call_id: str | None, ruling: Ruling) -> None:
+    """Add a decision to its tenant's chain; `call_id` is None where there is no call (a check)."""
+    decisions.append(
+        conn,
+        call_id,
+        ruling.tenant_id,
+        ruling.phase,
+        ruling.decision,
+        ruling.at,
+        ruling.facts,
+    )
 
 
 def _write(
@@ -128,6 +139,6 @@ def _write(
         ],
     )
     if ruling is not None:
-        _add(conn, batch[0].call_id, ruling)
+        add(conn, batch[0].call_id, ruling)
     if also is not None:
         also(conn)

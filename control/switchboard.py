@@ -24,11 +24,17 @@ from typing import Any
 import trio
 from sqlalchemy import Connection
 
-from control import log, verdict
+from control import ledger, log, verdict
 from control.answering import Answering
 from control.calls import LiveCall, Outcome
 from control.config import Settings
 from control.dialer import HUNG_UP, Dialer, find_agent
+from control.dialing.desk import Desk
+from control.dialing.intake import Intake
+from control.dialing.limits import limits_with
+from control.dialing.machines import Machines
+from control.dialing.plan import Order
+from control.dialing.pump import Pump
 from control.ending import Ending, cost_of, unknown_call
 from control.ledger import FLUSH_EVERY_S
 from control.metrics import Metrics
@@ -49,6 +55,8 @@ from control.store import Store, webhooks_seen
 from control.store import calls as table
 from control.store.records import CallRecord
 from control.tickets import TicketRefused, Tickets
+from control.transfer.order import Order as TransferOrder
+from control.transfer.service import Transferring
 from control.verdict import Question
 from control.warming import Warming
 from control.workers import PoolEvent
@@ -105,9 +113,17 @@ class Switchboard:
         )
         self._warming = Warming(self._office)
         self._ending = Ending(self._office, self._warming)
-        self._dialer = Dialer(self._office, self._ending)
-        self._answering = Answering(self._office, self._warming, self._ending, self._dialer)
-        self._reconcile = Reconcile(self._office, self._ending, self._dialer)
+        desk = Desk(self._office.node)
+        limit_of = limits_with(settings.twilio.cps, settings.control.tenant_calls_max)
+        self._intake = Intake(self._office, desk, limit_of)
+        self._dialer = Dialer(self._office, self._ending, desk)
+        self._pump = Pump(self._office, desk, self._dialer, limit_of)
+        self._machines = Machines(self._office, self._ending)
+        self._transfers = Transferring(self._office, self._warming, self._ending)
+        self._answering = Answering(
+            self._office, self._warming, self._ending, self._dialer, self._transfers
+        )
+        self._reconcile = Reconcile(self._office, self._ending)
         self.on_other_event: Callable[[PoolEvent], bool] = lambda event: False
         """Asked first for every message of the workers: true when it was about no call of ours."""
 
@@ -120,6 +136,8 @@ class Switchboard:
             nursery.start_soon(self._read_events)
             nursery.start_soon(self._keep_ledger)
             await self._reconcile.at_start()
+            await self._pump.start()
+            nursery.start_soon(self._pump.run)
             task_status.started()
 
     async def _read_events(self) -> None:
@@ -181,6 +199,8 @@ class Switchboard:
 
     async def _call_off(self, call: LiveCall) -> None:
         call.hang_up_wanted = True
+        if call.direction == "outbound" and call.dial_state == "intent":
+            return  # it goes back into the queue, for the next process
         if not call.closing and (
             call.twilio_call_sid is None or await self._ending.end_by_rest(call)
         ):
@@ -195,6 +215,26 @@ class Switchboard:
     async def continue_call(self, form: Form, call_id: str | None) -> str:
         """TwiML for a call whose stream has ended without us."""
         return await self._answering.go_on(form, call_id)
+
+    async def dial_done(self, form: Form, call_id: str | None) -> str:
+        """TwiML for a caller whose leg to a person is over."""
+        return await self._answering.dial_done(form, call_id)
+
+    async def message_left(self, form: Form, call_id: str | None) -> str:
+        """TwiML for a caller who has left a message."""
+        return await self._answering.message_left(form, call_id)
+
+    async def message_recorded(self, form: Form, call_id: str | None) -> None:
+        """The recording of a message. Raises StoreUnavailable: then it has to be sent again."""
+        await self._answering.recorded(form, call_id)
+
+    async def leg_status(self, form: Form, call_id: str | None) -> None:
+        """A callback about the leg to a person. Raises StoreUnavailable."""
+        call = await self._office.find(call_id, form.get("ParentCallSid"))
+        if call is None:
+            unknown_call("leg", form)
+            return
+        await self._transfers.leg_status(call, form)
 
     async def call_status(self, form: Form, call_id: str | None = None) -> None:
         """A status callback. Raises StoreUnavailable: then it has to be sent again."""
@@ -215,6 +255,14 @@ class Switchboard:
         self._office.note(
             call, name, stream_sid=form.get("StreamSid", ""), **({"error": error} if error else {})
         )
+
+    async def machine_detected(self, form: Form, call_id: str | None = None) -> None:
+        """Who has answered an outbound call. Raises StoreUnavailable: then it has to be sent again."""
+        call = await self._known(form, call_id)
+        if call is None:
+            unknown_call("amd", form)
+        else:
+            self._machines.heard(call, form)
 
     async def _known(self, form: Form, call_id: str | None) -> LiveCall | None:
         sid = form.get("CallSid", "")
@@ -262,18 +310,28 @@ class Switchboard:
         variables: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
         tenant_id: str | None = None,
+        not_before: datetime | None = None,
+        may_be_put_off: bool = False,
+        machine_detection: dict[str, Any] | None = None,
     ) -> CallRecord:
         """Call `to` and join the agent to it; an agent of this tenant, if one is named.
 
-        Raises AgentNotFound, AgentNotLive, PolicyRefused, NotAdmitted, DialRefused, DialUncertain,
-        CallOver (hung up before it was dialled), StoreUnavailable.
+        `not_before`: not earlier. `may_be_put_off`: policy may move it to a later time. The record that is
+        returned is `queued`, without Twilio's SID, when its turn has not come yet.
+        Raises AgentNotFound, AgentNotLive, TooFarAhead, PolicyRefused, NotAdmitted, DialRefused,
+        DialUncertain, CallOver (hung up before it was dialled), StoreUnavailable.
         """
-        return await self._dialer.initiate(
-            agent_id=agent_id,
-            to=to,
-            variables=variables or {},
-            metadata=metadata or {},
-            tenant_id=tenant_id,
+        return await self._intake.initiate(
+            Order(
+                agent_id=agent_id,
+                to=to,
+                variables=variables or {},
+                metadata=metadata or {},
+                tenant_id=tenant_id,
+                not_before=not_before,
+                may_be_put_off=may_be_put_off,
+                machine_detection=machine_detection,
+            )
         )
 
     async def check_policy(
@@ -297,15 +355,31 @@ class Switchboard:
             else Question("outbound", "check", agent.tenant_id, agent.id, ours, to)
         )
         decided = await verdict.ask(self._office, question, at)
-        now = self._office.clock.now()
-        await self._office.store.write(
-            table.add_decision, None, agent.tenant_id, "check", decided.decision, now
-        )
+        await self._office.store.write(ledger.add, None, decided.ruling)
         return decided.decision
 
-    async def hang_up(self, call_id: str) -> CallRecord:
-        """End a call. Raises CallNotFound, CallOver, StoreUnavailable."""
+    async def transfer(self, call_id: str, order: TransferOrder) -> CallRecord:
+        """Put the caller of a live call through to somebody.
+
+        Raises CallNotFound, CallOver, PolicyRefused, NotAdmitted, DialRefused, StoreUnavailable.
+        """
         office = self._office
+        call = await office.find(call_id, None)
+        if call is None:
+            await self._record(call_id)  # CallNotFound
+            raise CallOver("the call is over")
+        await self._transfers.start(call, order)
+        await office.ledger.save([call])
+        return await self._record(call_id)
+
+    async def hang_up(self, call_id: str) -> CallRecord:
+        """End a call; one that waits in the queue is never dialled.
+
+        Raises CallNotFound, CallOver, StoreUnavailable.
+        """
+        office = self._office
+        if (cancelled := await self._intake.call_off(call_id)) is not None:
+            return cancelled
         call = await office.find(call_id, None)
         if call is None:
             await self._record(call_id)  # CallNotFound

@@ -5,14 +5,30 @@ from __future__ import annotations
 from sqlalchemy import Connection, delete, insert
 from sqlalchemy.exc import IntegrityError
 
+from control.store import consents, rows
 from control.store import cursor as cursors
-from control.store import rows
+from control.store.consents import RevocationRecord
 from control.store.records import OptOutRecord
 from control.store.tables import opt_outs
 
 
 def add(conn: Connection, record: OptOutRecord) -> OptOutRecord:
-    """Put a number on the list; the entry that stands. The first one stays: its date is evidence."""
+    """Put a number on the list; the entry that stands. The first one stays: its date is evidence.
+
+    The request is also noted as a revocation, which stays when the entry is taken off the list: consents that
+    are older than it are worth nothing any more.
+    """
+    consents.add_revocation(
+        conn,
+        RevocationRecord(
+            record.tenant_id,
+            record.e164,
+            record.created_at,
+            record.source,
+            record.call_id,
+            record.evidence,
+        ),
+    )
     try:
         with conn.begin_nested():
             conn.execute(insert(opt_outs).values(rows.values(record)))

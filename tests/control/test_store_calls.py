@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, event, exc, text
 
-from control.store import BadCursor, RecordNotFound, Store, agents, calls
+from control.store import BadCursor, RecordNotFound, Store, agents, calls, decisions
 from control.store import cursor as cursors
 from control.store.records import AgentRecord, CallRecord, EventRecord, TurnRecord
 
@@ -298,9 +298,9 @@ def test_changes_of_a_call_that_is_not_there_raise(conn: Connection) -> None:
 
 def test_decisions_are_appended(conn: Connection) -> None:
     """Each phase leaves its own entry, with or without a call."""
-    calls.add_decision(conn, "call_0001", "tnt_default", "accept", {"allowed": True}, NOW)
-    calls.add_decision(conn, None, "tnt_default", "check", {"allowed": False}, NOW)
-    calls.add_decision(conn, "call_0001", "tnt_default", "dial", {"allowed": False}, NOW)
+    decisions.append(conn, "call_0001", "tnt_default", "accept", {"allowed": True}, NOW)
+    decisions.append(conn, None, "tnt_default", "check", {"allowed": False}, NOW)
+    decisions.append(conn, "call_0001", "tnt_default", "dial", {"allowed": False}, NOW)
     assert calls.decisions_of(conn, "call_0001") == [
         ("accept", {"allowed": True}, NOW),
         ("dial", {"allowed": False}, NOW),

@@ -1,0 +1,171 @@
+"""Consents and revocations: evidence. Nothing is deleted; a consent that was withdrawn says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from control.ids import DEFAULT_TENANT_ID
+from control.store import cursor as cursors
+from control.store import rows
+from control.store.tables.compliance import consents, reassigned_answers, revocations
+
+ACTIVE_ONLY = "active"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentRecord:
+    """One grant: who, when, how, for what, in which words."""
+
+    id: str
+    e164: str
+    seller: str
+    channels: list[str]
+    """`voice_ai`, `voice_live`, `sms`."""
+    purposes: list[str]
+    level: str
+    """`express_oral`, `express`, `written_signed`."""
+    occurred_at: datetime
+    recorded_at: datetime
+    actor: str
+    """Who or what wrote the row."""
+    tenant_id: str = DEFAULT_TENANT_ID
+    method: str | None = None
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    revoked_reason: str | None = None
+    names_automated_voice: bool = False
+    says_not_a_condition: bool = False
+    names_toll_free: bool = False
+    disclosure_id: str | None = None
+    disclosure_text: str | None = None
+    disclosure_sha256: str | None = None
+    signature: str | None = None
+    evidence_ref: str | None = None
+    evidence_sha256: str | None = None
+    last_verified_at: datetime | None = None
+    last_used_at: datetime | None = None
+    location: dict[str, Any] | None = None
+    """`{zone?, postcode?, state?, country?, source?, as_of?}`: where the person said they are."""
+    details: dict[str, Any] | None = None
+    """What else the grant came with: address, page, contract."""
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationRecord:
+    """A request to stop, by any means. It is never taken back; a later consent may outlive it."""
+
+    tenant_id: str
+    e164: str
+    occurred_at: datetime
+    source: str
+    call_id: str | None = None
+    evidence: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReassignedRecord:
+    """An answer of the reassigned-numbers database."""
+
+    tenant_id: str
+    e164: str
+    answer: str
+    """`yes`, `no`, `no_data`, `error`."""
+    asked_at: datetime
+    for_date: str | None = None
+    """`YYYY-MM-DD`: was it disconnected on or after that day?"""
+
+
+def insert_consent(conn: Connection, record: ConsentRecord) -> None:
+    """Add a grant."""
+    conn.execute(insert(consents).values(rows.values(record)))
+
+
+def insert_consents(conn: Connection, records: list[ConsentRecord]) -> None:
+    """Add many grants."""
+    if records:
+        conn.execute(insert(consents), [rows.values(record) for record in records])
+
+
+def get(conn: Connection, consent_id: str) -> ConsentRecord | None:
+    """One grant."""
+    statement = rows.query(consents, ConsentRecord).where(consents.c.id == consent_id)
+    row = conn.execute(statement).one_or_none()
+    return None if row is None else rows.build(ConsentRecord, row)
+
+
+def of_number(conn: Connection, tenant_id: str, e164: str) -> list[ConsentRecord]:
+    """Every grant of this number to this tenant, withdrawn ones included, the oldest first."""
+    statement = (
+        rows.query(consents, ConsentRecord)
+        .where(consents.c.tenant_id == tenant_id, consents.c.e164 == e164)
+        .order_by(consents.c.occurred_at, consents.c.id)
+    )
+    return [rows.build(ConsentRecord, row) for row in conn.execute(statement)]
+
+
+def list_consents(
+    conn: Connection,
+    *,
+    tenant_id: str | None,
+    e164: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> tuple[list[ConsentRecord], str | None]:
+    """The newest first, and the cursor of the next page. Raises BadCursor."""
+    statement = rows.query(consents, ConsentRecord).order_by(consents.c.id.desc())
+    if tenant_id is not None:
+        statement = statement.where(consents.c.tenant_id == tenant_id)
+    if e164 is not None:
+        statement = statement.where(consents.c.e164 == e164)
+    if cursor is not None:
+        statement = statement.where(consents.c.id < cursors.decode(cursor))
+    return rows.page(conn, statement, ConsentRecord, "id", limit)
+
+
+def revoke(conn: Connection, consent_id: str, at: datetime, reason: str | None) -> bool:
+    """Withdraw one grant; False when it was withdrawn already. The first time stays."""
+    mine = (consents.c.id == consent_id) & consents.c.revoked_at.is_(None)
+    values = {"revoked_at": at, "revoked_reason": reason}
+    return conn.execute(update(consents).where(mine).values(values)).rowcount > 0
+
+
+def used(conn: Connection, consent_ids: list[str], at: datetime) -> None:
+    """A call relied on these grants."""
+    if consent_ids:
+        mine = consents.c.id.in_(consent_ids)
+        conn.execute(update(consents).where(mine).values(last_used_at=at))
+
+
+def add_revocation(conn: Connection, record: RevocationRecord) -> None:
+    """Note a request to stop."""
+    conn.execute(insert(revocations).values(rows.values(record)))
+
+
+def revocations_of(conn: Connection, tenant_id: str, e164: str) -> list[RevocationRecord]:
+    """Every request to stop of this number to this tenant, the oldest first."""
+    mine = (revocations.c.tenant_id == tenant_id) & (revocations.c.e164 == e164)
+    statement = rows.query(revocations, RevocationRecord).where(mine)
+    statement = statement.order_by(revocations.c.occurred_at, revocations.c.id)
+    return [rows.build(RevocationRecord, row) for row in conn.execute(statement)]
+
+
+def add_answer(conn: Connection, record: ReassignedRecord) -> None:
+    """Keep an answer of the reassigned-numbers database."""
+    conn.execute(insert(reassigned_answers).values(rows.values(record)))
+
+
+def newest_answer(conn: Connection, tenant_id: str, e164: str) -> ReassignedRecord | None:
+    """The newest answer about a number."""
+    t = reassigned_answers
+    statement = (
+        select(*rows.columns(t, ReassignedRecord))
+        .where(t.c.tenant_id == tenant_id, t.c.e164 == e164)
+        .order_by(t.c.asked_at.desc(), t.c.id.desc())
+        .limit(1)
+    )
+    row = conn.execute(statement).one_or_none()
+    return None if row is None else rows.build(ReassignedRecord, row)
