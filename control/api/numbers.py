@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from quart import Blueprint, Response, request
 
@@ -194,7 +195,8 @@ async def _visible(number: str) -> NumberRecord:
 
 def _numbers() -> Numbers:
     found = dependencies().numbers
-    assert found is not None
+    if found is None:
+        raise Problem("unavailable", "this process has no access to numbers")
     return found
 
 
@@ -212,7 +214,7 @@ def answered(problem: NumberProblem) -> Problem:
     if problem.transient and kind != "unavailable":
         kind = "unavailable"
     members = problem.as_json()
-    told = {name: members[name] for name in ("missing", "nearby") if name in members}
+    told: dict[str, Any] = {name: members[name] for name in ("missing", "nearby") if name in members}
     if kind == "twilio-refused":
         told["twilio"] = {"code": problem.twilio_code, "message": problem.message}
     if problem.holder:

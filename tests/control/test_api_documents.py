@@ -173,7 +173,7 @@ async def test_document_examples_are_accepted_by_their_routes(
             answered = await rig.ask(method.upper(), path.replace("{agent_id}", "agt_x"), example)
             assert answered.status not in (400, 413, 422), (path, answered.raw)
             tried += 1
-    assert tried == 5
+    assert tried >= 5
 
 
 class Page(HTMLParser):

@@ -444,3 +444,22 @@ def test_every_failure_of_the_client_has_a_problem():
     ):
         assert refusals.of(error).transient
     assert not refusals.of(errors.TwilioRefused(400, 21404, "trial")).transient
+
+
+async def test_numbers_of_a_subaccount_are_its_own_and_may_be_moved_there(rig):
+    """A tenant's client sees its own numbers; the main account's come over only when that is asked for."""
+    made = rig.rest.client.api.v2010.accounts.create
+    account = await rig.rest.ask("accounts.create", lambda: made(friendly_name="Acme"))
+    theirs = rest_of(rig.sim, account.sid, account.auth_token)
+    rig.access.others["tnt_default"] = theirs
+    record = await rig.numbers.buy(TENANT, NEW_YORK, intent_key="a")
+    assert rig.sim.numbers[FIRST].account_sid == account.sid
+    main = rig.sim.number_for("+14155550199")
+    with pytest.raises(NumberProblem) as caught:
+        await rig.numbers.adopt(TENANT, "+14155550199")
+    assert caught.value.code == "not_owned"
+    moved = await rig.numbers.adopt(TENANT, "+14155550199", may_move=True)
+    assert (main.account_sid, moved.sid) == (account.sid, main.sid)
+    assert rig.wired("+14155550199") == WIRED
+    assert (await rig.numbers.check(TENANT, record.id)).status == "in-use"
+    theirs.close()
