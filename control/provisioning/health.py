@@ -21,6 +21,7 @@ from control.numbers.values import NumberProblem
 from control.provisioning.values import DRIFT_KEPT, Services
 from control.store import StoreUnavailable, agents
 from control.store.records import AgentRecord
+from control.twilio.errors import TwilioError
 
 CHECK_TIMEOUT_S = 30.0
 AT_ONCE_MAX = 4
@@ -67,8 +68,11 @@ class Health:
             await trio.sleep_until(begin_s + self._interval_s)
 
     async def _in_background(self, agent_id: str) -> None:
+        """Documented boundary: a mistake about one agent must not reach the calls of all."""
         try:
             await self.check(agent_id)
+        except Exception as error:  # noqa: BLE001
+            log.event("health_check_crashed", level="error", agent_id=agent_id, error=error)
         finally:
             self._slots.release_on_behalf_of(agent_id)
 
@@ -99,7 +103,10 @@ class Health:
     # ---- Twilio --------------------------------------------------------------------------------
 
     async def _numbers(self, agent: AgentRecord, look: Look) -> None:
-        account = await self._services.accounts.status(agent.tenant_id, refresh=True)
+        try:
+            account = await self._services.accounts.status(agent.tenant_id, refresh=True)
+        except TwilioError as doubt:
+            account = {"status": "unreachable", "reason": str(doubt)}
         look.subaccount = account
         if account.get("status") in ("suspended", "closed"):
             look.problems.append(f"the Twilio account is {account['status']}")
@@ -118,6 +125,9 @@ class Health:
         except NumberProblem as problem:
             status = "unreachable" if problem.transient else problem.code
             (look.doubts if problem.transient else look.problems).append(f"{e164}: {problem}")
+        except TwilioError as doubt:
+            status = "unreachable"
+            look.doubts.append(f"{e164}: {doubt}")
         else:
             status = checked.status
             if status in ("gone", "released"):

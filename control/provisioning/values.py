@@ -65,7 +65,7 @@ class Skipped(Exception):
 
 
 class Accounts(Protocol):
-    """Twilio subaccounts of tenants: see `control.provisioning.accounts`."""
+    """Twilio subaccounts of tenants: see `control.tenants.service`. Raises TwilioError, TenantBusy."""
 
     async def ensure_subaccount(self, tenant_id: str) -> None: ...
     async def ensure_key(self, tenant_id: str) -> None: ...

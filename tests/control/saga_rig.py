@@ -95,8 +95,11 @@ class FakeAccounts:
     def __init__(self):
         self.ensured = []
         self.now = "active"
+        self.trouble = []
 
     async def ensure_subaccount(self, tenant_id):
+        if self.trouble:
+            raise self.trouble.pop(0)
         self.ensured.append(("subaccount", tenant_id))
 
     async def ensure_key(self, tenant_id):
