@@ -13,12 +13,12 @@ from control.office import Office
 from control.store import StoreUnavailable, opt_outs
 from control.store.records import OptOutRecord
 from policy import Decision, Facts, OptOut, evaluate
-from policy.facts import Direction, Phase
+from policy.facts import Channel, Direction, Phase
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """May this call happen, at this phase of its life?"""
+    """May this call (or message) happen, at this phase of its life?"""
 
     direction: Direction
     phase: Phase
@@ -26,6 +26,7 @@ class Question:
     agent_id: str
     from_number: str
     to_number: str
+    channel: Channel = "voice"
 
     @property
     def customer_number(self) -> str:
@@ -82,6 +83,7 @@ def judge(
             agent_id=question.agent_id,
             from_number=question.from_number,
             to_number=question.to_number,
+            channel=question.channel,
             at=now,
             opt_out=_as_fact(opt_out),
             store_readable=is_readable,
