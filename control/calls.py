@@ -7,13 +7,14 @@ takes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import trio
 
+from control.dialing.reasons import after_sip
 from control.store.records import AgentRecord, CallRecord
 from gateway.link import CallReport, Ending, TranscriptTurn
 
@@ -49,19 +50,22 @@ class Outcome(NamedTuple):
 
 def outcome_of_status(status: str, *, sip_code: str | None, was_answered: bool) -> Outcome:
     """What Twilio's last word means for a call that never had a media stream."""
-    sip = f" (SIP {sip_code})" if sip_code else ""
+
+    def told(text: str) -> str:
+        return after_sip(text, sip_code)
+
     match status:
         case "busy":
-            return Outcome("busy", None, f"the line was busy{sip}")
+            return Outcome("busy", None, told("the line was busy"))
         case "no-answer":
-            return Outcome("no_answer", None, f"nobody answered{sip}")
+            return Outcome("no_answer", None, told("nobody answered"))
         case "canceled":
-            return Outcome("cancelled", None, f"cancelled before the answer{sip}")
+            return Outcome("cancelled", None, told("cancelled before the answer"))
         case "failed":
-            return Outcome("carrier_fault", "twilio", f"the call could not be put through{sip}")
+            return Outcome("carrier_fault", "twilio", told("the call could not be put through"))
         case _:
             when = "before the media stream began" if was_answered else "before the answer"
-            return Outcome("cancelled", "caller", f"hung up {when}{sip}")
+            return Outcome("cancelled", "caller", told(f"hung up {when}"))
 
 
 # ---- one call ------------------------------------------------------------------------------------
@@ -92,7 +96,12 @@ class LiveCall:
     sent_at: datetime | None = None
     """When the dial request left; calls that Twilio created earlier are not this one."""
     resumes: int = 0
+    agent_legs: int = 0
+    """How many agent legs were prepared so far."""
     answered: bool = False
+    machine_detection: dict[str, Any] | None = None
+    """What Twilio is asked to find out about who answers, and what then: see `control.dialing.machines`."""
+    answered_by: str | None = None
 
     is_recorded: bool = False
     """Whether the record is in the store, so that lines may follow."""
@@ -128,6 +137,16 @@ class LiveCall:
     """Decided here; counts more than what worker and Twilio say."""
     closing: bool = False
     closed: trio.Event = field(default_factory=trio.Event)
+    legs: dict[str, Any] = field(default_factory=dict)
+    """The record's `legs`: of the worker's report, and `route`, `transfer`, `voicemail`."""
+    caller: dict[str, str] = field(default_factory=dict)
+    """What is known of the caller, as dynamic variables."""
+    away: bool = False
+    """Somebody else talks with the caller: the end of the agent leg is not the end of the call."""
+    handover: Callable[[LiveCall], Awaitable[None]] | None = None
+    """What to do with the telephone call, instead of ending it, once the agent has finished its sentence."""
+    handed: trio.Event = field(default_factory=trio.Event)
+    """Set when `handover` has been done, or nothing will come of it."""
     deadline_s: float = float("inf")
     """When somebody has to ask what became of this call (Trio's clock)."""
 
@@ -171,6 +190,11 @@ class LiveCall:
     def change(self, **columns: Any) -> None:
         """Columns of the record that have to be written."""
         self.columns.update(columns)
+
+    def leg(self, name: str, part: dict[str, Any]) -> None:
+        """One of the record's legs has changed."""
+        self.legs = self.legs | {name: part}
+        self.change(legs=self.legs)
 
     def move_to(self, status: str, at: datetime) -> bool:
         """Go on to `status`; False when that is no news. Times are kept for the record."""
@@ -233,7 +257,11 @@ def from_record(record: CallRecord, agent: AgentRecord | None) -> LiveCall:
         dial_state=record.dial_state,
         sent_at=record.created_at if record.dial_state in ("sent", "uncertain") else None,
         resumes=record.resumes,
+        agent_legs=record.resumes + 1,
         answered=record.answered_at is not None,
+        machine_detection=record.machine_detection,
+        answered_by=record.answered_by,
+        legs=dict(record.legs),
         is_recorded=True,
         lost="the daemon was restarted",
     )

@@ -1,46 +1,47 @@
-"""Outbound calls: admitted, intended, paced, dialled exactly once.
+"""One outbound call at its turn: asked about once more, sent to Twilio at most once.
 
-The intent is committed before the request leaves, and our call id is in every callback URL. So when the
-answer to the request is lost, the call is found again by its callbacks or in Twilio's list; it is never
-sent a second time.
+The row in the queue says `sent` before the request leaves, in the transaction that keeps the decision, and our
+call id is in every callback URL. So when the answer to the request is lost, or this process, the call is found
+again by its callbacks or in Twilio's list; it is never sent a second time.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from datetime import timedelta
-from typing import Any, NoReturn
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
 
 import trio
 from sqlalchemy import Connection
 
-from control import ids, verdict
+from control import failpoints, verdict
 from control.calls import LiveCall, Outcome
+from control.dialing import machines, reasons
+from control.dialing.desk import Desk, Dial
+from control.dialing.intake import CALLABLE, find_agent, question
+from control.dialing.pace import after_create
+from control.dialing.plan import POLICY, TWILIO, backoff, put_off_until
 from control.ending import Ending
 from control.office import Office
 from control.refusals import (
-    AgentNotFound,
     AgentNotLive,
     CallOver,
     DialRefused,
     DialUncertain,
     NotAdmitted,
     PolicyRefused,
-    Refusal,
 )
-from control.store import StoreUnavailable, agents
+from control.store import StoreUnavailable
 from control.store import calls as table
-from control.store.records import AgentRecord, CallRecord
-from control.twilio.rest import TwilioRefused, TwilioUncertain, TwilioUnreachable
-from control.verdict import Question
+from control.store import dialing as queue
+from control.store.dialing import LeaseLost, Limit, QueueRecord
+from control.store.records import CallRecord
+from control.twilio.errors import TwilioRefused, TwilioUncertain, TwilioUnreachable
 from control.warming import max_call_s
-from policy.facts import Phase
 
-QUEUE_MAX_S = 30.0
-"""How long a call may wait for its turn; beyond it no more are admitted."""
-OUTCOME_WAIT_S = 60.0
-"""How long a request waits to be told; the work goes on without it."""
+__all__ = ["CALLABLE", "HUNG_UP", "Dial", "Dialer", "find_agent"]
+
 RING_TIMEOUT_S = 60
 RING_MARGIN_S = 35.0
 """Twilio adds up to 5 s to the ring time, and its callback may be repeated."""
@@ -51,173 +52,102 @@ CLOCK_SKEW = timedelta(seconds=2)
 """Twilio's creation times are whole seconds of another clock."""
 LIMITS_S = (60, 86_400)
 """Twilio's bounds for the length of a call."""
+RECHECK_FROM_MS = 1_000
+"""Calls that Twilio queues for longer are judged for the moment at which they will ring."""
 
-CALLABLE = ("live", "degraded")
 HUNG_UP = Outcome("cancelled", None, "hung up by request")
 
 
-class Dial:
-    """One dial under way: what the waiting request will be told."""
-
-    def __init__(self) -> None:
-        self.done = trio.Event()
-        self.refusal: Refusal | None = None
-
-    def finish(self, refusal: Refusal | None = None) -> None:
-        if not self.done.is_set():
-            self.refusal = refusal
-            self.done.set()
-
-
 class Dialer:
-    """Places outbound calls. One per process: the pace is per account."""
+    """Dials what the pump has taken out of the queue. One per process."""
 
-    def __init__(self, office: Office, ending: Ending) -> None:
+    def __init__(self, office: Office, ending: Ending, desk: Desk) -> None:
         self._office = office
         self._ending = ending
-        self._next_slot_s = -math.inf
+        self._desk = desk
+        self._last_sent_s: dict[str, float] = {}
 
-    async def initiate(
-        self,
-        *,
-        agent_id: str,
-        to: str,
-        variables: dict[str, Any],
-        metadata: dict[str, Any],
-        tenant_id: str | None,
-    ) -> CallRecord:
-        """Dial `to` for the agent. Raises every Refusal but those of live calls; StoreUnavailable."""
-        office = self._office
-        agent = await find_agent(office, agent_id, tenant_id)
-        if agent.status not in CALLABLE:
-            raise AgentNotLive(f"the agent is {agent.status}")
-        if not agent.number_e164 or not agent.elevenlabs_agent_id:
-            raise AgentNotLive("the agent has no telephone number or no ElevenLabs agent")
-        call = self._new_call(agent, agent.number_e164, to, variables)
-        decided = await verdict.ask(office, _question(call, "accept"))
-        record = CallRecord(
-            id=call.id,
-            tenant_id=call.tenant_id,
-            agent_id=agent.id,
-            direction="outbound",
-            created_at=call.created_at,
-            from_number=call.from_number,
-            to_number=to,
-            status="queued",
-            variables=variables,
-            metadata=metadata,
-            decision=decided.decision,
-            dial_state="intent",
-        )
-        if not decided.allowed:
-            await self._block(call, record, decided)
-        slot_s = self._admit()
-        await office.ledger.open(call, record, decided.ruling)
-        office.book.add(call)
-        office.note(call, "accepted")
-        dial = Dial()
-        office.spawn(self._run, call, dial, slot_s)
-        with trio.move_on_after(OUTCOME_WAIT_S):
-            await dial.done.wait()
-        if dial.refusal is not None:
-            raise dial.refusal
-        return await self._record(call)
-
-    def _new_call(
-        self, agent: AgentRecord, number: str, to: str, variables: dict[str, Any]
-    ) -> LiveCall:
-        now = self._office.clock.now()
-        return LiveCall(
-            id=ids.new_id(ids.CALL, now),
-            tenant_id=agent.tenant_id,
-            direction="outbound",
-            from_number=number,
-            to_number=to,
-            created_at=now,
-            agent=agent,
-            variables=dict(variables),
-            dial_state="intent",
-        )
-
-    async def _block(
-        self, call: LiveCall, record: CallRecord, decided: verdict.Verdict
-    ) -> NoReturn:
-        """Keep the refused request with its decision, and refuse."""
-        blocked = replace(
-            record,
-            status="blocked",
-            result="policy",
-            blame="policy",
-            reason=decided.reason,
-            dial_state="refused",
-            ended_at=call.created_at,
-        )
-        await self._office.ledger.open(call, blocked, decided.ruling)
-        self._office.metrics.calls.labels("outbound", "policy", "policy").inc()
-        raise PolicyRefused(decided.decision, call.id)
-
-    def _admit(self) -> float:
-        """The moment at which the call may be dialled. Raises NotAdmitted."""
-        office = self._office
-        if office.is_draining:
-            raise NotAdmitted("the gateway is shutting down")
-        room = len(office.pool.stats()) * office.settings.media.max_calls_per_worker
-        if len(office.book) >= room:
-            raise NotAdmitted("all media workers are full")
-        now_s = trio.current_time()
-        slot_s = max(now_s, self._next_slot_s)
-        if slot_s - now_s > QUEUE_MAX_S:
-            raise NotAdmitted("too many calls are waiting to be dialled")
-        self._next_slot_s = slot_s + 1.0 / office.settings.twilio.cps
-        return slot_s
-
-    async def _record(self, call: LiveCall) -> CallRecord:
-        office = self._office
-        await office.ledger.save([call])
-        record = await office.store.read(table.get, call.id)
-        if record is None:
-            raise StoreUnavailable(f"the record of {call.id} is gone")
-        return record
-
-    # ---- the dial itself -----------------------------------------------------------------------
-
-    async def _run(self, call: LiveCall, dial: Dial, slot_s: float) -> None:
+    async def dial(self, call: LiveCall, entry: QueueRecord, limit: Limit) -> None:
+        """Everything from the call's turn until its outcome is written down."""
+        dial = self._desk.dial_of(call.id)
         try:
-            await trio.sleep_until(slot_s)
-            try:
-                may_dial = await self._may_dial(call, dial)
-            except StoreUnavailable as error:
-                self._failed(call, Outcome("gateway_fault", "gateway", f"not dialled: {error}"))
-                dial.finish(NotAdmitted("the store is not available; nothing was dialled"))
-                return
-            if may_dial:
-                await self._dial(call, dial)
-        finally:
-            dial.finish(NotAdmitted("the dial was given up"))
-
-    async def _may_dial(self, call: LiveCall, dial: Dial) -> bool:
-        """The last look before the request leaves; what it finds is committed with the step."""
-        office = self._office
-        if call.closing or call.hang_up_wanted:
+            if await self._may_dial(call, entry, dial):
+                await self._slot(call.tenant_id, limit)
+                await self._send(call, entry, dial)
+        except LeaseLost:
+            self._give_away(call)
             dial.finish(CallOver("the call was hung up before it was dialled"))
-            return False
-        decided = await verdict.ask(office, _question(call, "dial"))
-        call.change(decision=decided.decision)
-        if not decided.allowed:
-            call.outcome = Outcome("policy", "policy", decided.reason)
-            call.status = "blocked"
-            call.change(dial_state="refused")
-            self._ending.close(call)
-            await office.ledger.decide(call, decided.ruling)
-            dial.finish(PolicyRefused(decided.decision, call.id))
-            return False
-        call.sent_at = office.clock.now()
-        self._state(call, "sent")
-        await office.ledger.decide(call, decided.ruling)
-        return True
+        except StoreUnavailable as error:
+            # Nothing was sent. The lease runs out, and the call gets another turn.
+            self._office.note(call, "dial_postponed", reason=str(error))
+            self._give_away(call)
+        finally:
+            self._desk.under_way.discard(call.id)
+            dial.finish()
 
-    async def _dial(self, call: LiveCall, dial: Dial) -> None:
+    # ---- the last look -------------------------------------------------------------------------
+
+    async def _may_dial(self, call: LiveCall, entry: QueueRecord, dial: Dial) -> bool:
+        """What it finds is committed with the step. Raises LeaseLost, StoreUnavailable."""
         office = self._office
+        now = office.clock.now()
+        if call.closing or call.hang_up_wanted:
+            await self._settled(call)
+            dial.finish(CallOver("the call was hung up before it was dialled"))
+        elif office.is_draining:
+            await self._wait_again(call, entry, now, entry.waiting_for)
+            dial.finish(NotAdmitted("the gateway is shutting down; the call is dialled afterwards"))
+        elif call.agent is None or call.agent.status not in CALLABLE:
+            self._failed(call, Outcome("gateway_fault", "agent", "the agent is not live any more"))
+            await self._settled(call)
+            dial.finish(AgentNotLive("the agent is not live any more"))
+        elif now > entry.give_up_at:
+            self._failed(call, Outcome("cancelled", "gateway", _too_late(entry)))
+            await self._settled(call)
+        else:
+            return await self._is_permitted(call, entry, dial)
+        return False
+
+    async def _is_permitted(self, call: LiveCall, entry: QueueRecord, dial: Dial) -> bool:
+        office = self._office
+        decided = await verdict.ask(office, question(call, "dial"))
+        call.change(decision=decided.decision)
+        if decided.allowed:
+            call.sent_at = office.clock.now()
+            call.change(node=office.node)
+            self._state(call, "sent")
+            sent = partial(
+                queue.mark_sent, call_id=call.id, owner=self._desk.owner, at=call.sent_at
+            )
+            await office.ledger.decide(call, decided.ruling, sent)
+            return True
+        until = put_off_until(decided.decision, entry.give_up_at) if entry.is_patient else None
+        if until is not None:
+            office.note(call, "put_off", until=until.isoformat(), reason=decided.reason)
+            back = self._put_back(call, until, POLICY)
+            await office.ledger.decide(call, decided.ruling, back)
+            self._give_away(call)
+            return False
+        call.outcome = Outcome("policy", "policy", decided.reason)
+        call.status = "blocked"
+        call.change(dial_state="refused")
+        self._ending.close(call)
+        await office.ledger.decide(call, decided.ruling, partial(queue.remove, call_id=call.id))
+        dial.finish(PolicyRefused(decided.decision, call.id))
+        return False
+
+    async def _slot(self, tenant_id: str, limit: Limit) -> None:
+        """Turns are given out evenly, but the work since took now more, now less time."""
+        now_s = trio.current_time()
+        slot_s = max(now_s, self._last_sent_s.get(tenant_id, -math.inf) + 1.0 / limit.cps)
+        self._last_sent_s[tenant_id] = slot_s
+        await trio.sleep_until(slot_s)
+
+    # ---- the request ---------------------------------------------------------------------------
+
+    async def _send(self, call: LiveCall, entry: QueueRecord, dial: Dial) -> None:
+        office = self._office
+        failpoints.reach("dial.before_create")
         try:
             twilio = await office.twilio_of(call.tenant_id)
             created = await twilio.create_call(
@@ -228,16 +158,65 @@ class Dialer:
                 status_callback=office.urls.status(call.id),
                 time_limit_s=_time_limit_s(office, call),
                 ring_timeout_s=RING_TIMEOUT_S,
+                machine_detection=machines.parameters(
+                    call.machine_detection, office.urls.machine(call.id)
+                ),
             )
         except TwilioRefused as refusal:
-            self._refused(call, dial, refusal.code, refusal.message)
+            if refusal.status == 429:  # it made nothing
+                await self._later(call, entry, dial, refusal.code, refusal.message)
+            else:
+                await self._refused(call, dial, refusal.code, refusal.message)
         except TwilioUnreachable as error:
-            self._refused(call, dial, 0, str(error))
+            if entry.is_patient:
+                await self._later(call, entry, dial, 0, str(error))
+            else:
+                await self._refused(call, dial, 0, str(error))
         except TwilioUncertain as error:
             await self.look_for(call, dial, str(error))
         else:
+            failpoints.reach("dial.after_create")
             self.bind(call, created.sid)
+            await self._settled(call, created.queue_ms)
             dial.finish()
+            await self._recheck(call, created.queue_ms)
+
+    async def _later(
+        self, call: LiveCall, entry: QueueRecord, dial: Dial, code: int, message: str
+    ) -> None:
+        """Twilio surely made nothing, and may be asked again after a while."""
+        due_at = self._office.clock.now() + backoff(entry.attempts)
+        if due_at > entry.give_up_at or call.twilio_call_sid is not None:
+            await self._refused(call, dial, code, message)
+            return
+        self._state(call, "intent")
+        self._office.note(call, "dial_put_off", reason=reasons.refusal(code, message))
+        await self._wait_again(call, entry, due_at, TWILIO)
+
+    async def _refused(self, call: LiveCall, dial: Dial, code: int, message: str) -> None:
+        self._state(call, "refused")
+        self._office.note(call, "dial_refused", code=code, message=message)
+        text = reasons.refusal(code, message)
+        self._failed(call, Outcome("carrier_fault", "twilio", text))
+        dial.finish(DialRefused(code, message, call.id))
+        await self._settled(call)
+
+    async def _recheck(self, call: LiveCall, queue_ms: int) -> None:
+        """Twilio will ring later than policy was asked about: may it, then?"""
+        if queue_ms < RECHECK_FROM_MS:
+            return
+        office = self._office
+        rings_at = office.clock.now() + timedelta(milliseconds=queue_ms)
+        decided = await verdict.ask(office, question(call, "dial"), rings_at)
+        if decided.allowed or call.closing or call.answered:
+            return
+        call.change(decision=decided.decision)
+        await office.ledger.decide(call, decided.ruling)
+        call.outcome = Outcome("policy", "policy", f"queued at Twilio: {decided.reason}")
+        if await self._ending.end_by_rest(call):
+            self._ending.close(call)
+
+    # ---- what becomes of it --------------------------------------------------------------------
 
     def bind(self, call: LiveCall, sid: str) -> bool:
         """Twilio's name for the call is known. False when it has another one already."""
@@ -253,7 +232,7 @@ class Dialer:
         self._state(call, "created")
         office.note(call, "dialled", twilio_call_sid=sid)
         office.watch(call, RING_TIMEOUT_S + RING_MARGIN_S)
-        if call.hang_up_wanted and not call.closing:
+        if call.hang_up_wanted:
             office.spawn(self._undo, call)
         return True
 
@@ -266,15 +245,52 @@ class Dialer:
         call.dial_state = state
         call.change(dial_state=state)
 
-    def _refused(self, call: LiveCall, dial: Dial, code: int, message: str) -> None:
-        self._state(call, "refused")
-        text = f"Twilio did not take the call: {message}" + (f" ({code})" if code else "")
-        self._failed(call, Outcome("carrier_fault", "twilio", text))
-        dial.finish(DialRefused(code, message, call.id))
-
     def _failed(self, call: LiveCall, outcome: Outcome) -> None:
         call.status = "failed"
         self._ending.close(call, outcome)
+
+    async def _settled(self, call: LiveCall, queue_ms: int | None = None) -> None:
+        """The outcome and the end of the row, in one transaction. A store that is away gets it later."""
+        settle = partial(
+            _settle,
+            call_id=call.id,
+            tenant_id=call.tenant_id,
+            queue_ms=queue_ms,
+            now=self._office.clock.now(),
+        )
+        try:
+            await self._office.ledger.save([call], settle)
+        except StoreUnavailable as error:
+            # The record is written with the next flush; the row's lease runs out, and whoever takes it over
+            # finds that the call has a name or an end.
+            self._office.note(call, "settling_delayed", reason=str(error))
+
+    async def _wait_again(
+        self, call: LiveCall, entry: QueueRecord, due_at: datetime, waiting_for: str
+    ) -> None:
+        await self._office.ledger.save([call], self._put_back(call, due_at, waiting_for))
+        self._give_away(call)
+
+    def _put_back(
+        self, call: LiveCall, due_at: datetime, waiting_for: str
+    ) -> Callable[[Connection], None]:
+        owner = self._desk.owner
+        return partial(
+            queue.put_back,
+            call_id=call.id,
+            owner=owner,
+            due_at=due_at,
+            waiting_for=waiting_for,
+        )
+
+    def _give_away(self, call: LiveCall) -> None:
+        """The call is not this process's any more; nothing of it may be written from here."""
+        self._office.book.remove(call)
+        call.take()
+        call.closed.set()
+        self._desk.wake.set()
+
+    # ---- the lost answer -----------------------------------------------------------------------
 
     async def look_for(self, call: LiveCall, dial: Dial, why: str) -> None:
         """The answer was lost: wait for a callback, and look into Twilio's list in between."""
@@ -288,14 +304,23 @@ class Dialer:
                 await call.bound.wait()
             try:
                 if call.closing or call.twilio_call_sid is not None or await self.find_sid(call):
-                    dial.finish()
-                    return
+                    break
                 if looks + 1 == TELL_UNCERTAIN_AFTER_LOOKS:
+                    await office.ledger.save([call])
                     dial.finish(DialUncertain(await self._record(call)))
             except StoreUnavailable:
                 continue  # the next look may find it readable
-        text = "the answer to the dial request was lost, and no call has appeared"
-        self._failed(call, Outcome("carrier_fault", "twilio", text))
+        else:
+            text = "the answer to the dial request was lost, and no call has appeared"
+            self._failed(call, Outcome("carrier_fault", "twilio", text))
+        await self._settled(call)
+        dial.finish()
+
+    async def _record(self, call: LiveCall) -> CallRecord:
+        record = await self._office.store.read(table.get, call.id)
+        if record is None:
+            raise StoreUnavailable(f"the record of {call.id} is gone")
+        return record
 
     async def find_sid(self, call: LiveCall) -> bool:
         """Look for the call in Twilio's list. Only an unmistakable one counts. Raises nothing of Twilio's."""
@@ -325,18 +350,20 @@ class Dialer:
         return True
 
 
-async def find_agent(office: Office, agent_id: str, tenant_id: str | None) -> AgentRecord:
-    """The agent, of this tenant if one is named. Raises AgentNotFound, StoreUnavailable."""
-    agent = await office.store.read(agents.get, agent_id)
-    if agent is None or agent.status == "closed" or tenant_id not in (None, agent.tenant_id):
-        raise AgentNotFound(agent_id)
-    return agent
+def _settle(
+    conn: Connection, *, call_id: str, tenant_id: str, queue_ms: int | None, now: datetime
+) -> None:
+    queue.remove(conn, call_id)
+    if queue_ms is None:
+        return
+    known = queue.pace_of(conn, tenant_id)
+    changed = after_create(known, queue_ms, now)
+    if changed != known:
+        queue.set_pace(conn, tenant_id, changed)
 
 
-def _question(call: LiveCall, phase: Phase) -> Question:
-    return Question(
-        "outbound", phase, call.tenant_id, call.agent_id or "", call.from_number, call.to_number
-    )
+def _too_late(entry: QueueRecord) -> str:
+    return f"not dialled until {entry.give_up_at.isoformat()}: it waited for {entry.waiting_for}"
 
 
 def _time_limit_s(office: Office, call: LiveCall) -> int:

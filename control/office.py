@@ -60,6 +60,11 @@ class Pool(Protocol):
 class Twilio(Protocol):
     """What is used of `control.twilio.rest.TwilioRest`."""
 
+    @property
+    def client(self) -> Any: ...
+    async def ask(
+        self, endpoint: str, request: Callable[[], Any], *, repeatable: bool = True
+    ) -> Any: ...
     async def create_call(
         self,
         *,
@@ -105,10 +110,13 @@ class Office:
     wake: trio.Event = field(default_factory=trio.Event)
     """Set when the ledger shall be written soon."""
     ledger: Ledger = field(init=False)
+    node: str = field(init=False)
+    """This daemon's name: the same after a restart, and nobody else's at the same time."""
     urls: PublicUrls = field(init=False)
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.store)
+        self.node = f"{socket.gethostname()}|{self.settings.control.listen}"[:100]
         self.urls = PublicUrls(self.settings.public.url, self.settings.public.media_url)
 
     async def twilio_of(self, tenant_id: str) -> Twilio:

@@ -6,12 +6,13 @@ telephone call goes on that nobody here knows of.
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import trio
 from sqlalchemy import Connection
 
 from control import log
 from control.calls import TERMINAL, LiveCall, Outcome
-from control.dialer import Dial, Dialer
 from control.ending import CONTINUE_DEADLINE_S, Ending
 from control.office import Office
 from control.store import StoreUnavailable, agents
@@ -32,10 +33,9 @@ _NO_STREAM = Outcome("gateway_fault", "gateway", "the call had no media stream a
 class Reconcile:
     """Runs in the switchboard's nursery."""
 
-    def __init__(self, office: Office, ending: Ending, dialer: Dialer) -> None:
+    def __init__(self, office: Office, ending: Ending) -> None:
         self._office = office
         self._ending = ending
-        self._dialer = dialer
 
     def sweep(self) -> None:
         """Start asking about every call whose deadline has passed."""
@@ -46,9 +46,17 @@ class Reconcile:
                 self._office.spawn(self._overdue, call)
 
     async def at_start(self) -> None:
-        """Take over the calls that a former process left open. Raises nothing of the store's."""
+        """Take over the calls that this node's former process left open. Raises nothing of the store's.
+
+        Not those of other nodes, which are alive as far as anybody here knows; unless they are so old that
+        no daemon can be carrying them any more. Nor those in the dial queue: they have an order of their own.
+        """
+        office = self._office
+        oldest = office.clock.now() - timedelta(
+            seconds=office.settings.media.max_call_s + UNANSWERED_MAX_S
+        )
         try:
-            left = await self._office.store.read(_open_calls)
+            left = await office.store.read(_open_calls, office.node, oldest)
         except StoreUnavailable as error:
             log.event("reconcile_failed", level="error", error=str(error))
             return
@@ -66,8 +74,6 @@ class Reconcile:
             seen = await self._ask(call)
             if seen is not None and not call.closing:
                 self._ending.move(call, seen.status)
-        elif call.dial_state in ("sent", "uncertain"):
-            await self._dialer.look_for(call, Dial(), "the daemon was restarted")
         else:
             call.status = "failed"
             self._ending.close(call, _NEVER_SENT)
@@ -86,6 +92,8 @@ class Reconcile:
             self._ending.move(call, seen.status)
             if not call.closing and call.worker is None:
                 self._ending.close(call)
+        elif call.away and self._age_s(call) < office.settings.media.max_call_s + ASK_AGAIN_S:
+            office.watch(call, ASK_AGAIN_S)  # with a person: Twilio tells how that ends
         elif seen.status != "in-progress" and self._age_s(call) < UNANSWERED_MAX_S:
             office.watch(call, ASK_AGAIN_S)
         else:
@@ -117,8 +125,11 @@ class Reconcile:
         return (self._office.clock.now() - call.created_at).total_seconds()
 
 
-def _open_calls(conn: Connection) -> list[tuple[CallRecord, AgentRecord | None]]:
+def _open_calls(
+    conn: Connection, node: str, oldest: datetime
+) -> list[tuple[CallRecord, AgentRecord | None]]:
     return [
         (record, agents.get(conn, record.agent_id) if record.agent_id else None)
         for record in table.open_calls(conn)
+        if record.node in (None, node) or record.created_at < oldest
     ]

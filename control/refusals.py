@@ -28,6 +28,13 @@ class PolicyRefused(Refusal):
         self.call_id = call_id
 
 
+class TooFarAhead(Refusal):
+    """The call is wanted later than calls are kept."""
+
+    def __init__(self, days: int) -> None:
+        super().__init__(f"at most {days} days ahead")
+
+
 class NotAdmitted(Refusal):
     """No more calls at the moment; the text says why. Nothing was dialled."""
 

@@ -26,12 +26,32 @@ class PublicUrls:
     def status(self, call_id: str | None = None) -> str:
         return self._with_call("/twilio/status", call_id) + RETRY
 
+    def machine(self, call_id: str) -> str:
+        """Where Twilio tells who has answered."""
+        return self._with_call("/twilio/amd", call_id) + RETRY
+
     def stream(self, call_id: str) -> str:
         return self._with_call("/twilio/stream", call_id) + RETRY
 
     def resume(self, call_id: str) -> str:
         """Where Twilio asks how to go on after a stream."""
         return self._with_call("/twilio/continue", call_id) + RETRY
+
+    def dial_done(self, call_id: str) -> str:
+        """Where Twilio asks how to go on after somebody was dialled."""
+        return self._with_call("/twilio/dial", call_id) + RETRY
+
+    def leg(self, call_id: str) -> str:
+        """Where Twilio tells of the leg to a person."""
+        return self._with_call("/twilio/leg", call_id) + RETRY
+
+    def message_left(self, call_id: str) -> str:
+        """Where Twilio asks how to go on after a message was recorded."""
+        return self._with_call("/twilio/message", call_id) + RETRY
+
+    def recorded(self, call_id: str) -> str:
+        """Where Twilio tells of the recording of a message."""
+        return self._with_call("/twilio/recorded", call_id) + RETRY
 
     def sms(self) -> str:
         """Where messages to a number go."""

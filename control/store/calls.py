@@ -12,11 +12,12 @@ from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from control.store import after_call, rows
 from control.store import cursor as cursors
-from control.store import rows
 from control.store.errors import RecordNotFound
 from control.store.records import CallRecord, EventRecord, TurnRecord
 from control.store.tables import call_events, call_turns, calls, decisions
+from control.store.tables.dialing import dial_queue
 
 EVENT_NAME_MAX_CHARS = 64
 
@@ -24,6 +25,8 @@ EVENT_NAME_MAX_CHARS = 64
 def insert(conn: Connection, record: CallRecord) -> None:
     """Add a call."""
     conn.execute(sql_insert(calls).values(rows.values(record)))
+    if record.ended_at is not None:
+        after_call.ended(conn, record.id, record.tenant_id, record.ended_at)
 
 
 def get(conn: Connection, call_id: str) -> CallRecord | None:
@@ -43,6 +46,7 @@ def update(conn: Connection, call_id: str, **columns: Any) -> None:
     done = conn.execute(sql_update(calls).where(calls.c.id == call_id).values(columns))
     if done.rowcount == 0:
         raise RecordNotFound(f"no call {call_id}")
+    after_call.ended_by(conn, call_id, columns)
 
 
 def list_calls(
@@ -70,8 +74,9 @@ def list_calls(
 
 
 def open_calls(conn: Connection) -> list[CallRecord]:
-    """Calls without an end, the oldest first."""
-    statement = _query().where(calls.c.ended_at.is_(None)).order_by(calls.c.id)
+    """Calls without an end that are not in the dial queue, the oldest first."""
+    is_queued = select(dial_queue.c.call_id).where(dial_queue.c.call_id == calls.c.id).exists()
+    statement = _query().where(calls.c.ended_at.is_(None), ~is_queued).order_by(calls.c.id)
     return [rows.build(CallRecord, row) for row in conn.execute(statement)]
 
 
@@ -137,6 +142,9 @@ def apply(conn: Connection, changes: Sequence[Changes]) -> None:
             by_columns.setdefault(tuple(sorted(change.columns)), []).append(values)
     for names, updates in by_columns.items():
         _update_many(conn, names, updates)
+    for change in changes:
+        if (ended_at := change.columns.get("ended_at")) is not None:
+            after_call.ended(conn, change.call_id, change.tenant_id, ended_at)
     if lines := [line for change in changes for line in _line_rows(change)]:
         conn.execute(sql_insert(call_events), lines)
     if said := [turn for change in changes for turn in _turn_rows(change)]:

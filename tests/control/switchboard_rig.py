@@ -7,11 +7,12 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from xml.etree import ElementTree
 
 import trio
+from sqlalchemy import Connection
 
 from control.config import (
     ControlSettings,
@@ -22,9 +23,11 @@ from control.config import (
     TwilioSettings,
 )
 from control.metrics import Metrics
-from control.store import Store, agents, opt_outs
+from control.store import Store, agents, opt_outs, rows
 from control.store import calls as table
+from control.store.dialing import QueueRecord
 from control.store.records import AgentRecord, OptOutRecord
+from control.store.tables.dialing import dial_queue
 from control.switchboard import Switchboard
 from control.tickets import Tickets
 from control.twilio.rest import CallSeen, Created, TwilioUncertain
@@ -58,8 +61,16 @@ AGENT = AgentRecord(
 
 
 class FakeClock:
+    """NOW, and on from there at the pace of Trio's clock."""
+
+    def __init__(self) -> None:
+        self._began_s: float | None = None
+
     def now(self) -> datetime:
-        return NOW
+        now_s = trio.current_time()
+        if self._began_s is None:
+            self._began_s = now_s
+        return NOW + timedelta(seconds=now_s - self._began_s)
 
 
 @dataclass
@@ -172,12 +183,14 @@ class FakeTwilio:
     answers: list[Any] = field(default_factory=list)
     created: list[dict[str, Any]] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
-    instructed: list[tuple[str, str]] = field(default_factory=list)
     end_raises: Exception | None = None
     known: dict[str, CallSeen] = field(default_factory=dict)
     listed: list[CallSeen] = field(default_factory=list)
     dialling: trio.Event = field(default_factory=trio.Event)
     hold: trio.Event | None = None
+    instructed: list[tuple[str, str]] = field(default_factory=list)
+    """Calls that were sent to another document."""
+    instruct_answers: list[Any] = field(default_factory=list)
 
     async def create_call(self, **asked: Any) -> Created:
         self.created.append(asked)
@@ -191,7 +204,10 @@ class FakeTwilio:
 
     async def instruct_call(self, sid: str, document: str) -> bool:
         self.instructed.append((sid, document))
-        return True
+        answer = self.instruct_answers.pop(0) if self.instruct_answers else True
+        if isinstance(answer, Exception):
+            raise answer
+        return bool(answer)
 
     async def end_call(self, sid: str) -> bool:
         if self.end_raises is not None:
@@ -235,6 +251,17 @@ class Rig:
 
     async def record(self, call_id: str) -> Any:
         return await self.store.read(table.get, call_id)
+
+    async def queue(self) -> list[Any]:
+        """The rows of the dial queue."""
+        return await self.store.read(_queue)
+
+    async def waiting(self) -> list[Any]:
+        """Those whose turn has not come."""
+        return [entry for entry in await self.queue() if entry.state == "waiting"]
+
+    async def sid_of(self, call_id: str) -> str | None:
+        return (await self.record(call_id)).twilio_call_sid
 
     async def only_record(self) -> Any:
         (record,), _ = await self.store.read(table.list_calls)
@@ -313,6 +340,11 @@ async def open_rig(
             nursery.cancel_scope.cancel()
     finally:
         store.close()
+
+
+def _queue(conn: Connection) -> list[QueueRecord]:
+    statement = rows.query(dial_queue, QueueRecord).order_by(dial_queue.c.due_at)
+    return [rows.build(QueueRecord, row) for row in conn.execute(statement)]
 
 
 def _no_plugins(name: str) -> object:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import trio
 import trio.testing
 
 from control import dialer
+from control.dialing import desk, intake, pump
 from control.store import StoreUnavailable
 from control.store import calls as table
 from control.switchboard import (
@@ -128,11 +130,12 @@ async def test_dial_opt_out_landed_while_waiting_is_refused(tmp_path):
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(second)
-            await rig.until(lambda: len(rig.switchboard._office.book) == 2)
+            await rig.until(rig.waiting)
             await opt_out(rig)
         record = await rig.record(refusals[0].call_id)
         assert (record.status, record.dial_state) == ("blocked", "refused")
         assert len(rig.twilio.created) == 1
+        assert not await rig.queue()
 
 
 async def test_dial_pace_is_kept(tmp_path):
@@ -148,23 +151,33 @@ async def test_dial_pace_is_kept(tmp_path):
 
 
 async def test_initiate_queue_full_is_not_admitted(tmp_path, monkeypatch):
-    """The wait for a turn is bounded."""
-    monkeypatch.setattr(dialer, "QUEUE_MAX_S", 0.0)
-    async with open_rig(tmp_path, cps=0.1) as rig:
+    """A tenant's queue is bounded; what is not admitted leaves no record."""
+    monkeypatch.setattr(intake, "QUEUE_MAX_CALLS", 1)
+    monkeypatch.setattr(intake, "ANSWER_WITHIN_S", 0.0)
+    async with open_rig(tmp_path, cps=0.01) as rig:
         await rig.dial()
+        await rig.until(lambda: rig.twilio.created)
+        await rig.dial("+14155550111")
         with pytest.raises(NotAdmitted, match="waiting"):
-            await rig.dial("+14155550111")
+            await rig.dial("+14155550112")
         assert len(rig.twilio.created) == 1
+        records, _ = await rig.store.read(table.list_calls)
+        assert len(records) == 2
 
 
-async def test_initiate_workers_full_is_not_admitted(tmp_path):
-    """No call is dialled that nobody could serve."""
+async def test_initiate_workers_full_waits_for_room(tmp_path, monkeypatch):
+    """No call is dialled that nobody could serve; it has its turn when somebody is free."""
+    monkeypatch.setattr(intake, "ANSWER_WITHIN_S", 0.2)
     async with open_rig(tmp_path) as rig:
-        for number in range(4):
-            rig.twilio.answers = ["CA" + str(number) * 32]
+        rig.twilio.answers = ["CA" + str(number) * 32 for number in range(5)]
+        first = await rig.dial("+14155550200")
+        for number in range(1, 4):
             await rig.dial(f"+1415555020{number}")
-        with pytest.raises(NotAdmitted, match="full"):
-            await rig.dial()
+        waiting = await rig.dial()
+        assert (waiting.status, waiting.twilio_call_sid) == ("queued", None)
+        assert len(rig.twilio.created) == 4
+        await rig.status(first.id, "no-answer", "CA" + "0" * 32)
+        await rig.until(lambda: len(rig.twilio.created) == 5)
 
 
 async def test_initiate_draining_is_not_admitted(tmp_path):
@@ -196,20 +209,25 @@ async def test_dial_unreachable_is_refused(tmp_path):
             await rig.dial()
 
 
-async def test_dial_store_away_dials_nothing(tmp_path, monkeypatch):
-    """What cannot be recorded is not done."""
+async def test_dial_store_away_dials_nothing_until_it_is_back(tmp_path, monkeypatch):
+    """What cannot be recorded is not done; the call keeps its place."""
+    monkeypatch.setattr(desk, "LEASE", timedelta(seconds=0.2))
+    monkeypatch.setattr(pump, "RENEW_EVERY_S", 0.05)
     async with open_rig(tmp_path) as rig:
-        write = rig.store.write
+        write, is_away = rig.store.write, True
 
         async def failing(fn, *args, **kwargs):
-            if fn.__name__ == "_write":
+            if fn.__name__ == "_write" and is_away:
                 raise StoreUnavailable("disk full")
             return await write(fn, *args, **kwargs)
 
         monkeypatch.setattr(rig.store, "write", failing)
-        with pytest.raises(NotAdmitted, match="store"):
-            await rig.dial()
-        assert rig.twilio.created == []
+        record = await rig.dial()
+        assert (record.status, record.dial_state, rig.twilio.created) == ("queued", "intent", [])
+        is_away = False
+        await rig.until(lambda: rig.twilio.created)
+        await rig.until(lambda: rig.sid_of(record.id))
+        assert len(rig.twilio.created) == 1
 
 
 # ---- the lost answer -----------------------------------------------------------------------------
@@ -365,9 +383,13 @@ async def test_answer_workers_full_apologises(tmp_path):
     ("status", "result", "reason"),
     [
         ("busy", "busy", "the line was busy (SIP 486)"),
-        ("no-answer", "no_answer", "nobody answered (SIP 486)"),
-        ("failed", "carrier_fault", "the call could not be put through (SIP 486)"),
-        ("canceled", "cancelled", "cancelled before the answer (SIP 486)"),
+        ("no-answer", "no_answer", "nobody answered (SIP 486: the line was busy)"),
+        (
+            "failed",
+            "carrier_fault",
+            "the call could not be put through (SIP 486: the line was busy)",
+        ),
+        ("canceled", "cancelled", "cancelled before the answer (SIP 486: the line was busy)"),
     ],
 )
 async def test_no_answer_closes_with_twilios_reason(tmp_path, status, result, reason):
@@ -436,11 +458,14 @@ async def test_hang_up_before_its_turn_is_never_dialled(tmp_path):
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(second)
-            await rig.until(lambda: len(rig.switchboard._office.book) == 2)
-            waiting = [call for call in rig.switchboard._office.book if not call.twilio_call_sid]
-            record = await rig.switchboard.hang_up(waiting[0].id)
-        assert (record.status, len(outcomes)) == ("canceled", 1)
+            (entry,) = await rig.until(rig.waiting)
+            record = await rig.switchboard.hang_up(entry.call_id)
+        assert (record.status, record.result, len(outcomes)) == ("canceled", "cancelled", 1)
+        assert record.ended_at is not None
+        assert not await rig.queue()
         assert len(rig.twilio.created) == 1
+        with pytest.raises(CallOver):
+            await rig.switchboard.hang_up(entry.call_id)
 
 
 async def test_hang_up_while_the_request_is_on_its_way_ends_it_when_known(tmp_path):
