@@ -7,21 +7,20 @@ hung up, and a second request for the same call waits for the same document.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
-from typing import Any
 
 import trio
-from sqlalchemy import Connection
 
 from control import ids, log, verdict
 from control.calls import TERMINAL, LiveCall, Outcome
-from control.dialer import CALLABLE, Dialer
+from control.dialer import Dialer
 from control.ending import CONTINUE_DEADLINE_S, STREAM_DEADLINE_S, Ending
 from control.ids import DEFAULT_TENANT_ID
 from control.office import Office
-from control.store import StoreUnavailable, agents, opt_outs
-from control.store import calls as table
-from control.store.records import AgentRecord, CallRecord, OptOutRecord
+from control.reception import Reception
+from control.routing.callers import address_of
+from control.store import StoreUnavailable
+from control.store.records import AgentRecord, CallRecord
+from control.transfer.service import Transferring
 from control.twilio import twiml
 from control.verdict import Question
 from control.warming import REGRET, Warming
@@ -39,11 +38,20 @@ Form = Mapping[str, str]
 class Answering:
     """Every method returns TwiML and raises nothing of ours."""
 
-    def __init__(self, office: Office, warming: Warming, ending: Ending, dialer: Dialer) -> None:
+    def __init__(
+        self,
+        office: Office,
+        warming: Warming,
+        ending: Ending,
+        dialer: Dialer,
+        transfers: Transferring,
+    ) -> None:
         self._office = office
         self._warming = warming
         self._ending = ending
         self._dialer = dialer
+        self._transfers = transfers
+        self._reception = Reception(office, warming, self._again)
 
     async def answer(self, form: Form, call_id: str | None) -> str:
         """`/twilio/voice`: a number was called, or a call of ours was answered."""
@@ -56,7 +64,7 @@ class Answering:
                 log.event("call_declined", reason="draining", sid=sid)
                 return twiml.reject("busy")
             call = self._new_call(form, sid)
-            self._office.spawn(self._settled, call, self._answer_inbound, form)
+            self._office.spawn(self._settled, call, self._reception.answer, form)
         return await self._document_of(call)
 
     async def _document_of(self, call: LiveCall) -> str:
@@ -94,7 +102,7 @@ class Answering:
             tenant_id=DEFAULT_TENANT_ID,
             direction="inbound",
             from_number=form.get("From", ""),
-            to_number=form.get("To", ""),
+            to_number=address_of(form.get("To", "")),
             created_at=now,
             agent=None,
             status="ringing",
@@ -102,82 +110,6 @@ class Answering:
         )
         self._office.book.add(call)
         return call
-
-    async def _answer_inbound(self, call: LiveCall, form: Form) -> str:
-        office = self._office
-        former, agent, opt_out = await office.store.read(
-            _read_inbound, call.twilio_call_sid, call.to_number, call.from_number
-        )
-        if former is not None:
-            return await self._again(call, former, agent)
-        if agent is None or agent.status not in CALLABLE or not agent.elevenlabs_agent_id:
-            office.book.remove(call)
-            why = f"agent is {agent.status}" if agent else "unknown number"
-            office.metrics.webhooks.labels("/twilio/voice", "unknown_number").inc()
-            log.event("call_declined", level="warning", reason=why, to=call.to_number)
-            return twiml.reject()
-        call.agent = agent
-        call.tenant_id = agent.tenant_id
-        question = Question(
-            "inbound", "answer", agent.tenant_id, agent.id, call.from_number, call.to_number
-        )
-        return await self._decided(call, form, verdict.judge(office, question, opt_out))
-
-    async def _decided(self, call: LiveCall, form: Form, decided: verdict.Verdict) -> str:
-        office = self._office
-        record = CallRecord(
-            id=call.id,
-            direction="inbound",
-            created_at=call.created_at,
-            tenant_id=call.tenant_id,
-            agent_id=call.agent_id,
-            from_number=call.from_number,
-            to_number=call.to_number,
-            status="ringing",
-            twilio_call_sid=call.twilio_call_sid,
-            ringing_at=call.created_at,
-            metadata=_stir(form),
-            decision=decided.decision,
-        )
-        if not decided.allowed:
-            outcome = Outcome("policy", "policy", decided.reason)
-            return await self._decline(call, record, decided, outcome, "blocked", "rejected")
-        office.note(call, "ringing")
-        try:
-            # The agent leg is opened while the record is written; the answer waits for the record.
-            await self._warming.prepare_soon(call)
-        except PoolFull:
-            outcome = Outcome("busy", "gateway", "all media workers are full")
-            return await self._decline(call, record, decided, outcome, "busy", "busy")
-        await office.ledger.open(call, record, decided.ruling)
-        office.watch(call, office.settings.media.inbound_attach_timeout_s + STREAM_DEADLINE_S)
-        office.note(call, "answered_with_stream")
-        return self._warming.document(call)
-
-    async def _decline(
-        self,
-        call: LiveCall,
-        record: CallRecord,
-        decided: verdict.Verdict,
-        outcome: Outcome,
-        status: str,
-        reason: str,
-    ) -> str:
-        """Do not answer; the record says why."""
-        office = self._office
-        office.book.remove(call)
-        log.event("call_declined", call_id=call.id, reason=outcome.reason)
-        closed = replace(
-            record,
-            status=status,
-            result=outcome.result,
-            blame=outcome.blame,
-            reason=outcome.reason,
-            ended_at=office.clock.now(),
-        )
-        await office.ledger.open(call, closed, decided.ruling)
-        office.metrics.calls.labels("inbound", outcome.result, outcome.blame or "none").inc()
-        return twiml.reject(reason)
 
     async def _again(self, call: LiveCall, former: CallRecord, agent: AgentRecord | None) -> str:
         """The question was asked before: the call is over, or a former process began it."""
@@ -253,6 +185,8 @@ class Answering:
         if call.closing or call.outcome is not None or call.hung_up:
             self._ending.close(call)
             return twiml.hangup()
+        if call.away:
+            return await self._transfers.after_failure(call)
         if office.pool.holds(call.id) and not call.attached and not call.rejoined:
             # The stream never came, but the agent leg is there: one more try.
             call.rejoined = True
@@ -262,6 +196,24 @@ class Answering:
             return self._warming.document(call)
         self._ending.close(call)
         return twiml.say_hangup(REGRET)
+
+    # ---- after somebody was dialled, or a message was left -------------------------------------
+
+    async def dial_done(self, form: Form, call_id: str | None) -> str:
+        """`/twilio/dial`: the leg to a person is over."""
+        call = await self._ours(form, call_id, form.get("CallSid", ""), "dial")
+        if call is None or call.closing:
+            return twiml.hangup()
+        return await self._transfers.dial_done(call, form)
+
+    async def message_left(self, form: Form, call_id: str | None) -> str:
+        """`/twilio/message`: the caller has said what there was to say."""
+        call = await self._ours(form, call_id, form.get("CallSid", ""), "message")
+        return twiml.hangup() if call is None else self._reception.message_left(call)
+
+    async def recorded(self, form: Form, call_id: str | None) -> None:
+        """`/twilio/recorded`. Raises StoreUnavailable."""
+        await self._reception.recorded(call_id, form)
 
     async def _ours(self, form: Form, call_id: str | None, sid: str, what: str) -> LiveCall | None:
         """The live call that Twilio asks about. Its SID has to be the one that we know."""
@@ -280,18 +232,3 @@ class Answering:
             log.event("foreign_sid", level="warning", what=what, call_id=call.id, sid=sid)
             return None
         return call
-
-
-def _read_inbound(
-    conn: Connection, sid: str | None, to_number: str, from_number: str
-) -> tuple[CallRecord | None, AgentRecord | None, OptOutRecord | None]:
-    former = table.by_sid(conn, sid) if sid else None
-    agent = agents.by_number(conn, to_number)
-    tenant_id = agent.tenant_id if agent else DEFAULT_TENANT_ID
-    return former, agent, opt_outs.get(conn, tenant_id, from_number)
-
-
-def _stir(form: Form) -> dict[str, Any]:
-    """What the carrier vouches for, kept as it came."""
-    verstat = form.get("StirVerstat")
-    return {"stir_verstat": verstat} if verstat else {}

@@ -16,6 +16,7 @@ import trio
 
 from control.dialing.reasons import after_sip
 from control.store.records import AgentRecord, CallRecord
+from control.transfer.order import AWAY
 from gateway.link import CallReport, Ending, TranscriptTurn
 
 # ---- the transition table ------------------------------------------------------------------------
@@ -262,6 +263,7 @@ def from_record(record: CallRecord, agent: AgentRecord | None) -> LiveCall:
         machine_detection=record.machine_detection,
         answered_by=record.answered_by,
         legs=dict(record.legs),
+        away=(record.legs.get("transfer") or {}).get("status") in AWAY,
         is_recorded=True,
         lost="the daemon was restarted",
     )

@@ -7,7 +7,7 @@ is the call ended from here. So every call comes to an end, with a result and a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import trio
@@ -15,10 +15,11 @@ import trio
 from control import log
 from control.calls import TERMINAL, LiveCall, Outcome, outcome_of_status
 from control.office import HANG_UP_TIMEOUT_S, Office, ms_to_datetime
+from control.transfer.order import left_open
 from control.twilio.rest import TwilioError
 from control.warming import Warming
 from control.workers import PoolEvent, PoolFull, WorkerLost
-from gateway.link import CallEvent, CallReport, TranscriptTurn
+from gateway.link import CallEvent, CallReport, ToolRequest, TranscriptTurn
 from gateway.link import Ending as EndOfTalk
 
 CONTINUE_DEADLINE_S = 30.0
@@ -38,6 +39,8 @@ class Ending:
     def __init__(self, office: Office, warming: Warming) -> None:
         self._office = office
         self._warming = warming
+        self.on_tool: Callable[[LiveCall, ToolRequest], None] | None = None
+        """Who runs the tools that agents ask for."""
 
     # ---- workers -------------------------------------------------------------------------------
 
@@ -60,6 +63,9 @@ class Ending:
                 call.said(event)
             case EndOfTalk():
                 self._talk_over(call, event)
+            case ToolRequest():
+                if self.on_tool is not None:
+                    self.on_tool(call, event)
             case CallReport():
                 self._reported(call, event)
             case _:
@@ -80,7 +86,10 @@ class Ending:
 
     async def _hang_up(self, call: LiveCall) -> None:
         """By REST first, then the stream: in the other order Twilio would run the verbs behind it."""
-        await self.end_by_rest(call)
+        if call.handover is not None and not call.hang_up_wanted:
+            await call.handover(call)
+        else:
+            await self.end_by_rest(call)
         self._office.pool.close_call(call.id)
         if call.report is not None:
             self._settle(call, call.report)
@@ -105,9 +114,10 @@ class Ending:
     def _reported(self, call: LiveCall, report: CallReport) -> None:
         call.worker = None
         call.report = report
+        call.legs = call.legs | report.legs
         call.change(
             media=_with_earlier(report.media, call),
-            legs=report.legs,
+            legs=call.legs,
             recording=report.recording,
         )
         if report.conversation_id:
@@ -119,6 +129,8 @@ class Ending:
     def _settle(self, call: LiveCall, report: CallReport) -> None:
         """The agent leg is gone: is the call?"""
         is_ours = call.outcome is not None and call.hang_up_wanted
+        if call.away and not (call.hung_up or call.ended_status or is_ours):
+            return  # with somebody else; whoever took the call watches over it
         if call.hung_up or call.ended_status or is_ours or report.result == "completed":
             self.close(call)
         elif report.attached or call.closing:
@@ -228,8 +240,11 @@ class Ending:
             office.note(call, "timeline_cut", lines=call.lines_dropped)
         office.note(call, "ended", result=result.result, blame=result.blame, reason=result.reason)
         office.metrics.calls.labels(call.direction, result.result, result.blame or "none").inc()
+        if (left := left_open(call.legs)) is not None:
+            call.leg("transfer", left | {"ended_at_ms": office.now_ms()})
         call.ready.set()
         call.bound.set()
+        call.handed.set()
         call.closed.set()
         office.wake.set()
 

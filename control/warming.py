@@ -13,6 +13,7 @@ from control import log
 from control.calls import LiveCall
 from control.elevenlabs.agent_body import own_variables
 from control.office import Office
+from control.routing.callers import UNKNOWN
 from control.store import StoreUnavailable
 from control.store import calls as table
 from control.twilio import twiml
@@ -46,7 +47,12 @@ class Warming:
         office = self._office
         if call.agent is None or not call.agent.elevenlabs_agent_id:
             raise PoolFull
-        call.worker = office.pool.prepare(self._plan(call, extra or {}))
+        call.agent_legs += 1  # each has a recording of its own
+        try:
+            call.worker = office.pool.prepare(self._plan(call, extra or {}))
+        except PoolFull:
+            call.agent_legs -= 1
+            raise
         call.report = call.ending = call.lost = None
         call.reported = trio.Event()
         office.note(call, "prepared", worker=call.worker)
@@ -84,9 +90,15 @@ class Warming:
                     raise
             await trio.sleep(WORKER_POLL_S)
 
-    async def resume(self, call: LiveCall) -> bool:
-        """A new agent leg that knows what was said so far. False when no worker takes it."""
+    async def resume(self, call: LiveCall, news: str = "") -> bool:
+        """A new agent leg that knows what was said so far. False when no worker takes it.
+
+        `news`: what happened to the caller since, for the agent; then this is no repair and does not count
+        as one.
+        """
         context = await self._context(call)
+        if news:
+            context = f"{context}\n({news})".strip()
         why = call.lost or (call.report.reason if call.report else "")
         report = call.report
         try:
@@ -97,9 +109,10 @@ class Warming:
             call.earlier.append(report)
         call.attached = False
         call.turn_offset = max(call.spoken, default=-1) + 1
-        call.resumes += 1
-        call.change(resumes=call.resumes)
-        self._office.note(call, "resumed", reason=why)
+        if not news:
+            call.resumes += 1
+            call.change(resumes=call.resumes)
+        self._office.note(call, "resumed", reason=news or why)
         return True
 
     async def _context(self, call: LiveCall) -> str:
@@ -144,7 +157,7 @@ class Warming:
         )
 
     def _recording_path(self, call: LiveCall) -> str:
-        part = f"-{call.resumes + 1}" if call.earlier or call.resumes else ""
+        part = f"-{call.agent_legs}" if call.agent_legs > 1 else ""
         return str(PurePath(self._office.settings.media.recording_dir) / f"{call.id}{part}.wav")
 
 
@@ -170,6 +183,8 @@ def _variables(call: LiveCall) -> dict[str, Any]:
             "called_number": call.to_number,
             "twilio_call_sid": call.twilio_call_sid or "",
         }
+        | UNKNOWN
+        | call.caller
         | own
         | call.variables
         | {"gw_call_id": call.id}

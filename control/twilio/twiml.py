@@ -21,36 +21,37 @@ def connect_stream(
     *, stream_url: str, name: str, status_callback: str, apology: str, continue_url: str
 ) -> str:
     """Join the call to the media stream; if that ends without us, apologise and ask again."""
-    return _response(
+    return response(
         f"<Connect><Stream url={quoteattr(stream_url)} name={quoteattr(name)}"
         f' statusCallback={quoteattr(status_callback)} statusCallbackMethod="POST"/></Connect>'
-        f'{_say(apology)}<Redirect method="POST">{escape(continue_url)}</Redirect>'
+        f'{say(apology)}<Redirect method="POST">{escape(continue_url)}</Redirect>'
     )
 
 
 def say_hangup(text: str) -> str:
     """Say something, then hang up."""
-    return _response(f"{_say(text)}<Hangup/>")
+    return response(f"{say(text)}<Hangup/>")
 
 
 def say_redirect(text: str, url: str) -> str:
     """Say something, then ask `url` how to go on."""
-    return _response(f'{_say(text)}<Redirect method="POST">{escape(url)}</Redirect>')
+    return response(f'{say(text)}<Redirect method="POST">{escape(url)}</Redirect>')
 
 
 def reject(reason: str = "rejected") -> str:
     """Do not answer (and do not pay). `reason` is `rejected` or `busy`. Only before the answer."""
     if reason not in ("rejected", "busy"):
         raise ValueError(f"no reason for <Reject>: {reason!r}")
-    return _response(f'<Reject reason="{reason}"/>')
+    return response(f'<Reject reason="{reason}"/>')
 
 
 def hangup() -> str:
     """End the call."""
-    return _response("<Hangup/>")
+    return response("<Hangup/>")
 
 
-def _say(text: str) -> str:
+def say(text: str) -> str:
+    """A <Say> of at most SAY_MAX_CHARS, for documents that others put together."""
     return f"<Say>{escape(_printable(text)[:SAY_MAX_CHARS])}</Say>"
 
 
@@ -59,5 +60,6 @@ def _printable(text: str) -> str:
     return "".join(letter for letter in text if letter in "\t\n" or letter.isprintable())
 
 
-def _response(verbs: str) -> str:
+def response(verbs: str) -> str:
+    """The document around verbs that are well-formed already."""
     return f"{_HEAD}<Response>{verbs}</Response>"
