@@ -23,10 +23,12 @@ def upgrade() -> None:
     with op.batch_alter_table("calls") as batch:
         batch.add_column(sa.Column("extraction_problems", JSON))
         batch.add_column(sa.Column("analysis", JSON))
+    op.create_index("ix_calls_conversation_id", "calls", ["conversation_id"])
 
 
 def downgrade() -> None:
     """They go."""
+    op.drop_index("ix_calls_conversation_id", "calls")
     with op.batch_alter_table("calls") as batch:
         batch.drop_column("analysis")
         batch.drop_column("extraction_problems")

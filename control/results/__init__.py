@@ -1,0 +1,7 @@
+"""What becomes of a call after its end: analysis, extractions, costs, and who is told."""
+
+from __future__ import annotations
+
+from control.results.service import ANALYSIS, PRICE, Results
+
+__all__ = ["ANALYSIS", "PRICE", "Results"]

@@ -1,0 +1,372 @@
+"""What is done once a call has ended, as items of the outbox. Each step is one transaction with what it asks for.
+
+    after_call ─► call.ended pushed ─► analysis (webhook or polling) ─► call.result pushed, message considered
+             └──► price, until Twilio has settled it
+
+A step that is run twice finds what it did: keys of the outbox and ids of events are made of the call's id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
+
+from control import extractions, failpoints, log
+from control.elevenlabs.rest import ElevenLabsError
+from control.extractions import Extraction, ExtractionProblem
+from control.outbox import GiveUp, Outbox, OutboxItem, TryAgain, steps
+from control.results import fields
+from control.results.conversation import DONE, FINAL, Findings, findings, kept
+from control.store import Store, after_call, agents, calls, conversations, outbox
+from control.store.conversations import ConversationRecord
+from control.store.records import AgentRecord, CallRecord, EventRecord, TurnRecord
+from control.twilio.prices import Price, price_of_call
+from control.twilio.rest import TwilioError, TwilioRest
+from control.verticals import DEFAULT, Vertical
+from control.webhooks_out import events
+
+ANALYSIS = "analysis"
+PRICE = "price"
+SMS = "sms"
+
+POLL_S = (3.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0)
+"""Waits between polls, the first one before the first; the last one again and again."""
+ANALYSIS_MAX = timedelta(hours=24)
+UNFOUND_MAX = timedelta(minutes=15)
+"""For a call whose conversation has no id here: when ElevenLabs does not know it by then, there is none."""
+PRICE_S = (60.0, 120.0, 300.0, 900.0, 3600.0)
+PRICE_MAX = timedelta(hours=24)
+RETRY_S = (1.0, 5.0, 30.0, 120.0, 600.0)
+TITLE_MAX_CHARS = 500
+
+Show = Callable[[CallRecord, Sequence[EventRecord], Sequence[TurnRecord]], dict[str, Any]]
+
+
+class Clock(Protocol):
+    def now(self) -> datetime: ...
+
+
+class Service(Protocol):
+    """What is used of `control.elevenlabs.rest.ElevenLabsRest`."""
+
+    async def get_conversation(self, conversation_id: str) -> dict[str, Any]: ...
+    async def find_conversation(self, variable: str, value: str) -> str | None: ...
+
+
+class Accounts(Protocol):
+    """What is used of `control.tenants.access.TwilioAccess`."""
+
+    async def of(self, tenant_id: str) -> TwilioRest: ...
+
+
+class Results:
+    """One per daemon. `show` makes the record that customers are pushed."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        service: Service,
+        accounts: Accounts,
+        *,
+        verticals: Mapping[str, Vertical],
+        show: Show,
+        poll_s: Sequence[float] = POLL_S,
+        price_s: Sequence[float] = PRICE_S,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._service = service
+        self._accounts = accounts
+        self._verticals = verticals
+        self._show = show
+        self._poll_s = tuple(poll_s)
+        self._price_s = tuple(price_s)
+        self._outbox: Outbox | None = None
+
+    def register(self, runner: Outbox) -> None:
+        """Take items of our kinds."""
+        self._outbox = runner
+        again = steps(*RETRY_S, forever=True)
+        runner.handle(after_call.KIND, self.begin, schedule=again)
+        runner.handle(ANALYSIS, self.analyse, schedule=steps(*self._poll_s[1:], forever=True))
+        runner.handle(PRICE, self.price, schedule=steps(*self._price_s[1:], forever=True))
+
+    # ---- the end -------------------------------------------------------------------------------
+
+    async def begin(self, item: OutboxItem) -> None:
+        """The call has ended: say so, and find out what it was about."""
+        await self._store.write(self._begin, item.key, self._clock.now())
+        failpoints.reach("after_call.begun")
+        self._wake()
+
+    def _begin(self, conn: Connection, call_id: str, now: datetime) -> None:
+        record = calls.get(conn, call_id)
+        if record is None:
+            raise GiveUp("there is no such call")
+        was_talk = record.answered_at is not None
+        if record.analysis is None:
+            status = "pending" if record.conversation_id or was_talk else "none"
+            calls.update(conn, call_id, analysis={"status": status})
+            self._emit(conn, events.CALL_ENDED, call_id, now)
+            if status == "none":
+                self._complete(conn, call_id, now)
+                return
+        if was_talk and record.twilio_call_sid:
+            self._ask(conn, PRICE, record, now, self._price_s[0])
+        known = _known(conn, record)
+        is_there = known is not None and known.status in FINAL
+        self._ask(conn, ANALYSIS, record, now, 0.0 if is_there else self._poll_s[0])
+
+    def _ask(
+        self, conn: Connection, kind: str, record: CallRecord, now: datetime, wait_s: float
+    ) -> None:
+        outbox.add(
+            conn,
+            kind=kind,
+            key=record.id,
+            tenant_id=record.tenant_id,
+            due_at=now + timedelta(seconds=wait_s),
+            now=now,
+        )
+
+    # ---- analysis ------------------------------------------------------------------------------
+
+    async def analyse(self, item: OutboxItem) -> None:
+        """Take the analysis that a webhook brought, or ask for it. Raises TryAgain until it is there."""
+        found = await self._store.read(_call_and_conversation, item.key)
+        if found is None:
+            raise GiveUp("there is no such call")
+        record, known = found
+        if known is None or known.status not in FINAL:
+            waited = self._clock.now() - item.created_at
+            try:
+                known = await self._poll(record)
+            except ElevenLabsError as error:
+                if waited < ANALYSIS_MAX:
+                    raise TryAgain(str(error)) from error
+                await self._give_up(record.id, str(error))
+                return
+            if known is None and (record.conversation_id is None and waited >= UNFOUND_MAX):
+                await self._give_up(record.id, "ElevenLabs knows no conversation of this call")
+                return
+            if known is None or known.status not in FINAL:
+                status = "unknown" if known is None else known.status
+                if waited < ANALYSIS_MAX:
+                    raise TryAgain(f"the conversation is {status}")
+                await self._give_up(record.id, f"the conversation was still {status} after a day")
+                return
+        await self._store.write(self._apply, record.id, known, self._clock.now())
+        failpoints.reach("analysis.applied")
+        self._wake()
+
+    async def _poll(self, record: CallRecord) -> ConversationRecord | None:
+        conversation_id = record.conversation_id
+        if conversation_id is None:
+            # A process died before it wrote the id down; our own id travelled with the conversation.
+            conversation_id = await self._service.find_conversation("gw_call_id", record.id)
+            if conversation_id is None:
+                return None
+        data = await self._service.get_conversation(conversation_id)
+        return ConversationRecord(
+            conversation_id=conversation_id,
+            tenant_id=record.tenant_id,
+            status=str(data.get("status") or ""),
+            source="poll",
+            received_at=self._clock.now(),
+            call_id=record.id,
+            data=kept(data),
+        )
+
+    def _apply(
+        self, conn: Connection, call_id: str, told: ConversationRecord, now: datetime
+    ) -> None:
+        record = calls.get(conn, call_id)
+        if record is None or (record.analysis or {}).get("status") in ("done", "failed"):
+            return
+        conversations.put(conn, told)
+        conversations.claim(conn, told.conversation_id, call_id, record.tenant_id)
+        found = findings(told.data or {})
+        agent = agents.get(conn, record.agent_id) if record.agent_id else None
+        values = fields.extract(self.fields_of(agent), found.collected)
+        is_done = found.status == DONE
+        calls.update(
+            conn,
+            call_id,
+            conversation_id=told.conversation_id,
+            summary=found.summary,
+            extractions=values.values if is_done else {},
+            extraction_problems=values.problems if is_done and values.problems else None,
+            analysis=_analysis(found, told, now),
+        )
+        if found.cost:
+            after_call.add_cost(conn, call_id, {"elevenlabs": found.cost})
+        _fill_transcript(conn, record, found)
+        line = {"status": found.status, "source": told.source, "problems": len(values.problems)}
+        calls.append_events(conn, call_id, [("analysed", _ms(now), line)])
+        self._complete(conn, call_id, now)
+
+    def fields_of(self, agent: AgentRecord | None) -> tuple[Extraction, ...]:
+        """What an agent is to find out: its own schema, or its vertical's."""
+        if agent is None:
+            return ()
+        declared = agent.extractions
+        if declared is None:
+            vertical = self._verticals.get(agent.vertical or DEFAULT)
+            declared = vertical.extractions if vertical is not None else None
+        try:
+            return extractions.parse(declared)
+        except ExtractionProblem as problem:
+            log.event(
+                "extractions_unreadable", level="warning", agent_id=agent.id, error=str(problem)
+            )
+            return ()
+
+    async def _give_up(self, call_id: str, reason: str) -> None:
+        await self._store.write(self._none, call_id, reason, self._clock.now())
+        self._wake()
+
+    def _none(self, conn: Connection, call_id: str, reason: str, now: datetime) -> None:
+        calls.update(conn, call_id, analysis={"status": "failed", "reason": reason[:500]})
+        calls.append_events(
+            conn, call_id, [("analysis_failed", _ms(now), {"reason": reason[:500]})]
+        )
+        self._complete(conn, call_id, now)
+
+    def _complete(self, conn: Connection, call_id: str, now: datetime) -> None:
+        """Nothing more will be found out: tell the customer, and see whether a message is to be sent."""
+        self._emit(conn, events.CALL_RESULT, call_id, now)
+        record = calls.get(conn, call_id)
+        agent = agents.get(conn, record.agent_id) if record and record.agent_id else None
+        if record is not None and agent is not None and (agent.sms or {}).get("template"):
+            self._ask(conn, SMS, record, now, 0.0)
+
+    def _emit(self, conn: Connection, event: str, call_id: str, now: datetime) -> None:
+        record = calls.get(conn, call_id)
+        if record is None:
+            return
+        shown = self._show(record, calls.events(conn, call_id), calls.turns(conn, call_id))
+        events.emit(
+            conn,
+            event=event,
+            key=call_id,
+            tenant_id=record.tenant_id,
+            data=shown,
+            now=now,
+            call_id=call_id,
+        )
+
+    # ---- what a webhook brings -----------------------------------------------------------------
+
+    async def take(self, data: Mapping[str, Any]) -> str:
+        """A conversation that ElevenLabs has pushed: kept, and used as soon as its call is over.
+
+        Returns `taken`, `repeated` or `unknown` (no call of ours; it is kept nevertheless). Raises
+        StoreUnavailable: then it has to be sent again.
+        """
+        outcome = await self._store.write(self._take, dict(data), self._clock.now())
+        self._wake()
+        return outcome
+
+    def _take(self, conn: Connection, data: dict[str, Any], now: datetime) -> str:
+        conversation_id = str(data["conversation_id"])
+        owner = conversations.call_of(conn, conversation_id) or _named_call(conn, data)
+        record = ConversationRecord(
+            conversation_id=conversation_id,
+            tenant_id=owner[1] if owner else _tenant_of_agent(conn, data),
+            status=str(data.get("status") or "done"),
+            source="webhook",
+            received_at=now,
+            call_id=owner[0] if owner else None,
+            data=kept(data),
+        )
+        is_news = conversations.put(conn, record)
+        if owner is None:
+            return "unknown" if is_news else "repeated"
+        outbox.hasten(conn, ANALYSIS, owner[0], now, now)
+        return "taken" if is_news else "repeated"
+
+    # ---- cost ----------------------------------------------------------------------------------
+
+    async def price(self, item: OutboxItem) -> None:
+        """Twilio's price, which is there some minutes after the end. Raises TryAgain until then."""
+        record = await self._store.read(calls.get, item.key)
+        if record is None or record.twilio_call_sid is None:
+            raise GiveUp("there is no such call")
+        price: Price | None = None
+        problem = "the price has not settled"
+        try:
+            twilio = await self._accounts.of(record.tenant_id)
+            price = await price_of_call(twilio, record.twilio_call_sid)
+        except TwilioError as error:
+            problem = str(error)
+        if price is None and self._clock.now() - item.created_at < PRICE_MAX:
+            raise TryAgain(problem)
+        shown: dict[str, Any] = {"amount": None, "currency": None, "status": "unknown"}
+        if price is not None:
+            shown = {"amount": price.amount, "currency": price.currency, "status": "settled"}
+        await self._store.write(after_call.add_cost, record.id, {"twilio": shown})
+
+    def _wake(self) -> None:
+        if self._outbox is not None:
+            self._outbox.wake()
+
+
+def _analysis(found: Findings, told: ConversationRecord, now: datetime) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "status": found.status,
+        "source": told.source,
+        "received_at": told.received_at.isoformat(),
+        "successful": found.successful,
+        "title": found.title[:TITLE_MAX_CHARS] if found.title else None,
+        "evaluation": found.evaluation,
+        "rationales": found.rationales,
+    }
+    if found.status != DONE:
+        shown["reason"] = found.reason
+    return shown
+
+
+def _fill_transcript(conn: Connection, record: CallRecord, found: Findings) -> None:
+    """Our own transcript says what was heard, so theirs is taken only where ours was lost."""
+    if calls.turns(conn, record.id):
+        return
+    begin_ms = _ms(record.answered_at or record.created_at)
+    for number, turn in enumerate(found.turns, 1):
+        at_ms = begin_ms + round(turn.at_s * 1000)
+        calls.upsert_turn(
+            conn, record.id, number, turn.role, turn.text, at_ms, None, turn.interrupted
+        )
+
+
+def _known(conn: Connection, record: CallRecord) -> ConversationRecord | None:
+    if record.conversation_id is not None:
+        return conversations.get(conn, record.conversation_id)
+    return conversations.of_call(conn, record.id)
+
+
+def _call_and_conversation(
+    conn: Connection, call_id: str
+) -> tuple[CallRecord, ConversationRecord | None] | None:
+    record = calls.get(conn, call_id)
+    return None if record is None else (record, _known(conn, record))
+
+
+def _named_call(conn: Connection, data: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The call whose id travelled with the conversation."""
+    given = data.get("conversation_initiation_client_data")
+    variables = given.get("dynamic_variables") if isinstance(given, dict) else None
+    call_id = variables.get("gw_call_id") if isinstance(variables, dict) else None
+    record = calls.get(conn, call_id) if isinstance(call_id, str) else None
+    return None if record is None else (record.id, record.tenant_id)
+
+
+def _tenant_of_agent(conn: Connection, data: Mapping[str, Any]) -> str:
+    return conversations.tenant_of_agent(conn, str(data.get("agent_id") or ""))
+
+
+def _ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)

@@ -1,0 +1,97 @@
+"""Conversations as ElevenLabs told them, also those that belong to no call that is known (yet)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select
+from sqlalchemy import insert as sql_insert
+from sqlalchemy import update as sql_update
+
+from control.ids import DEFAULT_TENANT_ID
+from control.store import rows
+from control.store.tables import agents, calls
+from control.store.tables.after_call import conversations as table
+
+FINAL = frozenset(("done", "failed"))
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationRecord:
+    """`source` is `webhook` or `poll`; `data` the object as it came."""
+
+    conversation_id: str
+    tenant_id: str
+    status: str
+    source: str
+    received_at: datetime
+    call_id: str | None = None
+    data: dict[str, Any] | None = None
+
+
+def get(conn: Connection, conversation_id: str) -> ConversationRecord | None:
+    """The conversation with this id."""
+    statement = rows.query(table, ConversationRecord).where(
+        table.c.conversation_id == conversation_id
+    )
+    row = conn.execute(statement).one_or_none()
+    return None if row is None else rows.build(ConversationRecord, row)
+
+
+def put(conn: Connection, record: ConversationRecord) -> bool:
+    """Keep what was told, unless it is there complete; whether it was news."""
+    known = get(conn, record.conversation_id)
+    if known is None:
+        conn.execute(sql_insert(table).values(rows.values(record)))
+        return True
+    if known.status in FINAL:
+        if known.call_id is None and record.call_id is not None:
+            claim(conn, record.conversation_id, record.call_id, record.tenant_id)
+        return False
+    conn.execute(
+        sql_update(table)
+        .where(table.c.conversation_id == record.conversation_id)
+        .values(rows.values(record))
+    )
+    return True
+
+
+def claim(conn: Connection, conversation_id: str, call_id: str, tenant_id: str) -> None:
+    """It has turned out whose it is."""
+    conn.execute(
+        sql_update(table)
+        .where(table.c.conversation_id == conversation_id)
+        .values(call_id=call_id, tenant_id=tenant_id)
+    )
+
+
+def call_of(conn: Connection, conversation_id: str) -> tuple[str, str] | None:
+    """`(call id, tenant id)` of the call that had this conversation."""
+    statement = select(calls.c.id, calls.c.tenant_id).where(
+        calls.c.conversation_id == conversation_id
+    )
+    row = conn.execute(statement.order_by(calls.c.id.desc())).first()
+    return None if row is None else (row.id, row.tenant_id)
+
+
+def of_call(conn: Connection, call_id: str) -> ConversationRecord | None:
+    """The newest conversation that is known to be of this call."""
+    statement = (
+        rows.query(table, ConversationRecord)
+        .where(table.c.call_id == call_id)
+        .order_by(table.c.received_at.desc())
+        .limit(1)
+    )
+    row = conn.execute(statement).first()
+    return None if row is None else rows.build(ConversationRecord, row)
+
+
+def tenant_of_agent(conn: Connection, elevenlabs_agent_id: str) -> str:
+    """Whose agent this is; the default tenant's when nobody's, or more than one tenant's."""
+    statement = select(agents.c.tenant_id).where(
+        agents.c.elevenlabs_agent_id == elevenlabs_agent_id
+    )
+    found = set(conn.execute(statement.distinct()).scalars())
+    return str(found.pop()) if len(found) == 1 else DEFAULT_TENANT_ID
