@@ -436,10 +436,10 @@ def worker_environment() -> dict[str, str]:
 async def _receive(sock: socket.socket) -> Up | None:
     """The next message of a worker; None at the end of the link."""
     while True:
-        await trio.lowlevel.wait_readable(sock)
         try:
             packet = sock.recv(link.PACKET_MAX_BYTES)
         except BlockingIOError:
+            await trio.lowlevel.wait_readable(sock)
             continue
         except OSError:
             return None

@@ -200,6 +200,9 @@ class Agent(Peer):
         variables = body.get("dynamic_variables") or {}
         name = variables.get("twilio_call_sid") or self._path.rpartition("/")[2]
         caller = self._find(str(name))
+        if caller is None and "twilio_call_sid" not in variables:
+            self._answer_test()
+            return
         if caller is None:
             self._tally.errors["agent_of_unknown_call"] += 1
             self.lose("unknown call")
@@ -215,6 +218,13 @@ class Agent(Peer):
             )
         )
         self._begin_turn(None)
+
+    def _answer_test(self) -> None:
+        """A conversation without a call: the daemon tries the agent before it sends calls to it."""
+        manners = self._manners
+        voice = manners.voice
+        self.send(wire.metadata("conv_test", voice.audio_format, manners.caller_format))
+        self.send(voice.chunk(1))
 
     # ---- what is said --------------------------------------------------------------------------
 

@@ -68,6 +68,7 @@ REPORT = CallReport("call_1", "completed", None, "ok", 1, True, None, None, None
 @pytest.fixture
 def ends():
     worker_end, control_end = seqpacket_pair()
+    worker_end.setblocking(False)
     with worker_end, control_end:
         yield worker_end, control_end
 
@@ -75,7 +76,7 @@ def ends():
 async def test_link_writer_flushed_by_two_tasks_sends_each_message_once_in_order(ends):
     """The last flush before the exit meets the writer's own."""
     worker_end, control_end = ends
-    writer = LinkWriter(trio.socket.from_stdlib_socket(worker_end))
+    writer = LinkWriter(worker_end)
     messages = [event(n) for n in range(50)] + [REPORT, Drained("w1")]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(writer.run)
@@ -103,7 +104,7 @@ async def test_link_writer_flushed_by_two_tasks_sends_each_message_once_in_order
 async def test_report_that_does_not_fit_is_sent_without_its_details(ends, details, capfd):
     """Control must hear of the end of every call, whatever a peer made of it."""
     worker_end, control_end = ends
-    writer = LinkWriter(trio.socket.from_stdlib_socket(worker_end))
+    writer = LinkWriter(worker_end)
     report = dataclasses.replace(REPORT, **details)
     writer.tell(report)
     writer.tell(Drained("w1"))
@@ -118,7 +119,7 @@ async def test_report_that_does_not_fit_is_sent_without_its_details(ends, detail
 def test_link_queue_drops_timeline_first_and_the_end_of_a_call_never(ends, monkeypatch):
     """Every queue has a bound and an order in which things go."""
     monkeypatch.setattr(worker_module, "LINK_QUEUE_MAX", 10)
-    writer = LinkWriter(trio.socket.from_stdlib_socket(ends[0]))
+    writer = LinkWriter(ends[0])
     for n in range(12):
         writer.tell(event(n))
     assert writer.dropped_events == 2
@@ -161,6 +162,7 @@ class Rig:
 async def rig(nursery):
     """A running worker whose calls hang in the dialling of their agent."""
     worker_end, control_end = seqpacket_pair()
+    worker_end.setblocking(False)
     settings = MediaSettings(agent_handshake_timeout_s=60.0, close_timeout_s=0.1)
     stage = Rig(control_end)
     with worker_end, control_end, stage.agent:
