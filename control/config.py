@@ -120,6 +120,10 @@ class PolicySettings:
     """`[policy]`: names of rules in their order, and `[policy.<rule>]` as `tables[rule]`."""
 
     rules: tuple[str, ...] = ("system", "opt_out")
+    lists_dir: str = "lists"
+    """Where do-not-call files are kept. Several machines: the same folder, or a copy on each."""
+    trust_clock: bool = True
+    """False: what the kernel says of the clock decides; true: somebody else keeps it right."""
     tables: dict[str, dict[str, Any]] = field(default_factory=dict, metadata=reading(key=False))
 
 

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 import trio
@@ -16,6 +17,7 @@ from sqlalchemy import Connection
 
 from control import log
 from control.calls import Book, LiveCall, from_record
+from control.compliance.number_file import Shelf
 from control.config import Settings
 from control.ledger import Ledger
 from control.metrics import Metrics
@@ -110,12 +112,15 @@ class Office:
     wake: trio.Event = field(default_factory=trio.Event)
     """Set when the ledger shall be written soon."""
     ledger: Ledger = field(init=False)
+    shelf: Shelf = field(init=False)
+    """The do-not-call files."""
     node: str = field(init=False)
     """This daemon's name: the same after a restart, and nobody else's at the same time."""
     urls: PublicUrls = field(init=False)
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.store)
+        self.shelf = Shelf(Path(self.settings.policy.lists_dir))
         self.node = f"{socket.gethostname()}|{self.settings.control.listen}"[:100]
         self.urls = PublicUrls(self.settings.public.url, self.settings.public.media_url)
 

@@ -1,15 +1,26 @@
-"""Plug-ins of the policy, `module:object` imported by name; and the rules that the configuration names."""
+"""Plug-ins of the policy, `module:object` imported by name; and the rules that the configuration names.
+
+A rule of ours answers at once. A plug-in's may not: it runs in a thread of its own, and when it has not answered
+in ANSWER_TIMEOUT_S it denies with its name and is out of service until that thread comes back. So a plug-in
+that blocks costs one thread and its own denials, and nothing else.
+"""
 
 from __future__ import annotations
 
 import importlib
+import queue
+import threading
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
+from typing import Any, cast
 
 from control.config import PolicySettings
 from control.config_sources import ConfigError
-from policy import PolicyConfigError, Rule, load_rules
+from policy import PolicyConfigError, Rule, RuleResult, load_rules
+from policy.facts import Facts
 
-ENTRY_POINTS = "tandem.policy_rules"
+ANSWER_TIMEOUT_S = 0.5
+ENTRY_POINTS = "tandem.rules"
 
 
 def resolve(name: str) -> object:
@@ -32,14 +43,103 @@ def resolve(name: str) -> object:
     return found
 
 
+class Watched:
+    """A foreign rule behind a deadline. Looks like the rule; asked from one thread at a time."""
+
+    def __init__(self, rule: Rule, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        self._rule = rule
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._questions: queue.SimpleQueue[tuple[Facts, queue.SimpleQueue[Any]]] | None = None
+        self._is_stuck = False
+
+    @property
+    def id(self) -> str:
+        return self._rule.id
+
+    @property
+    def version(self) -> int:
+        return self._rule.version
+
+    def __call__(self, facts: Facts, /) -> RuleResult | tuple[RuleResult, ...]:
+        """The rule's answer, or a deny. Raises what the rule raises."""
+        if self._is_stuck:
+            return self._denied("out_of_service")
+        if not self._lock.acquire(timeout=self._timeout_s):
+            return self._denied("too_busy")
+        try:
+            return self._ask(facts)
+        finally:
+            self._lock.release()
+
+    def _ask(self, facts: Facts) -> RuleResult | tuple[RuleResult, ...]:
+        if self._is_stuck:  # it was stuck while we waited for our turn
+            return self._denied("out_of_service")
+        if self._questions is None:
+            self._questions = queue.SimpleQueue()
+            # A daemon: a rule that never answers must not keep the process from ending.
+            threading.Thread(target=self._work, args=(self._questions,), daemon=True).start()
+        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._is_stuck = True
+        self._questions.put((facts, answers))
+        try:
+            answer = answers.get(timeout=self._timeout_s)
+        except queue.Empty:
+            return self._denied("no_answer_in_time")
+        if isinstance(answer, BaseException):
+            raise answer
+        return cast("RuleResult", answer)
+
+    def _work(self, questions: queue.SimpleQueue[tuple[Facts, queue.SimpleQueue[Any]]]) -> None:
+        while True:
+            facts, answers = questions.get()
+            try:
+                answer: Any = self._rule(facts)
+            except BaseException as error:  # noqa: BLE001  # foreign code; the engine makes it a deny
+                answer = (
+                    error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
+                )
+            self._is_stuck = False
+            answers.put(answer)
+
+    def _denied(self, reason: str) -> RuleResult:
+        inputs = {"limit_ms": int(self._timeout_s * 1000)}
+        return RuleResult(self.id, self.version, "deny", f"rule_blocked: {reason}", inputs)
+
+
+def _resolve_watched(name: str) -> object:
+    """The plug-in, so wrapped that whatever rule comes out of it is watched."""
+    found = resolve(name)
+    if _is_rule(found):
+        return Watched(cast("Rule", found))
+    if not callable(found):
+        return found
+    factory = cast("Callable[[Mapping[str, Any]], object]", found)
+
+    def build(table: Mapping[str, Any]) -> object:
+        made = factory(table)
+        return Watched(cast("Rule", made)) if _is_rule(made) else made
+
+    return build
+
+
+def _is_rule(found: object) -> bool:
+    return (
+        not isinstance(found, type)
+        and callable(found)
+        and isinstance(getattr(found, "id", None), str)
+        and isinstance(getattr(found, "version", None), int)
+    )
+
+
 def installed() -> dict[str, str]:
-    """Rules that installed packages bring, name to `module:object`; nothing is imported."""
-    return {found.name: found.value for found in entry_points(group=ENTRY_POINTS)}
+    """Rules that installed packages offer: entry points of the group `tandem.rules`."""
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
 
 
 def build_rules(settings: PolicySettings) -> tuple[Rule, ...]:
     """The rules in their order. Raises ConfigError naming the rule."""
     try:
-        return load_rules(settings.rules, settings.tables, resolve, installed=installed())
+        return load_rules(settings.rules, settings.tables, _resolve_watched, installed=installed())
     except PolicyConfigError as error:
         raise ConfigError(str(error)) from error

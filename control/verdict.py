@@ -1,36 +1,35 @@
-"""Asking the policy: what is known of a call is read from the store, the rules decide, the answer is kept."""
+"""Asking the policy: what is known of a call is read from the store, the rules decide, the answer is kept.
+
+The rules run in a thread with a deadline. Those of plug-ins have a shorter one each (`control.plugins`), so the
+one here is met only when something of ours is wrong; then nothing is allowed.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+import trio
 from sqlalchemy import Connection
 
+from control import log
+from control.compliance import clock_state, facts, stored
+from control.compliance.facts import Asked
 from control.ledger import Ruling
 from control.office import Office
 from control.store import StoreUnavailable, opt_outs
 from control.store.records import OptOutRecord
-from policy import Decision, Facts, OptOut, evaluate
-from policy.facts import Channel, Direction, Phase
+from policy import Decision, Facts, RuleResult, evaluate
+from policy.facts import Clock
 
+Question = Asked
+"""May this call happen, at this phase of its life?"""
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """May this call (or message) happen, at this phase of its life?"""
-
-    direction: Direction
-    phase: Phase
-    tenant_id: str
-    agent_id: str
-    from_number: str
-    to_number: str
-    channel: Channel = "voice"
-
-    @property
-    def customer_number(self) -> str:
-        return self.from_number if self.direction == "inbound" else self.to_number
+EVALUATION_DEADLINE_S = 4.0
+EVALUATION_THREADS = 4
+"""Decisions that are made at once. A thread given up keeps its place until it is done."""
+_threads = trio.CapacityLimiter(EVALUATION_THREADS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,55 +53,49 @@ def read_opt_out(conn: Connection, tenant_id: str, number: str) -> OptOutRecord 
 
 
 async def ask(office: Office, question: Question, at: datetime | None = None) -> Verdict:
-    """Read the lists, then judge. A store that cannot be read is a fact for the rules, not an error."""
+    """Read everything, then judge: as of now, or as if it were `at`.
+
+    A store that cannot be read is a fact for the rules, not an error.
+    """
+    now = office.clock.now()
     try:
-        opt_out = await office.store.read(
-            read_opt_out, question.tenant_id, question.customer_number
-        )
-    except StoreUnavailable:
-        return judge(office, question, None, is_readable=False, at=at)
-    return judge(office, question, opt_out, at=at)
+        known = await office.store.read(facts.assemble, question, at or now, now, office.shelf)
+    except StoreUnavailable as error:
+        log.event("policy_without_store", level="error", error=str(error))
+        known = facts.bare(question, at or now)
+    return await judge(office, replace(known, clock=_clock(office)))
 
 
-def judge(
-    office: Office,
-    question: Question,
-    opt_out: OptOutRecord | None,
-    *,
-    is_readable: bool = True,
-    at: datetime | None = None,
-) -> Verdict:
+async def judge(office: Office, known: Facts) -> Verdict:
     """Let the rules decide on what was read."""
-    now = at or office.clock.now()
-    decision = evaluate(
-        office.rules,
-        Facts(
-            direction=question.direction,
-            phase=question.phase,
-            tenant_id=question.tenant_id,
-            agent_id=question.agent_id,
-            from_number=question.from_number,
-            to_number=question.to_number,
-            channel=question.channel,
-            at=now,
-            opt_out=_as_fact(opt_out),
-            store_readable=is_readable,
-        ),
-    )
-    decided_by, reason = _deciding_rule(decision)
+    decision = await _decide(office, known)
+    decided_by = "none" if decision.decided_by is None else decision.decided_by.id
     office.metrics.policy_decisions.labels(decision.outcome, decided_by).inc()
-    ruling = Ruling(question.phase, question.tenant_id, decision.to_dict(), now)
-    return Verdict(decision.allowed, ruling, reason)
+    ruling = Ruling(
+        known.phase,
+        known.tenant_id,
+        decision.to_dict(),
+        office.clock.now(),
+        stored.dump(known),
+    )
+    return Verdict(decision.allowed, ruling, decision.reason)
 
 
-def _as_fact(record: OptOutRecord | None) -> OptOut | None:
-    if record is None:
-        return None
-    return OptOut(e164=record.e164, since=record.created_at, source=record.source)
+async def _decide(office: Office, known: Facts) -> Decision:
+    with trio.move_on_after(EVALUATION_DEADLINE_S):
+        return await trio.to_thread.run_sync(
+            evaluate, office.rules, known, abandon_on_cancel=True, limiter=_threads
+        )
+    log.event("policy_too_slow", level="error", deadline_s=EVALUATION_DEADLINE_S)
+    late = RuleResult("SYS-DEADLINE", 1, "deny", "no_answer_in_time")
+    return Decision("deny", (late,), known.at)
 
 
-def _deciding_rule(decision: Decision) -> tuple[str, str]:
-    if decision.allowed:
-        return "none", ""
-    rule = next(rule for rule in decision.rules if rule.outcome == decision.outcome)
-    return rule.id, f"{rule.id}: {rule.reason}"
+def _clock(office: Office) -> Clock:
+    """The kernel is asked only where the configuration says that it knows."""
+    trusted = office.settings.policy.trust_clock
+    stepped_s = getattr(office.clock, "stepped_s", None)
+    return Clock(
+        is_synchronised=True if trusted else clock_state.kernel_says_synchronised(),
+        stepped_ms=0 if stepped_s is None else int(stepped_s() * 1000),
+    )

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from control import ids, verdict
 from control.calls import LiveCall
+from control.compliance.facts import with_meaning
 from control.dialing.desk import Desk, Dial
 from control.dialing.limits import LimitOf
 from control.dialing.plan import AHEAD_MAX, Order, Plan, plan
@@ -72,7 +73,8 @@ class Intake:
         if order.not_before is not None and order.not_before > now + AHEAD_MAX:
             raise TooFarAhead(AHEAD_MAX.days)
         call = self._new_call(agent, agent.number_e164, order)
-        decided = await verdict.ask(office, question(call, "accept"), order.not_before)
+        asked = with_meaning(question(call, "accept"), order.metadata)
+        decided = await verdict.ask(office, asked, order.not_before)
         record = _record(call, order, decided)
         planned = plan(order, decided.decision, now)
         if planned is None:
@@ -223,7 +225,13 @@ async def find_agent(office: Office, agent_id: str, tenant_id: str | None) -> Ag
 def question(call: LiveCall, phase: Phase) -> Question:
     """What policy is asked about an outbound call."""
     return Question(
-        "outbound", phase, call.tenant_id, call.agent_id or "", call.from_number, call.to_number
+        "outbound",
+        phase,
+        call.tenant_id,
+        call.agent_id or "",
+        call.from_number,
+        call.to_number,
+        call_id=call.id,
     )
 
 

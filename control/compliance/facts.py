@@ -1,0 +1,291 @@
+"""What the rules may know of a call: read in one transaction, then frozen.
+
+Whatever cannot be read stays None, and the rule that needs it refuses and names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from functools import lru_cache
+from typing import Any, cast, get_args
+
+from sqlalchemy import Connection, or_, select
+
+from control import log
+from control.compliance import counters, profile
+from control.compliance.number_file import ListUnreadable, Shelf
+from control.compliance.script import script_of
+from control.stats import health
+from control.store import agents, calls, consents, dnc, numbers, opt_outs, tenants
+from control.store.records import AgentRecord
+from control.store.tables.core import agents as agents_table
+from control.store.tables.provisioning import agent_numbers
+from policy import Facts, OptOut
+from policy.facts import (
+    AgentFacts,
+    Channel,
+    Consent,
+    Direction,
+    Inbound,
+    ListEntry,
+    Location,
+    Phase,
+    Purpose,
+    ReassignedAnswer,
+    Revocation,
+    Sms,
+)
+from policy.loader import packaged
+
+PURPOSES: frozenset[str] = frozenset(get_args(Purpose))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked: the parts of the facts that the store does not know."""
+
+    direction: Direction
+    phase: Phase
+    tenant_id: str
+    agent_id: str
+    from_number: str
+    to_number: str
+    call_id: str | None = None
+    """The call itself, so that it does not count against itself."""
+    channel: Channel = "voice"
+    purpose: str | None = None
+    subject: str | None = None
+    debt_id: str | None = None
+    location: Location | None = None
+    queue_wait_s: float = 0.0
+    transfer_target_listed: bool | None = None
+    sms: Sms | None = None
+
+    @property
+    def customer_number(self) -> str:
+        return self.from_number if self.direction == "inbound" else self.to_number
+
+
+def with_meaning(asked: Asked, metadata: Mapping[str, Any]) -> Asked:
+    """With the `purpose`, `subject` and `debt_id` that a call's metadata names, where nothing else says it."""
+
+    def text(name: str) -> str | None:
+        value = metadata.get(name)
+        return value if isinstance(value, str) and value else None
+
+    return replace(
+        asked,
+        purpose=asked.purpose or text("purpose"),
+        subject=asked.subject or text("subject"),
+        debt_id=asked.debt_id or text("debt_id"),
+    )
+
+
+def bare(asked: Asked, at: datetime) -> Facts:
+    """When nothing could be read."""
+    return Facts(
+        direction=asked.direction,
+        phase=asked.phase,
+        tenant_id=asked.tenant_id,
+        agent_id=asked.agent_id,
+        from_number=asked.from_number,
+        to_number=asked.to_number,
+        at=at,
+        channel=asked.channel,
+        store_readable=False,
+        queue_wait_s=asked.queue_wait_s,
+        transfer_target_listed=asked.transfer_target_listed,
+        sms=asked.sms,
+    )
+
+
+def assemble(
+    conn: Connection, asked: Asked, at: datetime, read_at: datetime, shelf: Shelf
+) -> Facts:
+    """Everything, at the instant `at` (another than now in a check). Counters are as of `read_at`."""
+    asked = _completed(conn, asked)
+    facts = _people(conn, asked, bare(asked, at))
+    agent = agents.get(conn, asked.agent_id) if asked.agent_id else None
+    granted = _tenant(conn, asked.tenant_id)
+    if granted is None:
+        return replace(facts, store_readable=True, read_at=read_at)
+    own, tenant = granted
+    purpose = asked.purpose or (_setting(agent, "purpose") if agent else None)
+    facts = replace(
+        facts,
+        store_readable=True,
+        read_at=read_at,
+        tenant=tenant,
+        agent=_agent(agent, own),
+        purpose=cast("Purpose", purpose) if purpose in PURPOSES else None,
+        subject=asked.subject or (_setting(agent, "subject") if agent else None),
+        debt_id=asked.debt_id,
+    )
+    if asked.direction == "inbound":
+        blocked = facts.platform_block
+        return replace(facts, inbound=Inbound(is_blocked=bool(blocked and blocked.is_listed)))
+    return _traffic(conn, asked, _lists(conn, asked, facts, shelf), own, read_at)
+
+
+def _completed(conn: Connection, asked: Asked) -> Asked:
+    """What the call is about is kept with its record."""
+    record = calls.get(conn, asked.call_id) if asked.call_id else None
+    if record is None or asked.purpose is not None:
+        return asked
+    return with_meaning(asked, record.metadata)
+
+
+def _people(conn: Connection, asked: Asked, facts: Facts) -> Facts:
+    """What the person said: consents, requests to stop, where they are."""
+    number, tenant_id = asked.customer_number, asked.tenant_id
+    opt_out = opt_outs.get(conn, tenant_id, number)
+    grants = consents.of_number(conn, tenant_id, number)
+    block = dnc.get_block(conn, number)
+    answer = consents.newest_answer(conn, tenant_id, number)
+    return replace(
+        facts,
+        opt_out=OptOut(opt_out.e164, opt_out.created_at, opt_out.source) if opt_out else None,
+        consents=tuple(_consent(one) for one in grants),
+        revocations=tuple(
+            Revocation(one.occurred_at, one.source)
+            for one in consents.revocations_of(conn, tenant_id, number)
+        ),
+        platform_block=ListEntry("platform", block is not None),
+        reassigned=None if answer is None else _answer(answer),
+        location=asked.location or _location(grants),
+    )
+
+
+def _consent(record: consents.ConsentRecord) -> Consent:
+    return Consent(
+        id=record.id,
+        seller=record.seller,
+        channels=frozenset(record.channels),
+        purposes=frozenset(record.purposes),
+        level=record.level,  # type: ignore[arg-type]  # checked on the way in
+        occurred_at=record.occurred_at,
+        expires_at=record.expires_at,
+        revoked_at=record.revoked_at,
+        method=record.method,
+        names_automated_voice=record.names_automated_voice,
+        says_not_a_condition=record.says_not_a_condition,
+        disclosure_id=record.disclosure_id,
+        signature=record.signature,
+        evidence_ref=record.evidence_ref,
+        names_toll_free=record.names_toll_free,
+        last_verified_at=record.last_verified_at,
+    )
+
+
+def _answer(record: consents.ReassignedRecord) -> ReassignedAnswer:
+    for_date = date.fromisoformat(record.for_date) if record.for_date else None
+    return ReassignedAnswer(record.answer, record.asked_at, for_date)  # type: ignore[arg-type]
+
+
+def _location(grants: list[consents.ConsentRecord]) -> Location:
+    """Where the person said they are, with the newest grant that says so."""
+    for grant in reversed(grants):
+        if grant.location:
+            kept = grant.location
+            return Location(
+                zone=kept.get("zone"),
+                zone_source=kept.get("source") or f"consent {grant.id}",
+                zone_as_of=grant.last_verified_at or grant.occurred_at,
+                postcode=kept.get("postcode"),
+                state=kept.get("state"),
+                country=kept.get("country"),
+            )
+    return Location()
+
+
+def _tenant(conn: Connection, tenant_id: str) -> tuple[profile.Profile, Any] | None:
+    record = tenants.get(conn, tenant_id)
+    if record is None:
+        return None
+    own = profile.read(dnc.get_profile(conn, tenant_id))
+    return own, profile.as_facts(own, record.status, record.name)
+
+
+def _agent(record: AgentRecord | None, own: profile.Profile) -> AgentFacts | None:
+    if record is None:
+        return None
+    return AgentFacts(
+        state=record.status,
+        script=script_of(record, own),
+        records_audio=bool(record.settings.get("record")),
+        transcribes=True,
+    )
+
+
+def _setting(agent: AgentRecord, name: str) -> str | None:
+    value = agent.settings.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _lists(conn: Connection, asked: Asked, facts: Facts, shelf: Shelf) -> Facts:
+    records = dnc.lists_for(conn, asked.tenant_id)
+    shelf.keep_only(record.file_name for record in dnc.all_lists(conn))
+    entries: list[ListEntry] = []
+    for record in records:
+        try:
+            is_listed = asked.to_number in shelf.file(record.file_name)
+        except (ListUnreadable, ValueError) as error:
+            # The list is not known then, and the rules that need it refuse.
+            log.event("list_unreadable", level="error", list=record.list_id, error=str(error))
+            continue
+        entries.append(ListEntry(record.list_id, is_listed, record.as_of, record.sha256[:16]))
+    national = next((one for one in entries if one.list_id == dnc.NATIONAL), None)
+    states = tuple(one for one in entries if one.list_id != dnc.NATIONAL)
+    return replace(facts, dnc_national=national, dnc_states=states)
+
+
+def _traffic(
+    conn: Connection, asked: Asked, facts: Facts, own: profile.Profile, now: datetime
+) -> Facts:
+    tenant_id, number, but = asked.tenant_id, asked.to_number, asked.call_id
+    limits = {
+        "call_limit_micro_usd": own.call_limit_micro_usd,
+        "day_limit_micro_usd": own.day_limit_micro_usd,
+        "month_limit_micro_usd": own.month_limit_micro_usd,
+    }
+    figures = health.traffic(conn, tenant_id, now)
+    of_number = health.traffic(conn, tenant_id, now, asked.from_number)
+    return replace(
+        facts,
+        from_number_owned=_owns(conn, tenant_id, asked.from_number),
+        to_number_is_ours=_is_ours(conn, number),
+        attempts=counters.attempts(conn, tenant_id, number, now, but),
+        in_flight=counters.in_flight(conn, tenant_id, number, but),
+        usage=counters.usage(conn, tenant_id, number, now, but, region_of),
+        spend=counters.spend(conn, tenant_id, now, but, limits),
+        traffic=replace(figures, caller_id_calls_hour=of_number.caller_id_calls_hour),
+    )
+
+
+def _owns(conn: Connection, tenant_id: str, number: str) -> bool:
+    record = numbers.active(conn, number)
+    if record is not None:
+        return record.tenant_id == tenant_id and record.capabilities.get("voice", True)
+    agent = agents.by_number(conn, number)
+    return agent is not None and agent.tenant_id == tenant_id
+
+
+def _is_ours(conn: Connection, number: str) -> bool:
+    """A number of anybody on this gateway: a call to it would come back to us."""
+    if numbers.active(conn, number) is not None:
+        return True
+    first = select(agents_table.c.id).where(
+        agents_table.c.number_e164 == number, agents_table.c.status != "closed"
+    )
+    if conn.execute(first.limit(1)).first() is not None:
+        return True
+    further = select(agent_numbers.c.id).where(or_(agent_numbers.c.e164 == number))
+    return conn.execute(further.limit(1)).first() is not None
+
+
+@lru_cache(maxsize=10_000)
+def region_of(number: str) -> str | None:
+    """`US`, `CA`, … of a number; None for what is none."""
+    return packaged().plan.destination(number).region

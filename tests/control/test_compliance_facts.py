@@ -1,0 +1,178 @@
+"""Facts come from the store: whatever the rules ask for is there, and comes back from its kept form."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from control.compliance import facts, number_file, stored
+from control.compliance.facts import Asked
+from control.compliance.number_file import NumberFile, Shelf
+from control.store import Store, agents, calls, consents, decisions, dnc, opt_outs
+from control.store.records import AgentRecord, CallRecord, OptOutRecord
+from policy.facts import Facts
+
+NOW = datetime(2027, 1, 13, 18, 0, tzinfo=UTC)
+OURS, THEIRS = "+14155550199", "+12125550123"
+ASKED = Asked("outbound", "dial", "tnt_default", "agt_1", OURS, THEIRS, call_id="call_now")
+
+
+@pytest.fixture
+def conn():
+    store = Store.open("sqlite://")
+    with store._engine.connect() as opened, opened.begin():
+        agents.insert(
+            opened,
+            AgentRecord(
+                "agt_1",
+                "Ada",
+                NOW,
+                NOW,
+                status="live",
+                number_e164=OURS,
+                settings={"first_message": "Good day.", "purpose": "informational"},
+            ),
+        )
+        yield opened
+    store.close()
+
+
+def call(conn, name, minutes_ago, **more):
+    at = NOW - timedelta(minutes=minutes_ago)
+    values = {
+        "tenant_id": "tnt_default",
+        "agent_id": "agt_1",
+        "from_number": OURS,
+        "to_number": THEIRS,
+        "status": "completed",
+        "ended_at": at + timedelta(seconds=50),
+        "answered_at": at,
+    }
+    calls.insert(conn, CallRecord(f"call_{name}", "outbound", at, **(values | more)))
+
+
+def consent(**more):
+    values = {
+        "id": "cns_1",
+        "e164": THEIRS,
+        "seller": "Default",
+        "channels": ["voice_ai"],
+        "purposes": ["informational"],
+        "level": "express",
+        "occurred_at": NOW - timedelta(days=2),
+        "recorded_at": NOW,
+        "actor": "test",
+        "location": {"postcode": "10001", "state": "NY"},
+    }
+    return consents.ConsentRecord(**(values | more))
+
+
+def read(conn, tmp_path, asked=ASKED, at=NOW):
+    return facts.assemble(conn, asked, at, NOW, Shelf(tmp_path))
+
+
+def test_facts_of_an_empty_store_say_that_there_is_nothing(conn, tmp_path):
+    """Read and empty is not unknown."""
+    found = read(conn, tmp_path)
+    assert found.store_readable
+    assert (found.consents, found.revocations, found.attempts) == ((), (), ())
+    assert (found.opt_out, found.in_flight, found.from_number_owned) == (None, 0, True)
+    assert found.to_number_is_ours is False
+    assert found.platform_block.is_listed is False
+    assert (found.tenant.state, found.agent.state) == ("active", "live")
+    assert found.purpose == "informational"
+    assert found.dnc_national is None
+    assert found.usage.region_is_new
+
+
+def test_counters_leave_out_the_call_itself_and_what_never_rang(conn, tmp_path):
+    """An attempt does not count against itself; a refused request was none."""
+    call(conn, "old", 60 * 24 * 40)
+    call(conn, "a", 90, metadata={"purpose": "marketing", "subject": "roof"})
+    call(conn, "b", 30)
+    call(conn, "blocked", 20, status="blocked", answered_at=None)
+    call(conn, "live", 5, status="in-progress", ended_at=None)
+    call(conn, "now", 0, status="queued", ended_at=None, answered_at=None)
+    found = read(conn, tmp_path)
+    assert [one.subject for one in found.attempts] == ["roof", None, None]
+    assert [one.had_conversation for one in found.attempts] == [True, True, False]
+    assert found.in_flight == 1
+    assert len(found.usage.starts) == 2
+    assert len(found.usage.destinations) == 1
+    assert found.usage.region_is_new is False
+    assert found.spend.day_micro_usd > found.spend.call_estimate_micro_usd
+
+
+def test_consents_revocations_and_opt_outs_are_facts(conn, tmp_path):
+    """A request to stop stays known after its entry was taken off the list."""
+    consents.insert_consent(conn, consent())
+    opt_outs.add(conn, OptOutRecord(THEIRS, "spoken", NOW, call_id="call_9"))
+    found = read(conn, tmp_path)
+    assert found.opt_out.source == "spoken"
+    assert found.consents[0].id == "cns_1"
+    assert found.location.postcode == "10001"
+    opt_outs.remove(conn, "tnt_default", THEIRS)
+    found = read(conn, tmp_path)
+    assert found.opt_out is None
+    assert [one.source for one in found.revocations] == ["spoken"]
+
+
+def test_number_of_ours_is_seen_as_a_loop_and_a_foreign_caller_id_as_not_owned(conn, tmp_path):
+    """CID-OWN and NUM-OWN have their facts."""
+    asked = replace(ASKED, from_number="+14155550777", to_number=OURS)
+    found = read(conn, tmp_path, asked)
+    assert found.from_number_owned is False
+    assert found.to_number_is_ours is True
+
+
+def test_do_not_call_file_is_looked_up_swapped_and_missed(conn, tmp_path):
+    """Listed, not listed, and not readable, which is not known."""
+
+    def put(numbers):
+        written = number_file.write(tmp_path, numbers)
+        dnc.put_list(
+            conn,
+            dnc.DncListRecord(
+                dnc.EVERYBODY,
+                "US",
+                NOW,
+                "ftc",
+                written.file_name,
+                written.sha256,
+                written.entries,
+                NOW,
+            ),
+        )
+        return written
+
+    put([12125550123, 12125550123, 13105550100])
+    assert read(conn, tmp_path).dnc_national.is_listed
+    written = put([13105550100])
+    assert read(conn, tmp_path).dnc_national.is_listed is False
+    (tmp_path / written.file_name).unlink()
+    assert read(conn, tmp_path).dnc_national is None
+
+
+def test_number_file_finds_exactly_what_it_was_given(tmp_path):
+    """Ends, neighbours, repeats, the empty list."""
+    numbers = [10_000_000, 14155550100, 14155550102, 999_999_999_999_999]
+    written = number_file.write(tmp_path, [*numbers, *numbers])
+    found = NumberFile(tmp_path / written.file_name)
+    assert (len(found), written.entries) == (4, 4)
+    assert all(f"+{number}" in found for number in numbers)
+    assert not any(f"+{number + step}" in found for number in numbers for step in (-1, 1))
+    empty = NumberFile(tmp_path / number_file.write(tmp_path, []).file_name)
+    assert "+14155550100" not in empty
+
+
+def test_kept_facts_come_back_equal(conn, tmp_path):
+    """A replay judges by what was judged by, to the microsecond."""
+    consents.insert_consent(conn, consent(expires_at=NOW + timedelta(microseconds=7)))
+    call(conn, "a", 90)
+    found = read(conn, tmp_path)
+    decisions.append(conn, "call_x", "tnt_default", "dial", {}, NOW, stored.dump(found))
+    (kept,) = decisions.of_call(conn, "call_x")
+    again = stored.load(kept.facts)
+    assert isinstance(again, Facts)
+    assert again == found
+    assert decisions.verify(conn).flaws == []

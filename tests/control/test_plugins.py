@@ -1,0 +1,131 @@
+"""Foreign rules: one that raises, blocks or answers nonsense denies with its name and harms nothing else."""
+
+import threading
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from control.plugins import Watched
+from policy import Facts, RuleResult, evaluate
+
+NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+FACTS = Facts("outbound", "check", "tnt_default", "agt_1", "+14155550199", "+14155550100", NOW)
+LIMIT_S = 0.05
+
+
+class Rule:
+    """Does what it is told when it is asked."""
+
+    id = "MY-RULE"
+    version = 3
+
+    def __init__(self, does):
+        self._does = does
+
+    def __call__(self, facts):
+        return self._does(self)
+
+
+def allow(rule):
+    return RuleResult(rule.id, rule.version, "allow", "fine")
+
+
+def fails(rule):
+    raise RuntimeError("no")
+
+
+def leaves(rule):
+    raise SystemExit(3)
+
+
+class Blocked:
+    """Holds every question until `go` is set."""
+
+    def __init__(self):
+        self.go = threading.Event()
+        self.asked = 0
+
+    def __call__(self, rule):
+        self.asked += 1
+        self.go.wait(20)
+        return allow(rule)
+
+
+def decide(*rules):
+    return evaluate(rules, FACTS)
+
+
+def test_rule_that_answers_is_the_rule():
+    """Nothing of its result is changed."""
+    decision = decide(Watched(Rule(allow)))
+    assert decision.allowed
+    assert decision.rules[0].id == "MY-RULE"
+
+
+@pytest.mark.parametrize(
+    ("does", "why"),
+    [
+        (fails, "rule_error: RuntimeError"),
+        (leaves, "rule_error: RuntimeError"),
+        (lambda rule: None, "rule_invalid: returned NoneType"),
+        (lambda rule: "allow", "rule_invalid: returned str"),
+        (lambda rule: RuleResult("OTHER", 3, "allow", "x"), "rule_invalid: result of another rule"),
+        (lambda rule: RuleResult(rule.id, 3, "maybe", "x"), "rule_invalid: unknown outcome"),
+    ],
+)
+def test_rule_that_is_wrong_denies_with_its_name(does, why):
+    """And it is asked again the next time: it is wrong, not stuck."""
+    rule = Watched(Rule(does), LIMIT_S)
+    for _ in range(2):
+        decision = decide(rule, Watched(Rule2(), LIMIT_S))
+        assert decision.outcome == "deny"
+        assert decision.reason == f"MY-RULE: {why}"
+        assert decision.rules[1].outcome == "allow"
+
+
+class Rule2:
+    id = "MY-OTHER"
+    version = 1
+
+    def __call__(self, facts):
+        return RuleResult(self.id, self.version, "allow", "fine")
+
+
+def test_rule_that_blocks_is_out_of_service_until_it_comes_back():
+    """One thread and one time limit; then it denies at once, and others go on."""
+    blocked = Blocked()
+    rule = Watched(Rule(blocked), LIMIT_S)
+    before = threading.active_count()
+    first = decide(rule, Watched(Rule2()))
+    assert first.reason == "MY-RULE: rule_blocked: no_answer_in_time"
+    assert first.rules[1].outcome == "allow"
+    begin = time.perf_counter()
+    for _ in range(100):
+        assert decide(rule).reason == "MY-RULE: rule_blocked: out_of_service"
+    assert time.perf_counter() - begin < 100 * LIMIT_S
+    assert blocked.asked == 1
+    assert threading.active_count() <= before + 2
+    blocked.go.set()
+    for _ in range(500):
+        if decide(rule).allowed:
+            return
+        time.sleep(0.01)
+    pytest.fail("the rule did not come back")
+
+
+def test_rule_that_blocks_asked_from_many_threads_costs_one_thread():
+    """Whoever asks while it is stuck is denied; nobody waits longer than the limit."""
+    blocked = Blocked()
+    rule = Watched(Rule(blocked), LIMIT_S)
+    outcomes = []
+    threads = [
+        threading.Thread(target=lambda: outcomes.append(decide(rule).outcome)) for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert outcomes == ["deny"] * 20
+    assert blocked.asked == 1
+    blocked.go.set()
