@@ -15,11 +15,15 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
+    Histogram,
     disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+QUICK_S = (0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
+"""Bounds of the histograms: what a caller does not notice, what a person waits for, what a deadline ends."""
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -61,6 +65,52 @@ class Metrics:
         self.twilio_requests = self._counter(
             "twilio_requests", "Requests to Twilio's REST API.", "endpoint", "outcome"
         )
+        self.provider_events = self._counter(
+            "provider_events", "Errors and warnings that providers told of.", "provider", "level"
+        )
+        self.transfers = self._counter(
+            "transfers", "Transfers that have ended.", "by", "mode", "status"
+        )
+        self.tool_calls = self._counter(
+            "tool_calls", "Client tools that agents asked for.", "tool", "outcome"
+        )
+        self.tool_seconds = self._histogram(
+            "tool_seconds", "From an agent's question to its answer.", QUICK_S, "tool"
+        )
+        self.provider_seconds = self._histogram(
+            "provider_request_seconds",
+            "Requests to the providers' REST APIs, each attempt.",
+            QUICK_S,
+            "provider",
+            "endpoint",
+        )
+        self.rule_decisions = self._counter(
+            "rule_decisions", "What each policy rule said.", "rule", "outcome"
+        )
+        self.barge_ins = self._counter("barge_ins", "Times a caller spoke over the agent.")
+        self.underruns = self._counter(
+            "playout_underruns", "Gaps inside what agents said, by who was late.", "blame"
+        )
+        self.aged_frames = self._counter(
+            "caller_audio_aged_frames", "Frames of caller audio dropped for being too old."
+        )
+        self.first_audio_seconds = self._histogram(
+            "first_audio_seconds", "From the stream's start to the agent's first audio.", QUICK_S
+        )
+        self.dial_queue_waiting = self._gauge("dial_queue_waiting", "Outbound calls in the queue.")
+        self.dial_queue_oldest_s = self._gauge(
+            "dial_queue_oldest_seconds", "How long the oldest due call has waited to be dialled."
+        )
+        self.outbox_waiting = self._gauge(
+            "outbox_waiting", "Deliveries to be made, by kind.", "kind"
+        )
+        self.outbox_oldest_s = self._gauge(
+            "outbox_oldest_seconds", "How long the oldest due delivery has waited."
+        )
+        self.outbox_dead = self._gauge("outbox_dead_letters", "Deliveries that were given up.")
+        self.worker_events_waiting = self._gauge(
+            "worker_events_waiting", "Messages of workers that the switchboard has not read."
+        )
         self.api_requests = self._counter(
             "api_requests", "Requests to the control API.", "method", "route", "status"
         )
@@ -78,6 +128,9 @@ class Metrics:
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"tandem_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(f"tandem_{name}", text, labels, registry=self.registry, buckets=buckets)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"tandem_{name}", text, labels, registry=self.registry)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -36,6 +37,7 @@ from control.dialing.machines import Machines
 from control.dialing.plan import Order
 from control.dialing.pump import Pump
 from control.ending import Ending, cost_of, unknown_call
+from control.hooks import debugger
 from control.ledger import FLUSH_EVERY_S
 from control.metrics import Metrics
 from control.office import Access, Clock, Office, Pool, Twilio
@@ -51,8 +53,9 @@ from control.refusals import (
     PolicyRefused,
     Refusal,
 )
-from control.store import Store, webhooks_seen
+from control.store import Store, provider_events, tenants, webhooks_seen
 from control.store import calls as table
+from control.store.provider_events import ProviderEventRecord
 from control.store.records import CallRecord
 from control.tickets import TicketRefused, Tickets
 from control.transfer.order import Order as TransferOrder
@@ -264,6 +267,23 @@ class Switchboard:
         else:
             self._machines.heard(call, form)
 
+    async def provider_event(self, form: Form) -> None:
+        """An event of Twilio's Debugger. Raises StoreUnavailable: then it has to be sent again."""
+        office = self._office
+        event = debugger.event_of(form, office.clock.now())
+        kept = await office.store.write(_keep_event, event, form.get("AccountSid", ""))
+        if kept is None:
+            return  # it came before
+        office.metrics.provider_events.labels(kept.provider, kept.level).inc()
+        log.event(
+            "provider_event",
+            level="warning" if kept.level == "error" else "info",
+            call_id=kept.call_id,
+            provider=kept.provider,
+            code=kept.code,
+            reason=kept.message,
+        )
+
     async def _known(self, form: Form, call_id: str | None) -> LiveCall | None:
         sid = form.get("CallSid", "")
         call = await self._office.find(call_id, sid)
@@ -281,6 +301,11 @@ class Switchboard:
         return await self._office.store.write(_late_cost, call_id, sid, cost_of(form), key, now)
 
     # ---- the media stream ----------------------------------------------------------------------
+
+    def tenant_of_ticket(self, ticket: str) -> str | None:
+        """Whose call a media stream with this ticket would join; None when the ticket is not known."""
+        call = self._office.book.get(self._office.tickets.call_of(ticket))
+        return None if call is None else call.tenant_id
 
     def admit_stream(self, ticket: str) -> str:
         """The call that this stream belongs to. Raises TicketRefused; nothing was opened then."""
@@ -411,6 +436,15 @@ class Switchboard:
         if record is None:
             raise CallNotFound(call_id)
         return record
+
+
+def _keep_event(
+    conn: Connection, event: ProviderEventRecord, account_sid: str
+) -> ProviderEventRecord | None:
+    tenant = tenants.by_account(conn, account_sid) if account_sid else None
+    if tenant is not None:
+        event = replace(event, tenant_id=tenant.id)
+    return provider_events.add(conn, event)
 
 
 def _late_cost(

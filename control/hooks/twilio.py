@@ -26,14 +26,40 @@ class Webhooks(Protocol):
     async def continue_call(self, form: Form, call_id: str | None) -> str: ...
     async def call_status(self, form: Form, call_id: str | None = None) -> None: ...
     async def stream_status(self, form: Form, call_id: str | None = None) -> None: ...
+    async def dial_done(self, form: Form, call_id: str | None) -> str: ...
+    async def leg_status(self, form: Form, call_id: str | None) -> None: ...
+    async def message_left(self, form: Form, call_id: str | None) -> str: ...
+    async def message_recorded(self, form: Form, call_id: str | None) -> None: ...
+    async def provider_event(self, form: Form) -> None: ...
+
+
+class SigningAccount(Protocol):
+    @property
+    def tokens(self) -> Sequence[str]: ...
+
+
+class Signers(Protocol):
+    """Who may sign: see `control.tenants.access.TwilioAccess`."""
+
+    async def signing_account(
+        self, account_sid: str, *, anew: bool = False
+    ) -> SigningAccount | None: ...
 
 
 def twilio_routes(
-    switchboard: Webhooks, public_url: str, tokens: Sequence[str], metrics: Metrics
+    switchboard: Webhooks,
+    public_url: str,
+    tokens: Sequence[str],
+    metrics: Metrics,
+    signers: Signers | None = None,
 ) -> Blueprint:
-    """Routes below `/twilio`, each behind the signature."""
+    """Routes below `/twilio`, each behind the signature.
+
+    A request is signed with the token of the account that its `AccountSid` names, as `signers` knows it;
+    `tokens` are for requests that name none.
+    """
     hooks = _TwilioHooks(switchboard)
-    guard = _Guard(public_url, tokens, metrics)
+    guard = Guard(public_url, tokens, metrics, signers)
     routes = Blueprint("twilio", __name__, url_prefix="/twilio")
     for path, handler in (
         ("/voice", hooks.voice),
@@ -41,10 +67,16 @@ def twilio_routes(
         ("/continue", hooks.go_on),
         ("/status", hooks.status),
         ("/stream", hooks.stream),
+        ("/dial", hooks.dial),
+        ("/leg", hooks.leg),
+        ("/message", hooks.message),
+        ("/recorded", hooks.recorded),
     ):
         routes.add_url_rule(
             path, path.replace("/", "_"), guard.protect("/twilio" + path, handler), methods=["POST"]
         )
+    debugger = guard.protect("/twilio/debugger", hooks.debugger, needs="Sid")
+    routes.add_url_rule("/debugger", "_debugger", debugger, methods=["POST"])
     return routes
 
 
@@ -70,6 +102,21 @@ class _TwilioHooks:
 
     async def stream(self, form: Form, call_id: str | None) -> Response:
         return await _noted(self._switchboard.stream_status(form, call_id))
+
+    async def dial(self, form: Form, call_id: str | None) -> Response:
+        return await self._once(form, call_id, self._switchboard.dial_done)
+
+    async def message(self, form: Form, call_id: str | None) -> Response:
+        return await self._once(form, call_id, self._switchboard.message_left)
+
+    async def leg(self, form: Form, call_id: str | None) -> Response:
+        return await _noted(self._switchboard.leg_status(form, call_id))
+
+    async def recorded(self, form: Form, call_id: str | None) -> Response:
+        return await _noted(self._switchboard.message_recorded(form, call_id))
+
+    async def debugger(self, form: Form, call_id: str | None) -> Response:
+        return await _noted(self._switchboard.provider_event(form))
 
     async def _once(
         self, form: Form, call_id: str | None, ask: Callable[[Form, str | None], Awaitable[str]]
@@ -99,38 +146,65 @@ async def _noted(noting: Awaitable[None]) -> Response:
     return Response(b"", 204)
 
 
-class _Guard:
+class Guard:
     """Lets a handler see a request only when Twilio signed it."""
 
-    def __init__(self, public_url: str, tokens: Sequence[str], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        public_url: str,
+        tokens: Sequence[str],
+        metrics: Metrics,
+        signers: Signers | None = None,
+    ) -> None:
+        self._signers = signers
         self._public_url = public_url
         self._tokens = tokens
         self._metrics = metrics
 
-    def protect(self, path: str, handler: Handler) -> Callable[[], Awaitable[Response]]:
-        """The view function of a route; `path` is the label under which it is counted."""
+    def protect(
+        self, path: str, handler: Handler, *, needs: str = "CallSid"
+    ) -> Callable[[], Awaitable[Response]]:
+        """The view function of a route; `path` is the label under which it is counted, `needs` the parameter
+        without which the request says nothing."""
 
         async def view() -> Response:
-            response = await self._checked(handler)
+            response = await self._checked(handler, needs)
             self._metrics.webhooks.labels(path, str(response.status_code)).inc()
             return response
 
         return view
 
-    async def _checked(self, handler: Handler) -> Response:
+    async def _checked(self, handler: Handler, needs: str) -> Response:
         body = cast("bytes", await request.get_data(cache=False))
         try:
             form = signature.parse_form(body) if _is_form() else None
         except ValueError:
             return Response(b"", 400)
         given = request.headers.get("X-Twilio-Signature")
-        if not signature.valid(_asked_url(self._public_url), _or(form, body), given, self._tokens):
+        try:
+            is_signed = await self._is_signed(_or(form, body), given)
+        except StoreUnavailable:
+            return Response(b"", 503)
+        if not is_signed:
             self._metrics.signature_failures.inc()
             return Response(b"", 403)
         flat = {name: values[0] for name, values in (form or {}).items()}
-        if not flat.get("CallSid"):
+        if not flat.get(needs):
             return Response(b"", 400)
         return await handler(flat, request.args.get("call_id") or None)
+
+    async def _is_signed(self, body: dict[str, list[str]] | bytes, given: str | None) -> bool:
+        url = _asked_url(self._public_url)
+        account_sid = body.get("AccountSid", [""])[0] if isinstance(body, dict) else ""
+        if self._signers is None or not account_sid or not given:
+            return signature.valid(url, body, given, self._tokens)
+        for anew in (False, True):
+            account = await self._signers.signing_account(account_sid, anew=anew)
+            if account is None:
+                return False
+            if signature.valid(url, body, given, account.tokens):
+                return True
+        return False
 
 
 def _or(form: dict[str, list[str]] | None, body: bytes) -> dict[str, list[str]] | bytes:
