@@ -32,15 +32,17 @@ from control.metrics import Metrics
 from control.numbers import Numbers
 from control.plugins import build_rules
 from control.provisioning import Provisioning
-from control.provisioning.accounts import SharedAccount
 from control.provisioning.client_tools import definitions
 from control.provisioning.self_test import Probes
 from control.provisioning.values import Services
 from control.sdnotify import Notifier
-from control.store import Store, StoreUnavailable
+from control.store import Store, StoreUnavailable, sealed
 from control.switchboard import DRAIN_MARGIN_S, Switchboard
+from control.tenants.access import TwilioAccess
+from control.tenants.service import Tenants
 from control.twilio.rest import TwilioRest
 from control.urls import PublicUrls
+from control.vault import SealBroken, Vault, VaultError, open_vault
 from control.workers import WorkerPool
 from gateway.errors import LinkError
 
@@ -85,6 +87,7 @@ class _Parts:
     settings: Settings
     pool: WorkerPool
     switchboard: Switchboard
+    tenants: Tenants
     provisioning: Provisioning
     numbers: Numbers
     front: Front
@@ -103,6 +106,7 @@ async def _serve(settings: Settings) -> int:
             await nursery.start(parts.pool.run)
             _give_way_to_audio()
             await nursery.start(parts.switchboard.run)
+            await nursery.start(parts.tenants.run)
             await nursery.start(parts.provisioning.run)
             nursery.start_soon(parts.provisioning.health.run)
             nursery.start_soon(parts.numbers.run)
@@ -177,7 +181,7 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
         raise StartFailed(f"store.url: {error}") from error
     metrics = Metrics(_version())
     clock = Clock()
-    tokens = (settings.twilio.auth_token.reveal(),)
+    tokens = _main_tokens(settings)
     pool = WorkerPool(
         settings.media, log_level=settings.log.level, log_format=settings.log.format, log=log.event
     )
@@ -185,6 +189,9 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
         settings.twilio,
         count=lambda endpoint, outcome: metrics.twilio_requests.labels(endpoint, outcome).inc(),
     )
+    vault = await _opened_vault(settings, store)
+    access = TwilioAccess(twilio, store, vault, main_tokens=tokens, clock=clock)
+    tenants = Tenants(access, store, vault, clock)
     switchboard = Switchboard(
         settings=settings,
         store=store,
@@ -193,18 +200,18 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
         rules=build_rules(settings.policy),
         clock=clock,
         metrics=metrics,
+        access=access,
     )
     try:
         async with ElevenLabsRest(settings.elevenlabs) as elevenlabs:
-            accounts = SharedAccount(twilio, settings.twilio.account_sid)
             urls = PublicUrls(settings.public.url, settings.public.media_url)
-            numbers = Numbers(store, accounts, urls, clock, main=twilio)
+            numbers = Numbers(store, access, urls, clock, main=twilio)
             probes = Probes(settings, pool, clock, own_variables)
             switchboard.on_other_event = probes.offer
             services = Services(
                 settings=settings,
                 store=store,
-                accounts=accounts,
+                accounts=tenants,
                 numbers=numbers,
                 workspace=Workspace(elevenlabs),
                 probe=probes,
@@ -214,7 +221,11 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
             )
             provisioning = Provisioning(services)
             hooks = create_hooks(
-                switchboard, public_url=settings.public.url, tokens=tokens, metrics=metrics
+                switchboard,
+                public_url=settings.public.url,
+                tokens=tokens,
+                metrics=metrics,
+                signers=access,
             )
             api = create_api(
                 switchboard=switchboard,
@@ -225,6 +236,7 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
                 provisioning=provisioning,
                 pool=pool,
                 own_numbers=numbers,
+                tenants_service=tenants,
             )
             front = Front(
                 hooks,
@@ -232,11 +244,13 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
                 media_url=settings.public.media_url,
                 tokens=tokens,
                 metrics=metrics,
+                signers=access,
             )
             yield _Parts(
                 settings,
                 pool,
                 switchboard,
+                tenants,
                 provisioning,
                 numbers,
                 front,
@@ -246,6 +260,32 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
     finally:
         twilio.close()
         store.close()
+
+
+def _main_tokens(settings: Settings) -> tuple[str, ...]:
+    """What the main account's webhooks may be signed with; two while its token is rotated."""
+    secondary = settings.twilio.auth_token_secondary
+    first = settings.twilio.auth_token.reveal()
+    return (first,) if secondary is None else (first, secondary.reveal())
+
+
+async def _opened_vault(settings: Settings, store: Store) -> Vault:
+    """The vault, and everything in the store sealed under its newest key. Raises StartFailed."""
+    key = settings.store.encryption_key
+    try:
+        vault = await trio.to_thread.run_sync(
+            open_vault, settings.store.url, None if key is None else key.reveal()
+        )
+        resealed = await store.write(sealed.reseal, vault.resealed)
+    except VaultError as error:
+        raise StartFailed(str(error)) from error
+    except SealBroken as error:
+        raise StartFailed(f"store.encryption_key: {error}") from error
+    except StoreUnavailable as error:
+        raise StartFailed(f"store.url: {error}") from error
+    if resealed:
+        log.event("secrets_resealed", count=resealed)
+    return vault
 
 
 async def _listen(key: str, listen: Listen) -> list[trio.SocketListener]:

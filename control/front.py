@@ -19,6 +19,7 @@ from quart_trio import QuartTrio
 from control import log
 from control.http import CONNECTIONS_MAX, HEAD_MAX_BYTES, HttpServer, Serve
 from control.metrics import Metrics
+from control.store import StoreUnavailable
 from control.tickets import TicketRefused
 from control.twilio import signature
 from control.workers import WorkerGone
@@ -33,7 +34,19 @@ class MediaDoor(Protocol):
     """What is used of `control.switchboard.Switchboard`."""
 
     def admit_stream(self, ticket: str) -> str: ...
+    def tenant_of_ticket(self, ticket: str) -> str | None: ...
     async def join_stream(self, call_id: str, sock: socket.socket, head: bytes) -> None: ...
+
+
+class Signing(Protocol):
+    @property
+    def tokens(self) -> Sequence[str]: ...
+
+
+class Signers(Protocol):
+    """Who may sign: see `control.tenants.access.TwilioAccess`."""
+
+    async def signing_tenant(self, tenant_id: str) -> Signing | None: ...
 
 
 class HeadRefused(Exception):
@@ -60,12 +73,14 @@ class Front(HttpServer):
         media_url: str,
         tokens: Sequence[str],
         metrics: Metrics,
+        signers: Signers | None = None,
         connections_max: int = CONNECTIONS_MAX,
     ) -> None:
         super().__init__(app, connections_max=connections_max)
         self._door = door
         self._media_url = media_url
         self._tokens = tokens
+        self._signers = signers
         self._metrics = metrics
 
     async def on_connection(self, stream: trio.SocketStream, serve_http: Serve) -> None:
@@ -89,7 +104,8 @@ class Front(HttpServer):
         try:
             with trio.fail_after(HEAD_DEADLINE_S):
                 request, head = await _read_head(stream)
-            call_id = self._admit(request)
+                tokens = await self._tokens_for(request)
+            call_id = self._admit(request, tokens)
         except trio.TooSlowError:
             await self._refuse(stream, 408, "slow")
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -101,14 +117,26 @@ class Front(HttpServer):
         else:
             await self._hand_over(call_id, stream, head)
 
-    def _admit(self, request: h11.Request) -> str:
+    async def _tokens_for(self, request: h11.Request) -> Sequence[str]:
+        """What this stream may be signed with: the request names no account, its ticket's call has one."""
+        ticket = _ticket_of(request.target.decode("latin-1"))
+        tenant_id = self._door.tenant_of_ticket(ticket) if self._signers else None
+        if self._signers is None or tenant_id is None:
+            return self._tokens
+        try:
+            account = await self._signers.signing_tenant(tenant_id)
+        except StoreUnavailable as error:
+            raise HeadRefused(503, "store") from error
+        return account.tokens if account is not None else ()
+
+    def _admit(self, request: h11.Request, tokens: Sequence[str]) -> str:
         """The call that this stream belongs to. Nothing is spent on a request that is not Twilio's."""
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers
         }
         target = request.target.decode("latin-1")
         given = headers.get("x-twilio-signature")
-        if not signature.valid(self._media_url + target, None, given, self._tokens):
+        if not signature.valid(self._media_url + target, None, given, tokens):
             self._metrics.signature_failures.inc()
             raise HeadRefused(403, "signature")
         # Before the ticket, which is good for one try only.
@@ -116,8 +144,7 @@ class Front(HttpServer):
             "sec-websocket-key"
         ):
             raise HeadRefused(426, "no_upgrade")
-        path = target.partition("?")[0]
-        return self._door.admit_stream(path[len("/media/") :].rstrip("/"))
+        return self._door.admit_stream(_ticket_of(target))
 
     async def _hand_over(self, call_id: str, stream: trio.SocketStream, head: bytes) -> None:
         sock = socket.socket(fileno=stream.socket.detach())
@@ -144,6 +171,10 @@ class Front(HttpServer):
                 await _linger(stream)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
+
+
+def _ticket_of(target: str) -> str:
+    return target.partition("?")[0][len("/media/") :].rstrip("/")
 
 
 async def _linger(stream: trio.SocketStream) -> None:

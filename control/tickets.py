@@ -66,6 +66,11 @@ class Tickets:
         held.used = True
         return held.call_id
 
+    def call_of(self, ticket: str) -> str | None:
+        """The call that `ticket` is of, used or not; None when it is not known. Spends nothing."""
+        held = self._tickets.get(ticket)
+        return None if held is None else held.call_id
+
     def revoke(self, ticket: str) -> None:
         """No stream may come with this ticket any more; it counts as expired."""
         held = self._tickets.get(ticket)

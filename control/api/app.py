@@ -22,6 +22,7 @@ from control.api import (
     ops,
     policy,
     problem,
+    tenants,
 )
 from control.api.auth import require_key
 from control.api.dependencies import (
@@ -40,6 +41,7 @@ from control.config import Settings
 from control.metrics import Metrics
 from control.numbers import Numbers
 from control.store import BadCursor, Store, StoreUnavailable
+from control.tenants.service import Tenants
 
 BODY_TIMEOUT_S = 10
 RESPONSE_TIMEOUT_S = 300
@@ -61,6 +63,7 @@ def create_api(
     provisioning: Provisioning,
     pool: Pool,
     own_numbers: Numbers | None = None,
+    tenants_service: Tenants | None = None,
 ) -> QuartTrio:
     """Build the application. It starts nothing and keeps no state of its own."""
     app = QuartTrio("tandem", static_folder=None)
@@ -68,12 +71,20 @@ def create_api(
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     app.config["RESPONSE_TIMEOUT"] = RESPONSE_TIMEOUT_S
     app.extensions[EXTENSION] = Dependencies(
-        switchboard, store, settings, clock, metrics, provisioning, pool, own_numbers
+        switchboard,
+        store,
+        settings,
+        clock,
+        metrics,
+        provisioning,
+        pool,
+        own_numbers,
+        tenants_service,
     )
     app.before_request(require_key)
     app.after_request(_after)
     _handle_errors(app)
-    for part in (agents, agent_numbers, numbers, calls, policy, lists, ops):
+    for part in (agents, agent_numbers, numbers, calls, policy, lists, tenants, ops):
         app.register_blueprint(part.blueprint)
     app.register_blueprint(blueprint)
     openapi.document(app, version=_version(), server=f"http://{settings.control.listen}")

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
+import trio
 from quart import current_app, g, request
 
 from control.api import scopes
@@ -22,6 +24,7 @@ from control.api.problem import Problem, invalid, not_found
 from control.ids import DEFAULT_TENANT_ID
 from control.store import StoreUnavailable, tenant_keys, tenants
 from control.tenants import keys
+from control.tenants.limits import limits_of
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
 """Answered without a key: probes, scrapers, readers. None of them shows a call or a number."""
@@ -38,6 +41,7 @@ class Principal:
     key_id: str | None
     scopes: frozenset[str]
     tenant_status: str = "active"
+    requests_per_s: float | None = None
 
     @property
     def is_admin(self) -> bool:
@@ -48,7 +52,8 @@ ADMIN = Principal(None, None, frozenset({keys.ADMIN}))
 
 
 async def require_key() -> None:
-    """Set `principal()`. Raises Problem (401) without a key that is known, 403 when its scopes do not do."""
+    """Set `principal()`. Raises Problem: 401 without a key that is known, 429 when its tenant's requests come
+    too fast, 403 when its scopes do not do."""
     if request.path in OPEN_PATHS:
         return
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
@@ -58,6 +63,7 @@ async def require_key() -> None:
     if found is None:
         raise _refused("this key is not known", ', error="invalid_token"')
     g.principal = found
+    _require_pace(found)
     _require_scope(found)
 
 
@@ -129,11 +135,25 @@ async def _principal_of(given: str) -> Principal | None:
     if found is None:
         return None
     key, tenant = found
+    per_s = limits_of(tenant.limits, known.settings.control).requests_per_s
     now = known.clock.now()
     if key.last_used_at is None or now - key.last_used_at >= LAST_USED_EVERY:
         with suppress(StoreUnavailable):  # the request itself will say so, if it needs the store
             await known.store.write(tenant_keys.used, key.id, now)
-    return Principal(tenant.id, key.id, frozenset(key.scopes), tenant.status)
+    return Principal(tenant.id, key.id, frozenset(key.scopes), tenant.status, per_s)
+
+
+def _require_pace(asking: Principal) -> None:
+    if asking.tenant_id is None or asking.requests_per_s is None:
+        return
+    limiter = dependencies().request_limiter
+    wait_s = limiter.wait_s(asking.tenant_id, asking.requests_per_s, trio.current_time())
+    if wait_s > 0:
+        raise Problem(
+            "too-many-requests",
+            f"more than {asking.requests_per_s:g} requests a second",
+            headers={"Retry-After": str(math.ceil(wait_s))},
+        )
 
 
 def _require_scope(asking: Principal) -> None:

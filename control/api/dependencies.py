@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, cast
 
@@ -14,6 +14,8 @@ from control.metrics import Metrics, WorkerStats
 from control.numbers import Numbers
 from control.store import Store
 from control.store.records import CallRecord
+from control.tenants.limits import RequestLimiter
+from control.tenants.service import Tenants
 from control.verticals import Vertical
 
 EXTENSION = "tandem"
@@ -90,6 +92,8 @@ class Dependencies:
     provisioning: Provisioning
     pool: Pool
     numbers: Numbers | None = None
+    tenants: Tenants | None = None
+    request_limiter: RequestLimiter = field(default_factory=RequestLimiter)
 
 
 def dependencies() -> Dependencies:

@@ -15,7 +15,7 @@ from typing import ParamSpec
 
 import orjson
 import trio
-from quart import Response, request
+from quart import Response, g, request
 
 from control import log
 from control.api.auth import principal
@@ -25,6 +25,8 @@ from control.store import StoreUnavailable, idempotency
 
 HEADER = "Idempotency-Key"
 ANSWER_DEADLINE_S = 60.0
+KEPT_BODY = "tandem_kept_body"
+"""A handler whose answer shows a secret once sets this name of `quart.g` to what repeats are answered."""
 _KEPT_HEADERS = ("Content-Type", "Location", "Retry-After")
 
 P = ParamSpec("P")
@@ -84,7 +86,7 @@ async def _first(key: str, handler: Callable[[], Awaitable[Response]]) -> Respon
 
 async def _answer(key: str, response: Response) -> Callable[..., None]:
     headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
-    body = await response.get_data(as_text=True)
+    body = g.get(KEPT_BODY) or await response.get_data(as_text=True)
     return partial(
         idempotency.finish, key=key, status=response.status_code, headers=headers, body=body
     )

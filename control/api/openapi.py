@@ -111,7 +111,7 @@ def operation(
     """
     kinds = set(problems)
     if not is_open:
-        kinds |= {"unauthorized", "forbidden", "unavailable", "internal"}
+        kinds |= {"unauthorized", "forbidden", "too-many-requests", "unavailable", "internal"}
     if body is not None:
         kinds |= {"malformed-json", "invalid", "too-large"}
     if query is not None:

@@ -93,6 +93,11 @@ KINDS: dict[str, Kind] = {
         "Refused by Twilio",
         "Twilio did not accept the call; `twilio` holds its code and message.",
     ),
+    "too-many-requests": Kind(
+        429,
+        "Too many requests",
+        "The tenant's requests come faster than its limit; see `Retry-After`.",
+    ),
     "unavailable": Kind(
         503, "Unavailable", "Not now: no room, draining, or the store does not answer."
     ),

@@ -12,7 +12,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from control import log
-from control.hooks.twilio import Webhooks, twilio_routes
+from control.hooks.twilio import Signers, Webhooks, twilio_routes
 from control.metrics import Metrics
 
 BODY_MAX_BYTES = 64 * 1024
@@ -21,15 +21,21 @@ BODY_TIMEOUT_S = 10
 
 
 def create_hooks(
-    switchboard: Webhooks, *, public_url: str, tokens: Sequence[str], metrics: Metrics
+    switchboard: Webhooks,
+    *,
+    public_url: str,
+    tokens: Sequence[str],
+    metrics: Metrics,
+    signers: Signers | None = None,
 ) -> QuartTrio:
-    """The application. `public_url` has no trailing slash; `tokens` are the auth tokens that may sign."""
+    """The application. `public_url` has no trailing slash; `tokens` are the auth tokens of the
+    main account, `signers` knows those of all accounts."""
     app = QuartTrio("tandem-hooks", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_MAX_BYTES
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     # Twilio appends a slash to some URLs; the signature covers what it asked for.
     app.url_map.strict_slashes = False
-    app.register_blueprint(twilio_routes(switchboard, public_url, tokens, metrics))
+    app.register_blueprint(twilio_routes(switchboard, public_url, tokens, metrics, signers))
 
     async def refused(error: HTTPException) -> Response:
         metrics.webhooks.labels("other", str(error.code)).inc()

@@ -184,3 +184,9 @@ def _query() -> Select[Any]:
 def _one(conn: Connection, statement: Select[Any]) -> AgentRecord | None:
     row = conn.execute(statement).one_or_none()
     return None if row is None else rows.build(AgentRecord, row)
+
+
+def close_all(conn: Connection, tenant_id: str, now: datetime) -> None:
+    """Close every agent of a tenant that is closed; Twilio takes its numbers back by itself."""
+    open_ones = (agents.c.tenant_id == tenant_id) & (agents.c.status != CLOSED)
+    conn.execute(sql_update(agents).where(open_ones).values(status=CLOSED, updated_at=now))

@@ -66,3 +66,8 @@ def tenants_with(conn: Connection, kind: str, *states: str) -> list[str]:
     """Ids of the tenants that have a credential of this kind in one of these states."""
     statement = select(table.c.tenant_id).where(table.c.kind == kind, table.c.state.in_(states))
     return list(conn.execute(statement.distinct().order_by(table.c.tenant_id)).scalars())
+
+
+def touch(conn: Connection, credential_id: str, at: datetime) -> None:
+    """It is being made once more."""
+    conn.execute(sql_update(table).where(table.c.id == credential_id).values(updated_at=at))

@@ -74,7 +74,7 @@ def list_tenants(
     return rows.page(conn, statement, TenantRecord, "id", limit)
 
 
-def change(conn: Connection, tenant_id: str, **columns: Any) -> None:
+def change(conn: Connection, tenant_id: str, /, **columns: Any) -> None:
     """Set the named columns. Raises RecordNotFound."""
     done = conn.execute(sql_update(tenants).where(tenants.c.id == tenant_id).values(columns))
     if done.rowcount == 0:

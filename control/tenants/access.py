@@ -3,17 +3,28 @@ signed with. The default tenant's account is the one of the configuration."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import trio
 from sqlalchemy import Connection
 
+from control import ids, log
+from control.clock import Clock
 from control.ids import DEFAULT_TENANT_ID
 from control.store import Store, StoreUnavailable, credentials, tenants
 from control.store.records import CredentialRecord, TenantRecord
+from control.twilio import accounts
+from control.twilio.errors import TwilioError
 from control.twilio.rest import TwilioRefused, TwilioRest, TwilioUnreachable
 from control.vault import SealBroken, Vault
+
+ASK_EVERY_S = 60.0
+ASK_TIMEOUT_S = 5.0
+"""Twilio waits 15 s for the answer to the webhook that made us ask."""
+_ACCOUNT_SID = re.compile("AC[0-9a-f]{32}")
 
 
 class NoAccount(TwilioRefused):
@@ -47,7 +58,10 @@ class TwilioAccess:
         vault: Vault,
         *,
         main_tokens: Sequence[str] = (),
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or Clock()
+        self._asked_at_s: dict[str, float] = {}
         self.main = main
         self._store = store
         self._vault = vault
@@ -87,16 +101,60 @@ class TwilioAccess:
             raise NoAccount(tenant_id)
         return tenant.account_sid
 
-    async def signing_account(self, account_sid: str) -> SigningAccount | None:
-        """Who signs for this account; None for one that is not ours. Raises StoreUnavailable."""
+    async def signing_account(
+        self, account_sid: str, *, anew: bool = False
+    ) -> SigningAccount | None:
+        """Who signs for this account; None for one that is not ours. Raises StoreUnavailable.
+
+        `anew`: a signature did not fit, so somebody may have rotated the account's token at Twilio: ask
+        there, once a minute at most, and keep what it says beside the token before.
+        """
         known = self._signing.get(account_sid)
-        if known is None:
-            found = await self._store.read(_tokens_of, account_sid)
-            if found is None:
-                return None
-            known = self._opened(*found)
-            self._signing[account_sid] = known
+        if known is None and _ACCOUNT_SID.fullmatch(account_sid):
+            known = await self._read_tokens(account_sid)
+        if known is not None and anew and account_sid != self.main.account_sid:
+            known = await self._asked_tokens(known)
         return known
+
+    async def _read_tokens(self, account_sid: str) -> SigningAccount | None:
+        found = await self._store.read(_tokens_of, account_sid)
+        if found is None:
+            return None
+        try:
+            known = self._opened(*found)
+        except SealBroken as error:
+            log.event("signing_token_unreadable", level="error", error=error)
+            return None
+        self._signing[account_sid] = known
+        return known
+
+    async def _asked_tokens(self, known: SigningAccount) -> SigningAccount:
+        now_s = trio.current_time()
+        if now_s < self._asked_at_s.get(known.account_sid, -math.inf) + ASK_EVERY_S:
+            return known
+        self._asked_at_s[known.account_sid] = now_s
+        try:
+            with trio.fail_after(ASK_TIMEOUT_S):
+                shown = await accounts.fetch(self.main, known.account_sid)
+        except (TwilioError, trio.TooSlowError) as error:
+            log.event("signing_token_unasked", level="warning", error=str(error))
+            return known
+        if shown is None or not shown.auth_token or shown.auth_token in known.tokens:
+            return known
+        await self._store.write(self._keep_token, known, shown.auth_token)
+        log.event("signing_token_rotated", account_sid=known.account_sid)
+        return await self._read_tokens(known.account_sid) or known
+
+    def _keep_token(self, conn: Connection, known: SigningAccount, token: str) -> None:
+        now = self._clock.now()
+        kind = credentials.AUTH_TOKEN
+        for old in credentials.of_tenant(conn, known.tenant_id, kind, credentials.RETIRING):
+            credentials.revoked(conn, old.id, now)
+        record_id = ids.new_id(ids.CREDENTIAL, now)
+        sealed = self._vault.seal(purpose(known.tenant_id, kind, known.account_sid), token)
+        record = CredentialRecord(record_id, known.tenant_id, kind, credentials.MINTING, now, now)
+        credentials.add(conn, record)
+        credentials.minted(conn, record_id, known.account_sid, sealed, now)
 
     async def signing_tenant(self, tenant_id: str) -> SigningAccount | None:
         """Who signs for this tenant's account; None when it has none. Raises StoreUnavailable."""

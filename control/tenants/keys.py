@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable
+from typing import Final
 
 MARK = "tdm_"
 """So that a key is recognised where it does not belong: in a log, in a repository."""
@@ -17,7 +18,7 @@ KEY_BYTES = 32
 
 ADMIN = "admin"
 """The scope of the admin key alone. No tenant's key has it."""
-TENANT = "tenant"
+TENANT: Final = "tenant"
 """Everything of one tenant, its keys among it."""
 SCOPES = ("calls:read", "calls:write", "agents:read", "agents:write", "lists", TENANT)
 """What a tenant's key may be given."""
