@@ -92,13 +92,27 @@ class RestApi:
             path = unquote(request.path)
             parts = _parts(path)
             if parts is None:
-                raise not_found(path)
+                return self._other_product(user, password, path, request)
             owner = self._sim.accounts.check(user, password, parts)
             if not parts or parts[1:2] == ["Keys"] or len(parts) == 1:
                 return self._accounts(owner, user, parts, request)
             return self._route(owner, path, parts[1:], request)
         except RestError as error:
             return _error(error)
+
+    def _other_product(self, user: str, password: str, path: str, request: Request) -> Response:
+        """Products on hosts of their own, each account in itself alone."""
+        owner = self._sim.accounts.check(user, password, [self._account_of(user), ""])
+        pairs = [*request.query, *request.form] if request.method == "POST" else request.query
+        for product in (self._sim.geo, self._sim.compliance):
+            answered = product.answer(owner, request.method, path, pairs)
+            if answered is not None:
+                return _json(*answered)
+        raise not_found(path)
+
+    def _account_of(self, user: str) -> str:
+        key = self._sim.accounts.keys_by_sid.get(user)
+        return key.account_sid if key else user
 
     def _accounts(self, owner: str, user: str, parts: Sequence[str], request: Request) -> Response:
         accounts, now = self._sim.accounts, self._sim.now()

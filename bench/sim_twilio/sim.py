@@ -16,8 +16,10 @@ from bench.sim_twilio.addresses_resource import Address
 from bench.sim_twilio.call import DebuggerEntry, DocumentSource, SimCall, StatusTarget
 from bench.sim_twilio.callbacks import Delivery
 from bench.sim_twilio.callee import Caller
+from bench.sim_twilio.compliance_resource import Compliance
 from bench.sim_twilio.connecting import StreamOptions
 from bench.sim_twilio.faults import Fault, Faults
+from bench.sim_twilio.geo_resource import Geo
 from bench.sim_twilio.life import run_inbound, run_outbound
 from bench.sim_twilio.market import Market
 from bench.sim_twilio.rest import RestApi
@@ -74,6 +76,8 @@ class TwilioSim:
         """Numbers that can be bought; `available=None` = any."""
         self.addresses: dict[str, Address] = {}
         self.approved_bundles: set[str] = set()
+        self.compliance = Compliance(self)
+        self.geo = Geo()
         main = SubAccount(account_sid, auth_token, account_sid, friendly_name, self.created_at)
         self.accounts = Accounts(main, api_keys or {})
         self.cps = cps
@@ -302,7 +306,7 @@ class TwilioSim:
 
     def has_approved_bundle(self, bundle_sid: str) -> bool:
         """Whether a number may be bought under this regulatory bundle."""
-        return bundle_sid in self.approved_bundles
+        return bundle_sid in self.approved_bundles or self.compliance.is_approved(bundle_sid)
 
     def number_for(self, e164: str) -> Number:
         """The owned number, bought on the spot if need be. Raises: ValueError if it is no E.164 number."""

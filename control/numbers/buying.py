@@ -8,7 +8,6 @@ earlier request to have come to its end at Twilio, lets it go on to the next can
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -33,7 +32,6 @@ from control.twilio.rest import (
 )
 
 PREFIX = "num"
-LABEL_MAX_CHARS = 30
 CANDIDATES_MAX = 10
 SEARCHES_MAX = 2
 """A second search, when others bought every candidate of the first."""
@@ -245,9 +243,6 @@ def intent(
 ) -> NumberRecord:
     """The row of a purchase that is to be made."""
     number_id = ids.new_id(PREFIX, now)
-    # Twilio finds by exact name: printable ASCII, nothing that it could spell otherwise.
-    named = re.sub(r"[^A-Za-z0-9 .-]+", " ", label or "").split()
-    name = " ".join([" ".join(named)[:LABEL_MAX_CHARS].strip(), number_id]).strip()
     return NumberRecord(
         id=number_id,
         created_at=now,
@@ -258,6 +253,6 @@ def intent(
         country=wish.country,
         agent_id=agent_id,
         intent_key=intent_key,
-        friendly_name=name,
+        friendly_name=plan.twilio_name(label, number_id),
         wish=wish_columns(wish),
     )

@@ -16,6 +16,7 @@ from control.numbers.values import NumberProblem, NumberType, NumberWish
 
 NANP_WITH_AREA_CODES = frozenset({"US", "CA"})
 """Twilio takes `AreaCode` and searches near a number in these countries only."""
+LABEL_MAX_CHARS = 30
 _SPOKEN = {"UK": "GB", "EN": "GB", "EL": "GR"}
 _FORMS = (
     ("contains", re.compile(r"[0-9A-Za-z*%+$]{2,16}"), "2 to 16 of digits, letters, `*` for any"),
@@ -102,6 +103,12 @@ def parsed(text: str, *, field: str = "e164") -> Plan:
         region = phonenumbers.region_code_for_country_code(number.country_code or 0)
     country = region if region in phonenumbers.SUPPORTED_REGIONS else None
     return Plan(text, country, _TYPES.get(phonenumbers.number_type(number), "local"))
+
+
+def twilio_name(label: str | None, own_id: str) -> str:
+    """A name at Twilio by which a thing is found again: printable ASCII, at most 64 characters."""
+    words = " ".join(re.sub(r"[^A-Za-z0-9 .-]+", " ", label or "").split())
+    return f"{words[:LABEL_MAX_CHARS].strip()} {own_id}".strip()
 
 
 def area_code_of(e164: str) -> str | None:
