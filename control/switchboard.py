@@ -58,9 +58,11 @@ from control.store import calls as table
 from control.store.provider_events import ProviderEventRecord
 from control.store.records import CallRecord
 from control.tickets import TicketRefused, Tickets
+from control.tools.actions import actions
+from control.tools.desk import Desk as ToolDesk
 from control.transfer.order import Order as TransferOrder
 from control.transfer.service import Transferring
-from control.verdict import Question
+from control.verdict import Question, Verdict
 from control.warming import Warming
 from control.workers import PoolEvent
 from policy import Rule
@@ -123,6 +125,8 @@ class Switchboard:
         self._pump = Pump(self._office, desk, self._dialer, limit_of)
         self._machines = Machines(self._office, self._ending)
         self._transfers = Transferring(self._office, self._warming, self._ending)
+        tools = ToolDesk(self._office, actions(self._office, self._transfers, self.initiate))
+        self._ending.on_tool = tools.on_request
         self._answering = Answering(
             self._office, self._warming, self._ending, self._dialer, self._transfers
         )
@@ -382,6 +386,10 @@ class Switchboard:
         decided = await verdict.ask(self._office, question, at)
         await self._office.store.write(ledger.add, None, decided.ruling)
         return decided.decision
+
+    async def ask_policy(self, question: Question) -> Verdict:
+        """The verdict on anything else than a call of ours, such as a message; the asker keeps it."""
+        return await verdict.ask(self._office, question)
 
     async def transfer(self, call_id: str, order: TransferOrder) -> CallRecord:
         """Put the caller of a live call through to somebody.
