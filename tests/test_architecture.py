@@ -104,7 +104,8 @@ def offending(imports: list[Import]) -> str:
 # ---- (a) directions ------------------------------------------------------------------------------
 
 SHELLS = frozenset(
-    f"gateway.{name}" for name in ("mediaplane", "planecall", "intake", "legs", "call", "recorder", "worker")
+    f"gateway.{name}"
+    for name in ("mediaplane", "planecall", "intake", "legs", "call", "recorder", "worker")
 )
 """The modules of the gateway that touch sockets, clocks, threads or Trio; all others are pure."""
 NOT_IN_PURE = (
@@ -135,7 +136,7 @@ CONTROL_MAY_USE = {
         "gateway.settings",
         "gateway.errors",
     ),
-    "policy": ("policy", "policy.facts"),
+    "policy": ("policy", "policy.facts", "policy.switches", "policy.loader"),
 }
 """What control sees of the other two packages. The worker itself is a command line, not an import."""
 BENCH_INSIDE = frozenset({"bench.quality", "bench.micro", "bench.policy_speed"})
