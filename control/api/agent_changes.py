@@ -169,9 +169,16 @@ def retry(conn: Connection, agent_id: str, now: Any) -> None:
     ]
     if columns:
         steps = [s for s in steps if s["name"] not in ("elevenlabs_agent", "self_test")]
+    pending = None
+    if made.get("managed") and not columns:
+        # What was changed while it had failed is not known there yet.
+        asked = {"name": "elevenlabs_update", "status": "pending", "ms": 0}
+        steps = [s for s in steps if s["name"] != "elevenlabs_update"]
+        steps.append({**asked, "asked_at": now.isoformat()})
+        pending = "update"
     columns |= {
         "status": "provisioning",
-        "pending": None,
+        "pending": pending,
         "steps": steps,
         "provisioning_started_at": now,
         "provisioning_ended_at": None,

@@ -212,13 +212,13 @@ def hours_text(hours: Any) -> str:
 def _times(times: Any) -> str:
     if not times:
         return "closed"
-    if isinstance(times, str):
-        return times
     if isinstance(times, Mapping):
         return "-".join(str(part) for part in times.values())
-    return ", ".join(
-        "-".join(map(str, one)) if isinstance(one, list | tuple) else str(one) for one in times
-    )
+    if isinstance(times, list | tuple):
+        return ", ".join(
+            "-".join(map(str, one)) if isinstance(one, list | tuple) else str(one) for one in times
+        )
+    return str(times)
 
 
 def _tts(agent: AgentRecord, vertical: Vertical, defaults: Defaults) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 saga              runs the steps of agents, one after the other, each with a deadline; takes up what is unfinished
 values            the steps' names, order and deadlines; what they share
 telephone         steps at Twilio: subaccount, key, numbers, routing
-elevenlabs_steps  steps at ElevenLabs: knowledge base, tools, agent, later changes
+knowledge         the business's page in ElevenLabs' knowledge base
+tools             the gateway's client tools in the workspace
+elevenlabs_steps  the ElevenLabs agent: made, adopted, changed later
+once              making a thing at ElevenLabs once, whatever happens in between
 self_test         a conversation without a caller
 health            looks at live agents in the background, and mends what was changed by hand
 release           gives back what was made, when asked

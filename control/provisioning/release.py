@@ -10,7 +10,7 @@ from typing import Any
 
 from control.elevenlabs.rest import ElevenLabsRefused
 from control.numbers.values import NumberProblem
-from control.provisioning.elevenlabs_steps import AGENT, DOCUMENT, translated
+from control.provisioning.once import AGENT, DOCUMENT, translated
 from control.provisioning.values import Run, Services, StepFailed
 from control.store import agents, intents
 from control.store.intents import MADE, Intent

@@ -17,7 +17,7 @@ import trio
 from sqlalchemy import Connection
 
 from control import failpoints, log
-from control.provisioning import elevenlabs_steps, release, self_test, telephone
+from control.provisioning import elevenlabs_steps, knowledge, release, self_test, telephone
 from control.provisioning.health import Health
 from control.provisioning.values import (
     DEADLINES_S,
@@ -49,7 +49,7 @@ WORK: dict[str, Step] = {
     "key": telephone.key,
     "number": telephone.number,
     "numbers": telephone.further_numbers,
-    "knowledge_base": elevenlabs_steps.knowledge_base,
+    "knowledge_base": knowledge.knowledge_base,
     "elevenlabs_agent": elevenlabs_steps.elevenlabs_agent,
     "elevenlabs_update": elevenlabs_steps.elevenlabs_update,
     "routing": telephone.routing,
@@ -117,8 +117,8 @@ class Provisioning:
             async with self._slots:
                 while True:
                     self._again.discard(agent_id)
-                    await self._leased(agent_id)
-                    if agent_id not in self._again:
+                    is_more = await self._leased(agent_id)
+                    if not is_more and agent_id not in self._again:
                         break
         except* (StoreUnavailable, RecordNotFound) as group:
             for error in _leaves(group):
@@ -132,11 +132,11 @@ class Provisioning:
 
     # ---- the lease -----------------------------------------------------------------------------
 
-    async def _leased(self, agent_id: str) -> None:
-        """Work while nobody else does."""
+    async def _leased(self, agent_id: str) -> bool:
+        """Work while nobody else does. Returns whether a change was asked for that has not been made yet."""
         agent = await self._take(agent_id)
-        if agent is None:
-            return
+        if agent is None or not _waits(agent):
+            return False
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_lease, agent_id, nursery.cancel_scope)
@@ -145,6 +145,8 @@ class Provisioning:
         finally:
             with trio.CancelScope(shield=True):
                 await self._store.write(agents.release_lease, agent_id, self._owner)
+        after = await self._store.read(agents.get, agent_id)
+        return after is not None and agent.status == "provisioning" and _waits(after)
 
     async def _take(self, agent_id: str) -> AgentRecord | None:
         now = self._clock.now()
@@ -300,6 +302,10 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     for error in group.exceptions:
         found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
     return found
+
+
+def _waits(agent: AgentRecord) -> bool:
+    return agent.status == "provisioning" or agent.pending in AFTERWARDS
 
 
 def _is_over(step: dict[str, Any]) -> bool:

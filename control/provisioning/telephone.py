@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import fields
 from typing import Any
 
@@ -9,22 +11,40 @@ from sqlalchemy import Connection
 
 from control import failpoints
 from control.numbers.values import NumberProblem, NumberWish
+from control.provisioning.elevenlabs_steps import require_adopted
 from control.provisioning.values import Run, Services, Skipped, StepFailed
 from control.store import NumberTaken, agents
 from control.store.numbers import NumberRecord
+from control.tenants.service import TenantBusy, TenantState
+from control.twilio.errors import TwilioError, TwilioRefused
 
 _WISH = frozenset(item.name for item in fields(NumberWish))
 
 
+@asynccontextmanager
+async def _at_twilio(what: str) -> AsyncIterator[None]:
+    """What Twilio or the tenant's own affairs are in the way of, as a reason of the step."""
+    try:
+        yield
+    except TwilioRefused as refusal:
+        raise StepFailed(f"{what}: {refusal}") from refusal
+    except (TwilioError, TenantBusy) as doubt:
+        raise StepFailed(f"{what}: {doubt}", transient=True) from doubt
+    except TenantState as state:
+        raise StepFailed(f"{what}: {state}") from state
+
+
 async def subaccount(run: Run, services: Services) -> str | None:
     """The tenant has its own Twilio account, or the one that all share."""
-    await services.accounts.ensure_subaccount(run.agent.tenant_id)
+    async with _at_twilio("the tenant's subaccount"):
+        await services.accounts.ensure_subaccount(run.agent.tenant_id)
     return None
 
 
 async def key(run: Run, services: Services) -> str | None:
     """There is an API key in that account."""
-    await services.accounts.ensure_key(run.agent.tenant_id)
+    async with _at_twilio("the API key of the tenant's subaccount"):
+        await services.accounts.ensure_key(run.agent.tenant_id)
     return None
 
 
@@ -36,6 +56,8 @@ async def number(run: Run, services: Services) -> str | None:
         wish["e164"] = agent.number_e164
     if not wish and not agent.number_e164:
         raise StepFailed("the agent has no number: give number.e164, or number.type and country")
+    if "e164" not in wish and not agent.number_sid:
+        await require_adopted(run, services)
     try:
         owned = await _get(services, agent.tenant_id, agent.id, f"{agent.id}/number", wish)
     except StepFailed as failure:
@@ -93,6 +115,8 @@ async def routing(run: Run, services: Services) -> str | None:
         checked = await services.numbers.check(run.agent.tenant_id, e164)
     except NumberProblem as problem:
         raise StepFailed(str(problem), transient=problem.transient) from problem
+    except TwilioError as error:
+        raise StepFailed(str(error), transient=not isinstance(error, TwilioRefused)) from error
     run.learn(number_status=checked.status)
     return None
 
@@ -117,6 +141,8 @@ async def _get(
         raise StepFailed(_words(problem), transient=problem.transient) from problem
     except NumberTaken as taken:
         raise StepFailed(str(taken)) from taken
+    except TwilioError as error:
+        raise StepFailed(str(error), transient=not isinstance(error, TwilioRefused)) from error
 
 
 def _words(problem: NumberProblem) -> str:

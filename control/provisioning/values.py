@@ -152,3 +152,10 @@ class Run:
 
     def learn_elevenlabs(self, **facts: Any) -> None:
         self.columns["elevenlabs"] = self.elevenlabs | facts
+
+    @property
+    def is_managed(self) -> bool:
+        """Whether the agent's whole configuration is ours: we made it, or were told to take it over."""
+        if self.agent.settings.get("manage") is not None:
+            return bool(self.agent.settings["manage"])
+        return bool(self.elevenlabs.get("created")) or not self.agent.elevenlabs_agent_id

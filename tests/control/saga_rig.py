@@ -213,6 +213,10 @@ async def open_saga(tmp_path) -> AsyncIterator[SagaRig]:
                     yield SagaRig(store, sim, Workspace(rest), settings, inner)
                     inner.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
+        # A read that was cancelled goes on in its thread, and must not open what was closed.
+        with trio.fail_after(10):
+            while store._reads.borrowed_tokens or store._writes.borrowed_tokens:
+                await trio.sleep(0.001)
     finally:
         store.close()
 

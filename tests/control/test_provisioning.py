@@ -13,8 +13,11 @@ from control.provisioning import saga, values
 from control.provisioning.values import StepFailed
 from control.store import StoreUnavailable, agents, intents
 from control.store.records import AgentNumberRecord
+from control.tenants.service import TenantBusy, TenantState
+from control.twilio.rest import TwilioRefused, TwilioUnreachable
 from tests.control.saga_rig import AT, NUMBER, all_done, open_saga, statuses, steps
 
+UPDATE = {"name": "elevenlabs_update", "status": "pending", "ms": 0, "asked_at": "1"}
 UNREACHABLE = NumberProblem("unreachable", "no connection to Twilio", transient=True)
 
 
@@ -228,6 +231,43 @@ async def test_adopted_agent_that_does_not_exist_fails_the_step_and_says_what_to
     assert steps(record)["live"] == ("failed", "not live, because of: elevenlabs_agent")
 
 
+async def test_number_is_not_bought_for_an_agent_that_does_not_exist(rig):
+    """A number costs money; the same mistake would fail the agent a moment later."""
+    await rig.add(
+        number_e164=None,
+        elevenlabs_agent_id="agent_none",
+        settings={"number": {"type": "local", "country": "US"}},
+    )
+    await rig.run()
+    record = await rig.settled()
+    assert record.status == "failed"
+    assert steps(record)["number"][1].startswith("nothing was bought")
+    assert rig.numbers.bought == {}
+
+
+async def test_change_asked_for_while_the_agent_is_made_is_made_afterwards(rig):
+    """The running steps may have read the old words; the change is one more step, at once."""
+    await rig.add_new()
+
+    async def change(tenant_id):
+        await rig.store.write(change_words)
+
+    def change_words(conn):
+        record = agents.get(conn, "agt_1")
+        words = record.settings | {"first_message": "Changed"}
+        agents.update(
+            conn, "agt_1", settings=words, pending="update", steps=[*record.steps, UPDATE]
+        )
+
+    rig.accounts.ensure_key = change
+    await rig.run()
+    record = await rig.settled()
+    assert record.status == "live"
+    assert steps(record)["elevenlabs_update"] == ("done", None)
+    agent = rig.agent(record.elevenlabs_agent_id)["conversation_config"]["agent"]
+    assert agent["first_message"] == "Changed"
+
+
 # ---- failures ------------------------------------------------------------------------------------
 
 
@@ -253,6 +293,30 @@ async def test_number_that_cannot_be_had_fails_with_the_reason_and_offers_compen
     record = await rig.again(status="provisioning", steps=again)
     assert record.status == "live"
     assert len(rig.made) == len(rig.numbers.bought) == 1
+
+
+@pytest.mark.parametrize(
+    ("trouble", "status", "reason"),
+    [
+        (TwilioRefused(401, 20003, "Authenticate"), "failed", "Authenticate"),
+        (TenantState("the tenant is closed"), "failed", "the tenant is closed"),
+        (TwilioUnreachable("no connection"), "done", None),
+        (TenantBusy("busy"), "done", None),
+    ],
+    ids=str,
+)
+async def test_subaccount_that_cannot_be_had_fails_what_needs_it(rig, trouble, status, reason):
+    """What may pass is tried again; nothing is bought without an account to buy in."""
+    rig.accounts.trouble = [trouble]
+    await rig.add_new()
+    await rig.run()
+    record = await rig.settled()
+    assert statuses(record)["subaccount"] == status
+    if reason:
+        assert reason in steps(record)["subaccount"][1]
+        assert steps(record)["number"] == ("failed", "not tried, because of: key")
+        assert rig.numbers.bought == {}
+        assert statuses(record)["elevenlabs_agent"] == "done"
 
 
 async def test_transient_trouble_is_overcome_within_the_step(rig):
@@ -414,8 +478,6 @@ async def test_lease_of_the_same_daemon_is_taken_over_at_once(rig):
 
 
 # ---- afterwards ----------------------------------------------------------------------------------
-
-UPDATE = {"name": "elevenlabs_update", "status": "pending", "ms": 0, "asked_at": "1"}
 
 
 async def test_change_reaches_the_agent_that_was_made(rig):

@@ -113,6 +113,8 @@ def test_extractions_of_any_junk_are_fields_or_a_problem_that_names_its_place(gi
         ({"tue": [["09:00", "17:00"]], "wed": None}, "Tuesday 09:00-17:00; Wednesday closed"),
         ({"fri": {"open": "09:00", "close": "17:00"}}, "Friday 09:00-17:00"),
         ({"always": "24/7"}, "Always 24/7"),
+        ({"mon": True, "tue": 9}, "Monday True; Tuesday 9"),
+        ("by appointment", "by appointment"),
     ],
 )
 def test_hours_are_said_in_words(hours, text):
