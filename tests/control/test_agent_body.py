@@ -14,6 +14,7 @@ from bench.sim_elevenlabs import fields
 from control import verticals
 from control.elevenlabs import agent_body
 from control.elevenlabs.agent_body import Attached, Defaults
+from control.provisioning.client_tools import definitions
 from control.store.records import AgentRecord
 
 AT = datetime(2027, 1, 13, 18, 0, tzinfo=UTC)
@@ -64,6 +65,15 @@ def test_body_fits_the_services_own_models(body: dict[str, Any]) -> None:
         if part in body:
             jsonschema.Draft202012Validator(schema).validate(body[part])
             assert _strangers(body[part], schema, models["$defs"], part) == []
+
+
+def test_tools_of_the_gateway_are_ones_that_the_service_takes() -> None:
+    """Documented fields, a name, a description, a time-out within its bounds."""
+    for config in definitions():
+        assert list(fields.unknown({"tool_config": config}, fields.CREATE_TOOL)) == []
+        assert config["name"].isidentifier()
+        assert config["description"]
+        assert 1 <= config["response_timeout_secs"] <= 120
 
 
 def test_dynamic_variables_all_have_a_value_to_fall_back_on() -> None:
