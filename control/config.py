@@ -61,6 +61,10 @@ class ControlSettings:
     """Requests a second that the API answers for one tenant."""
     tenant_calls_max: int = field(default=0, metadata=reading(not_negative, raw=int))
     """Calls that one tenant may have at once; 0 = as many as there is room for."""
+    webhook_allow_private: bool = False
+    """Whether results may be pushed over plain http and to private or loopback addresses."""
+    webhook_retry_s: float = field(default=5.0, metadata=reading(positive, raw=float))
+    """The first wait after a push that failed; each one after it is twice as long, for a day in all."""
     health_interval_s: float = field(default=300.0, metadata=reading(positive, raw=float))
     """How often each agent's number and ElevenLabs agent are looked at."""
 

@@ -19,6 +19,8 @@ from importlib import metadata
 import trio
 
 from control import log, verticals
+from control.after import AfterCall, Needs
+from control.api import call_models
 from control.api.app import create_api
 from control.clock import Clock
 from control.config import Listen, Settings
@@ -90,6 +92,7 @@ class _Parts:
     tenants: Tenants
     provisioning: Provisioning
     numbers: Numbers
+    after: AfterCall
     front: Front
     api: HttpServer
     notifier: Notifier
@@ -110,6 +113,7 @@ async def _serve(settings: Settings) -> int:
             await nursery.start(parts.provisioning.run)
             nursery.start_soon(parts.provisioning.health.run)
             nursery.start_soon(parts.numbers.run)
+            await nursery.start(parts.after.run)
             async with trio.open_nursery() as ports:
                 await ports.start(parts.front.serve, public)
                 await ports.start(parts.api.serve, control)
@@ -220,12 +224,28 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
                 tools=definitions,
             )
             provisioning = Provisioning(services)
+            after = AfterCall(
+                Needs(
+                    settings=settings,
+                    store=store,
+                    clock=clock,
+                    metrics=metrics,
+                    vault=vault,
+                    access=access,
+                    urls=urls,
+                    elevenlabs=elevenlabs,
+                    verticals=services.verticals,
+                    show=call_models.pushed,
+                    ask=switchboard.ask_policy,
+                )
+            )
             hooks = create_hooks(
                 switchboard,
                 public_url=settings.public.url,
                 tokens=tokens,
                 metrics=metrics,
                 signers=access,
+                also=after.routes(),
             )
             api = create_api(
                 switchboard=switchboard,
@@ -237,6 +257,7 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
                 pool=pool,
                 own_numbers=numbers,
                 tenants_service=tenants,
+                after=after,
             )
             front = Front(
                 hooks,
@@ -253,6 +274,7 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
                 tenants,
                 provisioning,
                 numbers,
+                after,
                 front,
                 HttpServer(api),
                 Notifier(),

@@ -65,6 +65,9 @@ class Metrics:
         self.twilio_requests = self._counter(
             "twilio_requests", "Requests to Twilio's REST API.", "endpoint", "outcome"
         )
+        self.outbox_runs = self._counter(
+            "outbox_runs", "Attempts at work of the outbox.", "kind", "outcome"
+        )
         self.provider_events = self._counter(
             "provider_events", "Errors and warnings that providers told of.", "provider", "level"
         )

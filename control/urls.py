@@ -57,6 +57,10 @@ class PublicUrls:
         """Where messages to a number go."""
         return self._with_call("/twilio/sms", None) + RETRY
 
+    def sms_status(self, message_id: str) -> str:
+        """Where Twilio tells what became of a message."""
+        return f"{self.public_url}/twilio/sms/status?message_id={quote(message_id, safe='')}{RETRY}"
+
     def media(self, ticket: str) -> str:
         return f"{self.media_url}/media/{quote(ticket, safe='')}"
 

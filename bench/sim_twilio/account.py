@@ -119,6 +119,16 @@ def _formatted(number: str) -> str:
     return "({}) {}-{}".format(*match.groups()) if match else number
 
 
+PRICE_A_MINUTE = 0.0085
+
+
+def _price(call: SimCall) -> str | None:
+    """Negative, once the call is over; nothing is charged for one that was not answered."""
+    if call.ended_at is None:
+        return None
+    return f"{-PRICE_A_MINUTE * -(-call.duration_s // 60):.5f}"
+
+
 def call_resource(call: SimCall) -> dict[str, Any]:
     """The JSON object of a Call."""
     uri = f"/{API_VERSION}/Accounts/{call.account_sid}/Calls/{call.sid}"
@@ -137,7 +147,7 @@ def call_resource(call: SimCall) -> dict[str, Any]:
         "start_time": rfc2822(call.started_at),
         "end_time": rfc2822(call.ended_at),
         "duration": None if call.ended_at is None else str(call.duration_s),
-        "price": None,
+        "price": _price(call),
         "price_unit": "USD",
         "answered_by": None,
         "forwarded_from": None,

@@ -24,6 +24,7 @@ from bench.sim_twilio import (
     available_resource,
     calls_resource,
     numbers_resource,
+    sms_resource,
 )
 from bench.sim_twilio.account import API_VERSION
 from bench.sim_twilio.rest_error import RestError
@@ -179,6 +180,8 @@ class RestApi:
                 return self._for_sale(owner, where, request)
             case _, ["Addresses", *rest]:
                 return self._addresses(owner, request, rest)
+            case _, ["Messages", *rest]:
+                return self._messages(owner, request, rest)
             case _, ["Calls" | "IncomingPhoneNumbers", *rest] if len(rest) <= 1:
                 raise RestError(405, 20004, "Method not allowed")
         raise not_found(path)
@@ -219,6 +222,23 @@ class RestApi:
                     del sim.addresses[sid]
                     return Response(204)
                 return _json(200, mine[sid].resource(owner))
+        raise not_found(request.path)
+
+    def _messages(self, owner: str, request: Request, rest: Sequence[str]) -> Response:
+        sim = self._sim
+        match request.method, list(rest):
+            case "GET", []:
+                params = self._params(request.query, sms_resource.LIST | PAGING)
+                found = sms_resource.select(sim.post.messages.values(), owner, params)
+                return self._page(request, "messages", found, lambda m: m.resource(), params)
+            case "POST", []:
+                form = self._form(request, sms_resource.CREATE)
+                message = sms_resource.create(sim, owner, form, sim.deliver_text)
+                return _json(201, message.resource())
+            case "GET", [sid]:
+                one = sim.post.messages.get(sid)
+                if one is not None and one.account_sid == owner:
+                    return _json(200, one.resource())
         raise not_found(request.path)
 
     def _one_call(self, owner: str, method: str, sid: str, request: Request) -> Response:

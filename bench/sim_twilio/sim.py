@@ -24,8 +24,9 @@ from bench.sim_twilio.life import run_inbound, run_outbound
 from bench.sim_twilio.market import Market
 from bench.sim_twilio.rest import RestApi
 from bench.sim_twilio.server import serve_connection
+from bench.sim_twilio.sms_resource import Post, SimMessage, come_in, deliver
 from bench.sim_twilio.verbs import Carrier
-from bench.sim_twilio.webhooks import Attempt, Webhooks
+from bench.sim_twilio.webhooks import Attempt, Reply, Webhooks
 
 SAY_S_PER_CHAR = 0.06
 REMEMBERED_WEBHOOKS = 10_000
@@ -77,6 +78,8 @@ class TwilioSim:
         self.addresses: dict[str, Address] = {}
         self.approved_bundles: set[str] = set()
         self.compliance = Compliance(self)
+        self.post = Post()
+        """Text messages."""
         self.geo = Geo()
         main = SubAccount(account_sid, auth_token, account_sid, friendly_name, self.created_at)
         self.accounts = Accounts(main, api_keys or {})
@@ -96,6 +99,7 @@ class TwilioSim:
         self._transport = webhook_transport
         self._nursery: trio.Nursery | None = None
         self._carrier: Carrier | None = None
+        self._sender: Webhooks | None = None
         self._next_slot_at: dict[str, float] = {}
 
     # ---- life --------------------------------------------------------------------------------
@@ -114,6 +118,7 @@ class TwilioSim:
             webhooks = Webhooks(client, self.accounts.token_of, self._remember)
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                self._sender = webhooks
                 self._carrier = Carrier(
                     webhooks=webhooks,
                     auth_token=self.accounts.token_of,
@@ -137,6 +142,27 @@ class TwilioSim:
             call.hang_up()
         for call in list(self.calls.values()):
             await call.settled()
+
+    # ---- messages ----------------------------------------------------------------------------
+
+    @property
+    def sender(self) -> Webhooks:
+        """Who sends webhooks. Raises RuntimeError unless the simulator runs."""
+        if self._sender is None:
+            raise RuntimeError("the simulator is not running")
+        return self._sender
+
+    async def text_in(
+        self, from_number: str, to_number: str, body: str, **extra: str
+    ) -> tuple[SimMessage, Reply]:
+        """Somebody writes to one of our numbers; the message, and how the webhook was answered."""
+        return await come_in(self, from_number, to_number, body, **extra)
+
+    def deliver_text(self, message: SimMessage) -> None:
+        """Carry a message to its recipient, in the background."""
+        if self._nursery is None:
+            raise RuntimeError("the simulator is not running")
+        self._nursery.start_soon(deliver, self, message)
 
     # ---- accounts ----------------------------------------------------------------------------
 

@@ -22,11 +22,16 @@ from control.api import (
     ops,
     policy,
     problem,
+    routes,
+    stats,
     tenants,
+    transfer,
+    webhooks,
 )
 from control.api.auth import require_key
 from control.api.dependencies import (
     EXTENSION,
+    AfterCall,
     Clock,
     Dependencies,
     Pool,
@@ -64,6 +69,7 @@ def create_api(
     pool: Pool,
     own_numbers: Numbers | None = None,
     tenants_service: Tenants | None = None,
+    after: AfterCall | None = None,
 ) -> QuartTrio:
     """Build the application. It starts nothing and keeps no state of its own."""
     app = QuartTrio("tandem", static_folder=None)
@@ -80,11 +86,25 @@ def create_api(
         pool,
         own_numbers,
         tenants_service,
+        after,
     )
     app.before_request(require_key)
     app.after_request(_after)
     _handle_errors(app)
-    for part in (agents, agent_numbers, numbers, calls, policy, lists, tenants, ops):
+    for part in (
+        agents,
+        agent_numbers,
+        numbers,
+        calls,
+        policy,
+        lists,
+        tenants,
+        webhooks,
+        ops,
+        transfer,
+        routes,
+        stats,
+    ):
         app.register_blueprint(part.blueprint)
     app.register_blueprint(blueprint)
     openapi.document(app, version=_version(), server=f"http://{settings.control.listen}")

@@ -205,7 +205,13 @@ class Call(CallMade):
     legs: dict[str, Any]
     transcript: list[Turn]
     extractions: dict[str, Any]
+    extraction_problems: dict[str, Any] = Field(
+        description="What was found and does not fit its field: `{field: {error, raw}}`."
+    )
     summary: str | None
+    analysis: dict[str, Any] | None = Field(
+        description="`status`: pending, done, failed or none; and ElevenLabs' judgement."
+    )
     timeline: list[Line]
     media: dict[str, Any] = Field(description="Frames, underruns, jitter, barge-ins, latencies.")
     cost: dict[str, Any]
@@ -235,12 +241,23 @@ def full(
         legs=record.legs,
         transcript=turns(record, transcript),
         extractions=record.extractions,
+        extraction_problems=record.extraction_problems or {},
         summary=record.summary,
+        analysis=record.analysis,
         timeline=lines(record, timeline),
         media=record.media,
         cost=record.cost,
         recording=_recording(record),
         resumes=record.resumes,
+    )
+
+
+def pushed(
+    record: CallRecord, timeline: Sequence[EventRecord], transcript: Sequence[TurnRecord]
+) -> dict[str, Any]:
+    """The record as customers' webhooks get it: without the timeline, which can be asked for."""
+    return full(record, (), transcript).model_dump(
+        mode="json", by_alias=True, exclude={"timeline"}
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Protocol, cast
 
 from quart import current_app
@@ -12,10 +12,12 @@ from quart import current_app
 from control.config import Settings
 from control.metrics import Metrics, WorkerStats
 from control.numbers import Numbers
+from control.stats.usage import Usage
 from control.store import Store
 from control.store.records import CallRecord
 from control.tenants.limits import RequestLimiter
 from control.tenants.service import Tenants
+from control.transfer.order import Order
 from control.verticals import Vertical
 
 EXTENSION = "tandem"
@@ -57,6 +59,10 @@ class Switchboard(Protocol):
 
     async def hang_up(self, call_id: str) -> CallRecord: ...
 
+    async def transfer(self, call_id: str, order: Order) -> CallRecord: ...
+
+    async def usage(self, tenant_id: str, first: date, last: date) -> Usage: ...
+
 
 class Pool(Protocol):
     """Media workers: see `control.workers`."""
@@ -80,6 +86,14 @@ class Provisioning(Protocol):
     async def account(self, tenant_id: str) -> dict[str, Any]: ...
 
 
+class AfterCall(Protocol):
+    """What comes after a call: see `control.after`."""
+
+    def seal(self, webhook_id: str, secret: str) -> str: ...
+
+    def wake(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     """Everything a handler may use."""
@@ -93,6 +107,7 @@ class Dependencies:
     pool: Pool
     numbers: Numbers | None = None
     tenants: Tenants | None = None
+    after: AfterCall | None = None
     request_limiter: RequestLimiter = field(default_factory=RequestLimiter)
 
 

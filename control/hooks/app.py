@@ -5,14 +5,15 @@ Answers have no body unless Twilio asked for TwiML: a stranger learns nothing, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from quart import Response
+from quart import Blueprint, Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from control import log
-from control.hooks.twilio import Signers, Webhooks, twilio_routes
+from control.hooks.elevenlabs import LargerRequest
+from control.hooks.twilio import Guard, Signers, Webhooks, twilio_routes
 from control.metrics import Metrics
 
 BODY_MAX_BYTES = 64 * 1024
@@ -27,15 +28,23 @@ def create_hooks(
     tokens: Sequence[str],
     metrics: Metrics,
     signers: Signers | None = None,
+    also: Sequence[Callable[[Guard], Blueprint]] = (),
 ) -> QuartTrio:
     """The application. `public_url` has no trailing slash; `tokens` are the auth tokens of the
-    main account, `signers` knows those of all accounts."""
+    main account, `signers` knows those of all accounts.
+
+    `also` make further routes; a handler that they give to the guard sees only what Twilio signed.
+    """
     app = QuartTrio("tandem-hooks", static_folder=None)
+    app.request_class = LargerRequest
     app.config["MAX_CONTENT_LENGTH"] = BODY_MAX_BYTES
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     # Twilio appends a slash to some URLs; the signature covers what it asked for.
     app.url_map.strict_slashes = False
     app.register_blueprint(twilio_routes(switchboard, public_url, tokens, metrics, signers))
+    guard = Guard(public_url, tokens, metrics, signers)
+    for routes in also:
+        app.register_blueprint(routes(guard))
 
     async def refused(error: HTTPException) -> Response:
         metrics.webhooks.labels("other", str(error.code)).inc()

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from control.results.service import ANALYSIS, PRICE, Results
+from control.results.service import ANALYSIS, PRICE, SMS, Results
 
-__all__ = ["ANALYSIS", "PRICE", "Results"]
+__all__ = ["ANALYSIS", "PRICE", "SMS", "Results"]

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from sqlalchemy import Column, Connection, select, update
 
+from control.store.tables.after_call import webhooks
 from control.store.tables.tenancy import tenant_credentials
 
-SEALED: tuple[Column[str], ...] = (tenant_credentials.c.sealed,)
+SEALED: tuple[Column[str], ...] = (tenant_credentials.c.sealed, webhooks.c.secret)
 """A table that is to hold a sealed secret names its column here, and nothing else has to be done."""
 
 

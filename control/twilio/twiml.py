@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 CONTENT_TYPE = "text/xml; charset=utf-8"
 SAY_MAX_CHARS = 4096
+MESSAGE_MAX_CHARS = 1600
 
 _HEAD = '<?xml version="1.0" encoding="UTF-8"?>'
 
@@ -43,6 +44,16 @@ def reject(reason: str = "rejected") -> str:
     if reason not in ("rejected", "busy"):
         raise ValueError(f"no reason for <Reject>: {reason!r}")
     return response(f'<Reject reason="{reason}"/>')
+
+
+def message(text: str) -> str:
+    """Answer a text message with another one."""
+    return response(f"<Message>{escape(_printable(text)[:MESSAGE_MAX_CHARS])}</Message>")
+
+
+def silent() -> str:
+    """Do nothing: a text message is not answered."""
+    return response("")
 
 
 def hangup() -> str:
