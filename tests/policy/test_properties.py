@@ -127,6 +127,7 @@ def test_retry_at_allows_then_and_at_no_whole_minute_before(facts):
     rules = chosen(
         [name for name in BUILT_IN if name.startswith(("time_", "freq_", "frd_", "health"))]
     )
+    facts = replace(facts, direction="outbound", phase="dial", attempts=facts.attempts or ())
     decision = evaluate(rules, facts)
     if decision.outcome != "defer":
         return

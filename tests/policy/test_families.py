@@ -1,0 +1,414 @@
+"""Rules that the cases do not reach, one sentence of a rule a test."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from policy import evaluate
+from policy.facts import (
+    Attempt,
+    Clock,
+    Hours,
+    Inbound,
+    ListEntry,
+    PrefixRisk,
+    ProviderPermission,
+    ReassignedAnswer,
+    Revocation,
+    Sms,
+    Traffic,
+    Usage,
+)
+from policy.preview import firing
+from policy.switches import EXEMPT_LANDLINES, REGISTRATION_WARNS, STATE_HOURS_FOR_ALL
+from tests.policy.worlds import at, attempt, express, facts_for, rules, standard, written
+
+NOON = at("2027-01-13T18:00:00Z")
+NY = facts_for("+12125550123", NOON)
+SALE = facts_for("+12125550123", NOON, purpose="marketing")
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+
+
+def fires(facts, **settings):
+    return firing(evaluate(standard(**settings), facts))
+
+
+def with_tenant(facts, **changes):
+    return replace(facts, tenant=replace(facts.tenant, **changes))
+
+
+def retry(facts, **settings):
+    decision = evaluate(standard(**settings), facts)
+    return firing(decision), decision.retry_at
+
+
+GOOD = {"marketing": SALE, "information": NY}
+
+
+@pytest.mark.parametrize("facts", GOOD.values(), ids=GOOD)
+def test_call_with_everything_in_order_is_allowed(facts):
+    """Otherwise none of the other tests would say anything."""
+    decision = evaluate(standard(), facts)
+    assert decision.allowed, decision.sentence
+    assert decision.sentence == "All rules allow it."
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"clock": None}, "SYS-CLOCK"),
+        ({"clock": Clock(False)}, "SYS-CLOCK"),
+        ({"clock": Clock(True, -2001)}, "SYS-CLOCK"),
+        ({"agent": replace(NY.agent, state="degraded")}, "TEN-STATE"),
+        ({"to_number_is_ours": True}, "NUM-OWN"),
+        ({"from_number_owned": False}, "CID-OWN"),
+        ({"platform_block": ListEntry("platform", True)}, "DNC-PLAT"),
+        ({"prefix_risk": PrefixRisk("+1212", NOON)}, "FRD-PREFIX"),
+        ({"prefix_risk": PrefixRisk(None, NOON - 15 * DAY)}, "FRD-PREFIX"),
+        ({"provider_permission": None}, "FRD-TWGEO"),
+        ({"provider_permission": ProviderPermission(False, False, False, NOON)}, "FRD-TWGEO"),
+        ({"provider_permission": ProviderPermission(True, True, False, NOON)}, "FRD-TWGEO"),
+        ({"provider_permission": ProviderPermission(True, False, True, NOON)}, "FRD-TWGEO"),
+        ({"provider_permission": ProviderPermission(True, False, False, NOON - 3 * DAY)}, "FRD-TWGEO"),
+        ({"tenant": replace(NY.tenant, is_stopped=True)}, "FRD-KILL"),
+        ({"tenant": replace(NY.tenant, usage_trigger_fired=True)}, "FRD-TRIG"),
+        ({"agent": replace(NY.agent, script=replace(NY.agent.script, recording_notice=False))}, "REC-NOTICE"),
+        ({"agent": replace(NY.agent, script=replace(NY.agent.script, ai_disclosure=False))}, "DISC-SCRIPT"),
+        ({"consents": (express(NOON - DAY, evidence_ref=None),)}, "CON-EVID"),
+    ],
+)  # fmt: skip
+def test_one_thing_wrong_refuses_by_its_rule_alone(changes, rule):
+    """Everything else is in order, so nobody else speaks."""
+    assert fires(replace(NY, **changes)) == (rule,)
+
+
+def test_expired_and_withdrawn_consents_are_none():
+    """Also when the store still shows them."""
+    for one in (
+        express(NOON - DAY, expires_at=NOON),
+        express(NOON - DAY, revoked_at=NOON - MINUTE),
+        express(NOON + MINUTE),
+    ):
+        assert "CON-NONE" in fires(replace(NY, consents=(one,)))
+    assert fires(replace(NY, consents=(express(NOON - DAY, expires_at=NOON + MINUTE),))) == ()
+
+
+def test_stop_at_the_same_instant_as_the_grant_wins():
+    """Ties go to the revocation; a grant after it counts again."""
+    stop = (Revocation(NOON - DAY, "spoken"),)
+    same = replace(NY, revocations=stop, consents=(express(NOON - DAY),))
+    assert fires(same) == ("CON-NONE", "CON-REVOKED")
+    later = replace(same, consents=(express(NOON - DAY + timedelta(microseconds=1)),))
+    assert fires(later) == ()
+
+
+def test_stop_that_landed_while_it_rang_is_named_so_at_the_answer():
+    """The reason is the message that the agent's end is told."""
+    facts = replace(NY, phase="answer", revocations=(Revocation(NOON - MINUTE, "sms"),))
+    said = {one.id: one.reason for one in evaluate(standard(), facts).rules}
+    assert said["CON-REVOKED"] == "revoked_in_flight"
+
+
+def test_emergency_needs_no_consent_and_no_hour():
+    """And is in the record as what it claimed to be."""
+    facts = replace(NY, purpose="emergency", at=at("2027-01-13T07:00:00Z"), consents=())
+    assert fires(facts) == ()
+
+
+def test_unregistered_seller_is_refused_or_warned():
+    """The switch is the operator's, and the record has it."""
+    facts = with_tenant(
+        facts_for("+12145550123", NOON, purpose="marketing"), registrations=frozenset()
+    )
+    assert fires(facts) == ("TEN-REG",)
+    warned = with_tenant(facts, switches=frozenset({REGISTRATION_WARNS}))
+    assert fires(warned) == ()
+
+
+def test_state_list_that_the_tenant_lacks_is_not_known():
+    """Florida keeps its own; New York's caller needs none."""
+    florida = facts_for("+13055550123", NOON, purpose="marketing", dnc_states=())
+    result = next(one for one in evaluate(standard(), florida).rules if one.id == "DNC-STATE")
+    assert (result.outcome, result.inputs) == ("deny", {"missing": "dnc_states: FL"})
+    assert fires(replace(SALE, dnc_states=())) == ()
+    assert fires(replace(SALE, dnc_states=(ListEntry("TX", True),))) == ("DNC-STATE",)
+
+
+def test_old_consent_needs_a_fresh_answer_about_the_number():
+    """For marketing; for information a note is enough."""
+    old = (written(NOON - 40 * DAY),)
+    assert fires(replace(SALE, consents=old, reassigned=None)) == ("RND-STALE",)
+    for answer, expected in (
+        (ReassignedAnswer("no", NOON - DAY), ()),
+        (ReassignedAnswer("no_data", NOON - DAY), ("RND-STALE",)),
+        (ReassignedAnswer("error", NOON - DAY), ("RND-STALE",)),
+        (ReassignedAnswer("no", NOON - 31 * DAY), ("RND-STALE",)),
+        (ReassignedAnswer("no", NOON - DAY, (NOON - 2 * DAY).date()), ("RND-STALE",)),
+        (ReassignedAnswer("yes", NOON - DAY), ("RND-YES",)),
+    ):
+        assert fires(replace(SALE, consents=old, reassigned=answer)) == expected
+    assert fires(replace(NY, consents=(express(NOON - 400 * DAY),), reassigned=None)) == ()
+    maine = facts_for("+12075550123", NOON, purpose="marketing", reassigned=None)
+    assert "RND-STALE" in fires(maine)
+
+
+def test_margin_grows_with_the_queue():
+    """A call that waits an hour in our own queue may not be taken on half an hour before the end."""
+    facts = facts_for("+12125550123", at("2027-01-14T01:30:00Z"))
+    assert fires(facts) == ()
+    assert retry(replace(facts, queue_wait_s=1800)) == (
+        ("TIME-MARGIN",),
+        at("2027-01-14T13:00:00Z"),
+    )
+    exactly = facts_for("+12125550123", at("2027-01-14T01:58:00Z"))
+    assert fires(exactly) == ()
+    assert fires(replace(exactly, at=exactly.at + timedelta(seconds=1))) == ("TIME-MARGIN",)
+    assert fires(replace(exactly, at=exactly.at + MINUTE, phase="answer")) == ()
+
+
+def test_margin_sees_a_closing_between_two_open_hours():
+    """France closes from one to two; a long wait has to look at what lies between."""
+    facts = facts_for("+33612345678", at("2027-01-13T11:50:00Z"), queue_wait_s=4200.0)
+    assert retry(facts) == (("TIME-MARGIN",), at("2027-01-13T13:00:00Z"))
+
+
+def test_tenants_hours_and_closed_dates_narrow():
+    """In the called party's time."""
+    hours = (Hours(frozenset({2}), 14 * 60, 15 * 60),)
+    facts = with_tenant(NY, hours=hours)
+    assert retry(facts) == (("TIME-TEN",), at("2027-01-13T19:00:00Z"))
+    closed = with_tenant(facts, closed_dates=frozenset({NOON.date()}))
+    assert retry(closed) == (("TIME-TEN",), at("2027-01-20T19:00:00Z"))
+    never = evaluate(standard(), with_tenant(NY, hours=()))
+    assert never.reason == "TIME-TEN: never_open"
+
+
+def test_state_hours_bind_information_too_where_the_tenant_wants_it():
+    """Kentucky at half past nine."""
+    facts = facts_for("+15025550123", at("2027-01-13T14:30:00Z"))
+    assert fires(facts) == ()
+    assert fires(with_tenant(facts, switches=frozenset({STATE_HOURS_FOR_ALL}))) == ("TIME-ST-KY",)
+
+
+def test_unknown_state_has_the_strictest_hours_and_caps():
+    """An American number whose area code is not in the table: none today, so an invented one."""
+    facts = facts_for("+12125550123", at("2027-01-13T15:30:00Z"), purpose="marketing")
+    from policy import packaged
+
+    law = packaged()
+    known = law.plan.state_of_area.pop("212")
+    law.plan.destination.cache_clear()
+    law._place.cache_clear()
+    try:
+        assert fires(replace(facts, at=at("2027-01-13T14:30:00Z"))) == ("TIME-ST-STRICTEST",)
+        twice = (attempt("2027-01-13T15:00:00Z"),)
+        assert fires(replace(facts, attempts=twice)) == ("FREQ-ST-STRICTEST",)
+    finally:
+        law.plan.state_of_area["212"] = known
+        law.plan.destination.cache_clear()
+        law._place.cache_clear()
+
+
+def test_caps_of_states_count_the_same_seller_and_subject_alone():
+    """Three in twenty-four hours, whoever's number they came from."""
+    facts = facts_for(
+        "+13055550123", at("2027-01-13T20:00:00Z"), purpose="marketing", subject="solar"
+    )
+    raised = {"freq_ten": {"per_day": 10, "per_week": 40}}
+    three = [attempt(f"2027-01-13T{hour}:00:00Z", subject="solar") for hour in (14, 15, 16)]
+    assert fires(replace(facts, attempts=tuple(three)), **raised) == ("FREQ-ST-FL",)
+    other = (*three[:2], replace(three[2], subject="heating"))
+    assert fires(replace(facts, attempts=other), **raised) == ()
+    seller = (*three[:2], replace(three[2], seller="Other Inc."))
+    assert fires(replace(facts, attempts=seller), **raised) == ()
+    informed = (*three[:2], replace(three[2], purpose="informational"))
+    assert fires(replace(facts, attempts=informed), **raised) == ()
+
+
+def test_french_cap_is_four_in_thirty_days():
+    """Solicitations by the same seller."""
+    facts = facts_for("+33612345678", at("2027-01-13T10:00:00Z"), purpose="marketing")
+    four = tuple(attempt(f"2026-12-{day}T10:00:00Z") for day in (18, 21, 22, 23))
+    found, until = retry(replace(facts, attempts=four))
+    assert (found, until) == (("FREQ-CC-FR",), at("2027-01-18T09:00:00Z"))
+
+
+def test_debt_collection_counts_attempts_and_waits_after_a_conversation():
+    """Seven in seven days for each debt, and a week of silence after a talk."""
+    facts = facts_for("+12125550123", NOON, purpose="debt_collection", debt_id="D1")
+    facts = replace(
+        facts,
+        consents=(express(NOON - DAY, purposes=frozenset({"debt_collection"})),),
+    )
+    raised = {"freq_ten": {"per_day": 10, "per_week": 40}}
+    seven = tuple(
+        Attempt(NOON - n * DAY + MINUTE, purpose="debt_collection", debt_id="D1")
+        for n in range(7, 0, -1)
+    )
+    assert retry(replace(facts, attempts=seven), **raised) == (("FREQ-DEBT",), NOON + MINUTE)
+    assert fires(replace(facts, attempts=seven, debt_id="D2"), **raised) == ()
+    talk = (
+        Attempt(NOON - 2 * DAY, purpose="debt_collection", debt_id="D1", had_conversation=True),
+    )
+    assert retry(replace(facts, attempts=talk), **raised) == (("FREQ-DEBT",), NOON + 5 * DAY)
+
+
+def test_exempt_calls_to_landlines_are_three_in_thirty_days():
+    """Without consent, where the operator turned that on, and never for marketing."""
+    facts = with_tenant(
+        replace(NY, consents=(), line_type="landline"), switches=frozenset({EXEMPT_LANDLINES})
+    )
+    assert fires(facts) == ()
+    assert "CON-NONE" in fires(replace(facts, line_type="mobile"))
+    assert "CON-NONE" in fires(replace(facts, purpose="marketing"))
+    three = tuple(Attempt(NOON - n * DAY) for n in (20, 12, 10))
+    assert retry(replace(facts, attempts=three)) == (("FREQ-EXEMPT",), NOON + 10 * DAY)
+
+
+def test_in_flight_call_defers_until_somebody_should_look_again():
+    """And not at the answer, when the call in flight is this one."""
+    facts = replace(NY, in_flight=1)
+    assert retry(facts) == (("FREQ-INFLIGHT",), NOON + MINUTE)
+    assert fires(replace(facts, phase="answer")) == ()
+
+
+def test_velocity_rate_and_concurrency_defer():
+    """Counted over elapsed time; what nobody can foresee is looked at again."""
+    many = tuple(NOON - timedelta(seconds=n * 50) for n in range(60))
+    assert retry(replace(NY, usage=Usage(destinations=many))) == (
+        ("FRD-VEL",),
+        NOON - timedelta(seconds=59 * 50) + timedelta(hours=1),
+    )
+    fast = Usage(starts=(NOON - timedelta(milliseconds=300),))
+    assert retry(replace(NY, usage=fast)) == (("FRD-CPS",), NOON + timedelta(milliseconds=700))
+    busy = replace(NY, usage=Usage(concurrent=5))
+    assert fires(busy) == ("FRD-CONC",)
+    assert fires(with_tenant(busy, clean_days=30)) == ()
+
+
+def test_new_and_dangerous_regions_need_an_operator():
+    """Being on the tenant's list is not enough for those that fraud likes."""
+    jamaica = with_tenant(facts_for("+18762220123", NOON), regions=frozenset({"US", "JM"}))
+    assert "FRD-NEW" in fires(jamaica)
+    britain = facts_for(
+        "+447400123456", at("2027-01-13T12:00:00Z"), usage=Usage(region_is_new=True)
+    )
+    assert fires(britain) == ()
+    assert fires(with_tenant(britain, approved_regions=frozenset({"US"}))) == ("FRD-NEW",)
+    assert fires(with_tenant(britain, approved_regions=frozenset({"GB"}))) == ()
+
+
+@pytest.mark.parametrize(
+    ("figures", "rule"),
+    [
+        ({"mean_connected_s": 29.9}, "HEALTH-ACD"),
+        ({"short_share": 0.11}, "HEALTH-SHORT"),
+        ({"answer_share": 0.69}, "HEALTH-ASR"),
+        ({"caller_id_calls_hour": 101}, "HEALTH-CID"),
+        ({"opt_out_share": 0.05}, "HEALTH-OPTOUT"),
+        ({"abandoned_share": 0.031}, "HEALTH-ABANDON"),
+    ],
+)
+def test_unhealthy_traffic_defers_marketing_alone_and_from_fifty_calls_on(figures, rule):
+    """One figure is enough, and the decision says which."""
+    bad = replace(SALE, traffic=Traffic(50, **figures))
+    assert retry(bad) == ((rule,), NOON + timedelta(hours=1))
+    assert fires(replace(bad, traffic=Traffic(49, **figures))) == ()
+    assert fires(replace(NY, traffic=Traffic(50, **figures))) == ()
+
+
+def test_transfer_is_judged_by_number_and_fraud_and_by_no_consent():
+    """Its target is called, though nobody asked for a consent of one's own colleague."""
+    facts = replace(NY, direction="transfer", consents=None, transfer_target_listed=True)
+    assert fires(facts) == ()
+    assert fires(replace(facts, transfer_target_listed=False)) == ("FRD-XFER",)
+    assert "FRD-GEO" in fires(replace(facts, to_number="+18762220123"))
+    assert "NUM-PREMIUM" in fires(replace(facts, to_number="+19002220123"))
+
+
+def test_inbound_is_routed_and_never_asked_for_consent():
+    """Block list, hours, disclosure and recording; nothing else."""
+    facts = replace(
+        NY,
+        direction="inbound",
+        phase="answer",
+        consents=None,
+        spend=None,
+        usage=None,
+        inbound=Inbound(False, (Hours(frozenset({2}), 540, 600),), "America/New_York"),
+    )
+    decision = evaluate(standard(), facts)
+    assert decision.allowed, decision.reason
+    assert {"kind": "route", "branch": "after_hours"} in decision.to_dict()["obligations"]
+    opened = replace(facts, inbound=replace(facts.inbound, hours=None))
+    kinds = [one.kind for one in evaluate(standard(), opened).obligations]
+    assert kinds == ["disclose_ai", "recording_notice"]
+    blocked = replace(facts, inbound=Inbound(True))
+    assert fires(blocked) == ("INB-BLOCK",)
+
+
+def test_allowed_marketing_carries_its_duties():
+    """In the order in which they have to be heard."""
+    shown = evaluate(standard(), SALE).to_dict()["obligations"]
+    assert [one["kind"] for one in shown] == [
+        "time_limit",
+        "end_on_silence",
+        "identify",
+        "disclose_ai",
+        "offer_opt_out",
+        "voicemail",
+        "recording_notice",
+    ]
+    assert shown[0] == {"kind": "time_limit", "seconds": 1800}
+
+
+TEXT = Sms("a2p_10dlc", stopped=False, is_first=True, names_sender=True, has_opt_out_text=True)
+
+
+@pytest.mark.parametrize(
+    ("sms", "expected"),
+    [
+        (TEXT, ()),
+        (replace(TEXT, sender="unregistered"), ("SMS-SENDER",)),
+        (replace(TEXT, stopped=True), ("SMS-STOP",)),
+        (replace(TEXT, has_opt_out_text=False), ("SMS-TEXT",)),
+        (replace(TEXT, has_opt_out_text=False, is_first=False), ()),
+        (None, ("SMS-SENDER", "SMS-STOP", "SMS-TEXT")),
+    ],
+)
+def test_message_keeps_what_only_messages_have_to(sms, expected):
+    """The rules of calls about lists, consent and hours bind it beside these."""
+    assert fires(replace(NY, channel="sms", sms=sms)) == expected
+
+
+def test_message_at_night_or_without_consent_is_refused_like_a_call():
+    """Quiet hours are the same; the consent has to name messages."""
+    night = replace(NY, channel="sms", sms=TEXT, at=at("2027-01-13T05:00:00Z"))
+    assert fires(night) == ("TIME-FED",)
+    by_voice = (express(NOON - DAY, channels=frozenset({"voice_ai"})),)
+    assert "CON-NONE" in fires(replace(NY, channel="sms", sms=TEXT, consents=by_voice))
+
+
+def test_confirmation_of_a_stop_goes_out_at_night_to_whom_opted_out_and_only_at_once():
+    """One text, within five minutes."""
+    from policy.facts import OptOut
+
+    reply = replace(TEXT, stopped=True, is_reply="stop_confirmation", in_reply_to_at=NOON - MINUTE)
+    facts = replace(
+        NY, channel="sms", sms=reply, consents=(), opt_out=OptOut(NY.to_number, NOON, "sms")
+    )
+    assert fires(facts) == ()
+    assert fires(replace(facts, at=NOON + 5 * MINUTE)) == ("SMS-REPLY",)
+
+
+def test_missing_fact_is_named_in_the_sentence():
+    """For whoever reads the refusal."""
+    only = rules("con_none")
+    decision = evaluate(only, replace(NY, consents=None))
+    assert (
+        decision.sentence
+        == "Something that the rule has to know is not known: consents (CON-NONE)."
+    )
