@@ -161,6 +161,15 @@ class LiveCall:
     turn_offset: int = 0
     """A new agent leg counts its turns from the start; the call's transcript goes on."""
 
+    duties: tuple[dict[str, Any], ...] = ()
+    """What the newest decision demands of the call: see `policy.Obligation`."""
+    lines_due: list[tuple[str, str]] = field(default_factory=list)
+    """`(kind, sentence)` that the agent has to say and that was not heard yet."""
+    opt_out: str | None = None
+    """How the caller asked not to be called again, once they did."""
+    last_said: str = ""
+    """The caller's turn before: a request may be cut in two."""
+
     @property
     def agent_id(self) -> str | None:
         return self.agent.id if self.agent else None
@@ -191,6 +200,8 @@ class LiveCall:
     def change(self, **columns: Any) -> None:
         """Columns of the record that have to be written."""
         self.columns.update(columns)
+        if columns.get("decision"):
+            self.duties = tuple(columns["decision"].get("obligations", ()))
 
     def leg(self, name: str, part: dict[str, Any]) -> None:
         """One of the record's legs has changed."""

@@ -39,6 +39,8 @@ class Ending:
     def __init__(self, office: Office, warming: Warming) -> None:
         self._office = office
         self._warming = warming
+        self.on_line: Callable[[LiveCall, CallEvent], None] = lambda call, event: None
+        self.on_turn: Callable[[LiveCall, TranscriptTurn], None] = lambda call, turn: None
         self.on_tool: Callable[[LiveCall, ToolRequest], None] | None = None
         """Who runs the tools that agents ask for."""
 
@@ -57,10 +59,12 @@ class Ending:
         match event:
             case CallEvent():
                 call.line(event.name, event.at_ms, event.data)
+                self.on_line(call, event)
                 if event.name == "stream_started":
                     self._started(call, event.at_ms)
             case TranscriptTurn():
                 call.said(event)
+                self.on_turn(call, event)
             case EndOfTalk():
                 self._talk_over(call, event)
             case ToolRequest():

@@ -91,14 +91,19 @@ class Watched:
         return cast("RuleResult", answer)
 
     def _work(self, questions: queue.SimpleQueue[tuple[Facts, queue.SimpleQueue[Any]]]) -> None:
-        while True:
-            facts, answers = questions.get()
-            try:
-                answer: Any = self._rule(facts)
-            except BaseException as error:  # noqa: BLE001  # foreign code; the engine makes it a deny
-                answer = (
-                    error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
-                )
+        try:
+            while True:
+                self._answer(*questions.get())
+        finally:
+            self._questions = None  # a rule that leaves its thread gets another one
+
+    def _answer(self, facts: Facts, answers: queue.SimpleQueue[Any]) -> None:
+        answer: Any = RuntimeError("the rule left its thread")
+        try:
+            answer = self._rule(facts)
+        except Exception as error:  # noqa: BLE001  # boundary: foreign code; the engine makes it a deny
+            answer = error
+        finally:
             self._is_stuck = False
             answers.put(answer)
 

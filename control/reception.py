@@ -69,6 +69,7 @@ class Reception:
             call.to_number,
         )
         decided = await verdict.ask(office, question)
+        call.duties = tuple(decided.decision.get("obligations", ()))
         record = self._record(call, form, decided, called)
         if not decided.allowed:
             outcome = Outcome("policy", "policy", decided.reason)

@@ -28,6 +28,7 @@ from sqlalchemy import Connection
 from control import ledger, log, verdict
 from control.answering import Answering
 from control.calls import LiveCall, Outcome
+from control.compliance.in_call import InCallOptOut
 from control.config import Settings
 from control.dialer import HUNG_UP, Dialer, find_agent
 from control.dialing.desk import Desk
@@ -129,6 +130,8 @@ class Switchboard:
         self._transfers = Transferring(self._office, self._warming, self._ending)
         tools = ToolDesk(self._office, actions(self._office, self._transfers, self.initiate))
         self._ending.on_tool = tools.on_request
+        opt_out = InCallOptOut(self._office)
+        self._ending.on_line, self._ending.on_turn = opt_out.on_event, opt_out.on_turn
         self._answering = Answering(
             self._office, self._warming, self._ending, self._dialer, self._transfers
         )

@@ -74,11 +74,20 @@ async def judge(office: Office, known: Facts) -> Verdict:
     ruling = Ruling(
         known.phase,
         known.tenant_id,
-        decision.to_dict(),
+        _shown(decision, known),
         office.clock.now(),
         stored.dump(known),
     )
     return Verdict(decision.allowed, ruling, decision.reason)
+
+
+def _shown(decision: Decision, known: Facts) -> dict[str, Any]:
+    """The contract's decision object; the duty to identify says as whom."""
+    shown = decision.to_dict()
+    for duty in shown.get("obligations", ()):
+        if duty.get("kind") == "identify":
+            duty["seller"] = known.seller
+    return shown
 
 
 async def _decide(office: Office, known: Facts) -> Decision:

@@ -11,11 +11,13 @@ from sqlalchemy import Connection
 
 from control import log
 from control.calls import LiveCall
+from control.compliance.script import lines_for, with_lines
 from control.elevenlabs.agent_body import own_variables
 from control.office import Office
 from control.routing.callers import UNKNOWN
 from control.store import StoreUnavailable
 from control.store import calls as table
+from control.store.records import AgentRecord
 from control.twilio import twiml
 from control.workers import PoolFull
 from gateway.link import CallPlan, CallReport, TranscriptTurn
@@ -30,6 +32,7 @@ WORKER_POLL_S = 0.1
 CONTEXT_MAX_CHARS = 4000
 CONTEXT_TURNS = 20
 
+OPT_OUT_DIGIT = "9"
 _FAULTS = frozenset({"agent_fault", "gateway_fault", "carrier_fault"})
 _CODE = re.compile(r"\((\d{3,4})\)$")
 _FINAL_CODES = frozenset({400, 401, 402, 403, 404, 410, 422, 1008, 3000})
@@ -138,6 +141,12 @@ class Warming:
         assert agent.elevenlabs_agent_id is not None
         inbound = call.direction == "inbound"
         media = settings.media
+        call.lines_due = (
+            lines_for(agent, call.duties, digit=opt_out_digit(agent) or "")
+            if not call.spoken
+            else []
+        )
+        first_message = with_lines(agent, call.lines_due)
         return CallPlan(
             call_id=call.id,
             direction=call.direction,
@@ -147,6 +156,10 @@ class Warming:
             twilio_call_sid=call.twilio_call_sid,
             twilio_account_sid=settings.twilio.account_sid,
             dynamic_variables=_variables(call) | extra,
+            conversation_config_override=(
+                {"agent": {"first_message": first_message}} if first_message else {}
+            ),
+            opt_out_digit=None if inbound else opt_out_digit(agent),
             recording_path=self._recording_path(call) if agent.settings.get("record") else None,
             attach_timeout_s=(
                 media.inbound_attach_timeout_s
@@ -159,6 +172,12 @@ class Warming:
     def _recording_path(self, call: LiveCall) -> str:
         part = f"-{call.agent_legs}" if call.agent_legs > 1 else ""
         return str(PurePath(self._office.settings.media.recording_dir) / f"{call.id}{part}.wav")
+
+
+def opt_out_digit(agent: AgentRecord | None) -> str | None:
+    """The key of the opt-out: `settings.opt_out_digit`, 9 where nothing was said; empty: none."""
+    given = agent.settings.get("opt_out_digit", OPT_OUT_DIGIT) if agent else OPT_OUT_DIGIT
+    return given if isinstance(given, str) and given else None
 
 
 def max_call_s(office: Office, call: LiveCall) -> float:

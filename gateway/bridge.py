@@ -112,6 +112,7 @@ class Bridge:
         self._agent_error = ""
         self.barge_ins = 0
         self.dtmf_digits = 0
+        self._opt_out_digit = plan.opt_out_digit
         self.first_audio_ms: float | None = None
         self.formats: dict[str, str] = {}
 
@@ -503,6 +504,8 @@ class Bridge:
     def _dtmf(self, digit: str, now_s: float) -> None:
         self.dtmf_digits += 1
         self._note("dtmf", now_s)  # the digit itself may be part of a card number or a PIN
+        if digit == self._opt_out_digit:
+            self._note("opt_out_key", now_s)
         self._say_agent(
             convai.encode_contextual_update(f"The caller pressed {digit} on the keypad.")
         )

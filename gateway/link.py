@@ -59,6 +59,8 @@ class CallPlan:
     """Where the stereo WAV goes; `None` = no recording."""
     attach_timeout_s: float = 20.0
     max_call_s: float = 14_400.0
+    opt_out_digit: str | None = None
+    """The key that asks not to be called again: pressed, it is a line of its own, `opt_out_key`."""
 
     def __repr__(self) -> str:
         return f"CallPlan(call_id={self.call_id!r}, direction={self.direction!r})"

@@ -69,12 +69,13 @@ def script_of(agent: AgentRecord, own: Profile) -> Script:
 
 
 def lines_for(
-    agent: AgentRecord, obligations: Sequence[Mapping[str, Any]], *, seller: str, digit: str
+    agent: AgentRecord, obligations: Sequence[Mapping[str, Any]], *, digit: str
 ) -> list[tuple[str, str]]:
     """`(kind, sentence)` for each duty that is a line, in the order in which they are said."""
     texts = _lines()[language_of(agent)]
     wanted = {str(one.get("kind")) for one in obligations}
-    values = {"seller": seller, "agent": agent.name, "digit": digit}
+    named = [str(one["seller"]) for one in obligations if one.get("seller")]
+    values = {"seller": named[0] if named else agent.name, "agent": agent.name, "digit": digit}
     return [(kind, texts[kind].format_map(values)) for kind in KINDS if kind in wanted]
 
 
