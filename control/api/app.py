@@ -16,10 +16,12 @@ from control.api import (
     agents,
     calls,
     docs,
+    geo,
     lists,
     numbers,
     openapi,
     ops,
+    papers,
     policy,
     problem,
     routes,
@@ -106,6 +108,8 @@ def create_api(
         stats,
     ):
         app.register_blueprint(part.blueprint)
+    app.register_blueprint(papers.blueprint)
+    app.register_blueprint(geo.blueprint)
     app.register_blueprint(blueprint)
     openapi.document(app, version=_version(), server=f"http://{settings.control.listen}")
     return app

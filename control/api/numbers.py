@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 from quart import Blueprint, Response, request
 
@@ -25,30 +22,14 @@ from control.api.number_models import (
     for_sale,
     shown,
 )
+from control.api.number_problems import OF_PROVIDER, as_problems, own_numbers
 from control.api.openapi import listing, operation
-from control.api.problem import Problem, invalid
+from control.api.problem import invalid
 from control.api.reading import read_body, read_query
-from control.numbers import NumberProblem, NumberRecord, Numbers, NumberWish
+from control.numbers import NumberRecord, NumberWish
 from control.store import numbers as stored
 
 blueprint = Blueprint("numbers", __name__)
-
-RETRY_AFTER_S = 5
-_KINDS = {
-    "invalid": "invalid",
-    "not_sold": "no-such-numbers",
-    "none_available": "no-such-numbers",
-    "requirements_missing": "requirements-missing",
-    "in_use": "conflict",
-    "over": "conflict",
-    "taken": "conflict",
-    "not_owned": "invalid",
-    "not_found": "not-found",
-    "refused": "twilio-refused",
-    "unreachable": "unavailable",
-}
-"""The codes of NumberProblem, and the kinds of problem that they are answered as."""
-_OF_PROVIDER = ("twilio-refused", "unavailable")
 
 
 @blueprint.get("/v2/numbers/available")
@@ -57,7 +38,7 @@ _OF_PROVIDER = ("twilio-refused", "unavailable")
     about="Numbers",
     query=AvailableQuery,
     answers={200: listing(ForSale)},
-    problems=["not-found", "no-such-numbers", *_OF_PROVIDER],
+    problems=["not-found", "no-such-numbers", *OF_PROVIDER],
 )
 async def search_numbers() -> Response:
     """Search numbers to buy
@@ -73,8 +54,8 @@ async def search_numbers() -> Response:
         locality=query.locality,
         region=query.region,
     )
-    async with _as_problems():
-        found = await _numbers().search(own_tenant(query.tenant_id), wish, limit=query.limit)
+    async with as_problems():
+        found = await own_numbers().search(own_tenant(query.tenant_id), wish, limit=query.limit)
     return page([for_sale(candidate) for candidate in found])
 
 
@@ -111,7 +92,7 @@ async def list_numbers() -> Response:
         "conflict",
         "no-such-numbers",
         "requirements-missing",
-        *_OF_PROVIDER,
+        *OF_PROVIDER,
     ],
     creates=True,
 )
@@ -125,7 +106,7 @@ async def create_number() -> Response:
     """
     given = await read_body(NumberCreate)
     tenant_id = await tenant_for_new(given.tenant_id)
-    async with _as_problems():
+    async with as_problems():
         record = await (
             _adopt(tenant_id, given) if given.e164 and not given.buy else _buy(tenant_id, given)
         )
@@ -138,15 +119,15 @@ async def create_number() -> Response:
     about="Numbers",
     query=NumberQuery,
     answers={200: Number},
-    problems=["not-found", *_OF_PROVIDER],
+    problems=["not-found", *OF_PROVIDER],
 )
 async def get_number(number: str) -> Response:
     """Show a number, by id or E.164"""
     query = read_query(NumberQuery)
-    async with _as_problems():
+    async with as_problems():
         record = await _visible(number)
         if query.refresh:
-            record = (await _numbers().check(record.tenant_id, record.id)).record
+            record = (await own_numbers().check(record.tenant_id, record.id)).record
     return answer(shown(record))
 
 
@@ -156,7 +137,7 @@ async def get_number(number: str) -> Response:
     about="Numbers",
     query=ReleaseQuery,
     answers={200: Number},
-    problems=["not-found", "conflict", *_OF_PROVIDER],
+    problems=["not-found", "conflict", *OF_PROVIDER],
 )
 async def release_number(number: str) -> Response:
     """Release a number, by id or E.164
@@ -164,9 +145,9 @@ async def release_number(number: str) -> Response:
     Twilio takes it back at once, and for good. Refused while an agent uses it, unless `force` is given.
     """
     query = read_query(ReleaseQuery)
-    async with _as_problems():
+    async with as_problems():
         record = await _visible(number)
-        record = await _numbers().release(record.tenant_id, record.id, force=query.force)
+        record = await own_numbers().release(record.tenant_id, record.id, force=query.force)
     return answer(shown(record))
 
 
@@ -174,7 +155,7 @@ async def _adopt(tenant_id: str, given: NumberCreate) -> NumberRecord:
     if given.may_move and not principal().is_admin:
         raise invalid("may_move", "with the admin key only")
     assert given.e164 is not None
-    return await _numbers().adopt(tenant_id, given.e164, may_move=given.may_move)
+    return await own_numbers().adopt(tenant_id, given.e164, may_move=given.may_move)
 
 
 async def _buy(tenant_id: str, given: NumberCreate) -> NumberRecord:
@@ -183,48 +164,11 @@ async def _buy(tenant_id: str, given: NumberCreate) -> NumberRecord:
     # Without a key every request is an intent of its own.
     key = request.headers.get(HEADER) or ids.new_id("once", dependencies().clock.now())
     digest = hashlib.sha256(key.encode()).hexdigest()
-    return await _numbers().buy(
+    return await own_numbers().buy(
         tenant_id, given.wish(), intent_key=f"api/{digest}", label=given.label
     )
 
 
 async def _visible(number: str) -> NumberRecord:
     """By id or E.164; another tenant's is not there. An unescaped `+` of a path stays one."""
-    return await _numbers().get(principal().tenant_id, number)
-
-
-def _numbers() -> Numbers:
-    found = dependencies().numbers
-    if found is None:
-        raise Problem("unavailable", "this process has no access to numbers")
-    return found
-
-
-@asynccontextmanager
-async def _as_problems() -> AsyncIterator[None]:
-    try:
-        yield
-    except NumberProblem as problem:
-        raise answered(problem) from problem
-
-
-def answered(problem: NumberProblem) -> Problem:
-    """A problem of numbers as one of the API."""
-    kind = _KINDS[problem.code]
-    if problem.transient and kind != "unavailable":
-        kind = "unavailable"
-    members = problem.as_json()
-    told: dict[str, Any] = {name: members[name] for name in ("missing", "nearby") if name in members}
-    if kind == "twilio-refused":
-        told["twilio"] = {"code": problem.twilio_code, "message": problem.message}
-    if problem.holder:
-        told["agent_id"] = problem.holder
-    errors = [(problem.field, problem.message)] if problem.field else []
-    # What is missing has fields of its own: each is named.
-    errors += [
-        (item.field, item.name)
-        for item in problem.missing
-        if item.field and item.field != problem.field
-    ]
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if kind == "unavailable" else None
-    return Problem(kind, problem.message, errors=errors, headers=headers, **told)
+    return await own_numbers().get(principal().tenant_id, number)

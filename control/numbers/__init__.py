@@ -10,6 +10,8 @@ search     what Twilio has to sell, and what it has near by when it has nothing
 buying     the purchase: an intent is committed before each request, so a killed process buys nothing twice
 wiring     which URLs a number has to have, and putting them back; pure but for one request
 refusals   Twilio's codes in words a person can act on; what a country wants to see first
+papers     what countries and carriers want to see: regulatory bundles, filed and reviewed
+trust      Trust Hub: customer profile, SHAKEN/STIR, CNAM
 service    `Numbers`: all of it for the rest of the daemon
 """
 

@@ -19,7 +19,7 @@ import trio
 from control import ids, log
 from control.clock import Clock
 from control.numbers import plan, refusals
-from control.numbers.service import TwilioAccess
+from control.numbers.access import TwilioAccess
 from control.numbers.values import NumberProblem, NumberType, NumberWish
 from control.store import Store, StoreUnavailable
 from control.store import filings as stored

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import trio
 
 from control import ids, log
 from control.clock import Clock
 from control.numbers import buying, claims, plan, refusals, search, wiring
+from control.numbers.access import TwilioAccess
 from control.numbers.buying import PREFIX, Purchase, columns_of
+from control.numbers.papers import Papers
+from control.numbers.trust import Trust
 from control.numbers.values import Candidate, Checked, NumberProblem, NumberWish
 from control.store import Store, StoreUnavailable
 from control.store import numbers as stored
@@ -26,12 +29,6 @@ SWEEP_INTERVAL_S = 60.0
 INTERRUPTED_AFTER_S = 120.0
 """An intent that nobody has touched for so long belongs to a process that is gone."""
 SWEPT_AT_ONCE_MAX = 50
-
-
-class TwilioAccess(Protocol):
-    """Who acts in a tenant's account: see `control.tenants.access`."""
-
-    async def of(self, tenant_id: str) -> TwilioRest: ...
 
 
 class Numbers:
@@ -55,6 +52,9 @@ class Numbers:
         self._clock = clock
         self._main = main
         self._locks: dict[str, trio.Lock] = {}
+        self.papers = Papers(store, access, clock)
+        """What countries and carriers want to see."""
+        self.trust = Trust(self.papers, main)
 
     # ---- search and purchase -------------------------------------------------------------------
 
@@ -213,14 +213,16 @@ class Numbers:
     # ---- in the background ---------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Find what interrupted purchases have bought, now and from time to time. Runs until cancelled."""
-        task_status.started()
-        while True:
-            try:
-                await self.sweep()
-            except StoreUnavailable as error:
-                log.event("number_sweep_failed", level="warning", error=error)
-            await trio.sleep(SWEEP_INTERVAL_S)
+        """Find what interrupted purchases have bought, and what became of papers. Runs until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.papers.run)
+            task_status.started()
+            while True:
+                try:
+                    await self.sweep()
+                except StoreUnavailable as error:
+                    log.event("number_sweep_failed", level="warning", error=error)
+                await trio.sleep(SWEEP_INTERVAL_S)
 
     async def sweep(self) -> None:
         """Purchases whose process was killed and that nobody took up: paid for, they must be in the list.

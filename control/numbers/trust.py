@@ -33,7 +33,8 @@ class Trust:
     """Profiles and trust products of all tenants. Methods raise NumberProblem and StoreUnavailable."""
 
     papers: Papers
-    main: TwilioRest
+    main: TwilioRest | None
+    """The client of the main account, whose primary profile vouches for others'."""
 
     async def file_profile(
         self,
@@ -107,7 +108,11 @@ class Trust:
 
     async def _primary(self) -> str:
         try:
-            found = await filing.approved(self.main, "customer_profile", PRIMARY_POLICY)
+            found = (
+                await filing.approved(self.main, "customer_profile", PRIMARY_POLICY)
+                if self.main is not None
+                else None
+            )
         except TwilioError as error:
             raise refusals.of(error) from error
         if found is None:
