@@ -7,9 +7,10 @@ from typing import Any
 
 from control import extractions, verticals
 from control.api.agent_models import NumberIn
-from control.api.problem import Problem, invalid
+from control.api.problem import invalid
 from control.numbers import plan
 from control.numbers.values import NumberProblem, NumberWish
+from control.sms import settings as sms_settings
 from control.sms import template
 from control.store.records import AgentRecord
 from control.verticals import Vertical
@@ -77,17 +78,10 @@ def check_fields(record: AgentRecord, known: Mapping[str, Vertical]) -> None:
     if record.extractions is None:
         vertical = known.get(record.vertical or verticals.DEFAULT)
         fields = extractions.parse(vertical.extractions if vertical else None)
-    sms = record.sms or {}
-    text = sms.get("template")
-    if text is None:
+    if record.sms is None:
         return
-    if not isinstance(text, str):
-        raise invalid("sms.template", "expected a text")
-    allowed = {field.name for field in fields} | set(record.variables) | template.BUILT_IN
-    unknown = sorted(template.fields(text) - allowed)
-    if unknown:
-        raise Problem(
-            "invalid",
-            f"sms.template: no call has a field {unknown[0]!r}; there are {', '.join(sorted(allowed))}",
-            errors=[("sms.template", f"unknown field {name!r}") for name in unknown],
-        )
+    known_fields = {field.name for field in fields} | set(record.variables) | template.BUILT_IN
+    try:
+        sms_settings.parse(record.sms, known_fields)
+    except sms_settings.SmsProblem as problem:
+        raise invalid(problem.field, str(problem)) from problem

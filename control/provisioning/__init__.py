@@ -10,7 +10,6 @@ once              making a thing at ElevenLabs once, whatever happens in between
 self_test         a conversation without a caller
 health            looks at live agents in the background, and mends what was changed by hand
 release           gives back what was made, when asked
-accounts          the tenants' Twilio accounts, as the steps need them
 """
 
 from __future__ import annotations
