@@ -91,19 +91,19 @@ class Watched:
         return cast("RuleResult", answer)
 
     def _work(self, questions: queue.SimpleQueue[tuple[Facts, queue.SimpleQueue[Any]]]) -> None:
-        try:
-            while True:
-                self._answer(*questions.get())
-        finally:
-            self._questions = None  # a rule that leaves its thread gets another one
+        while True:
+            self._answer(*questions.get())
 
     def _answer(self, facts: Facts, answers: queue.SimpleQueue[Any]) -> None:
-        answer: Any = RuntimeError("the rule left its thread")
+        left: Any = RuntimeError("the rule left its thread")
+        answer = left
         try:
             answer = self._rule(facts)
         except Exception as error:  # noqa: BLE001  # boundary: foreign code; the engine makes it a deny
             answer = error
         finally:
+            if answer is left:
+                self._questions = None  # this thread ends now; the next question gets another one
             self._is_stuck = False
             answers.put(answer)
 

@@ -63,6 +63,7 @@ def test_rule_that_answers_is_the_rule():
     assert decision.rules[0].id == "MY-RULE"
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize(
     ("does", "why"),
     [
