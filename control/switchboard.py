@@ -19,7 +19,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import trio
@@ -409,6 +409,14 @@ class Switchboard:
         await self._transfers.start(call, order)
         await office.ledger.save([call])
         return await self._record(call_id)
+
+    async def usage(self, tenant_id: str, first: date, last: date) -> Usage:
+        """What the tenant's Twilio account used on these days. Raises TwilioError, StoreUnavailable."""
+        return await figures.usage(self._office, tenant_id, first, last)
+
+    async def cancel_queued(self, call_id: str) -> CallRecord | None:
+        """Take a call out of the queue; None when it does not wait there. Raises StoreUnavailable."""
+        return await self._intake.call_off(call_id)
 
     async def hang_up(self, call_id: str) -> CallRecord:
         """End a call; one that waits in the queue is never dialled.

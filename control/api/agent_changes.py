@@ -12,13 +12,22 @@ from control.api import agent_checks
 from control.api.agent_models import AgentCreate
 from control.api.auth import principal, tenant_for_new
 from control.api.dependencies import dependencies
-from control.api.problem import Problem, not_found
+from control.api.problem import Problem, invalid, not_found
 from control.provisioning import STEPS
+from control.routing.model import Route
 from control.store import NumberTaken, agents, intents
 from control.store.records import AgentNumberRecord, AgentRecord
 
 _IN_SETTINGS = frozenset(
-    {"record", "max_call_s", "prompt", "first_message", "language", "voice_id"}
+    {
+        "record",
+        "max_call_s",
+        "prompt",
+        "first_message",
+        "language",
+        "voice_id",
+        "transfer_numbers",
+    }
 )
 _AT_ELEVENLABS = frozenset(
     {
@@ -65,6 +74,7 @@ async def new_records(given: AgentCreate) -> tuple[AgentRecord, list[AgentNumber
         timezone=given.timezone,
         location=given.location,
         hours=given.hours,
+        routes=as_stored(given.routes),
         variables=dict(given.variables),
         extractions=given.extractions,
         sms=given.sms,
@@ -106,6 +116,7 @@ def further_number(
 
 
 def insert(conn: Connection, record: AgentRecord, further: list[AgentNumberRecord]) -> None:
+    _check_routes(conn, record, record.routes or [])
     agents.insert(conn, record)
     for number in further:
         agents.add_number(conn, number)
@@ -122,6 +133,9 @@ def number_taken(taken: NumberTaken, field: str) -> Problem:
 def change(conn: Connection, agent_id: str, changes: dict[str, Any], now: Any) -> AgentRecord:
     """Read, change and write in one transaction, so that two changes at once both count."""
     record = _open(conn, agent_id)
+    if "routes" in changes:
+        changes = changes | {"routes": as_stored(changes["routes"])}
+        _check_routes(conn, record, changes["routes"] or [])
     columns = {name: value for name, value in changes.items() if name not in _IN_SETTINGS}
     in_settings = {name: value for name, value in changes.items() if name in _IN_SETTINGS}
     columns["settings"] = {
@@ -135,6 +149,21 @@ def change(conn: Connection, agent_id: str, changes: dict[str, Any], now: Any) -
         columns |= ask_for(record, ["elevenlabs_update"], now)
     agents.update(conn, agent_id, **columns)
     return replace(record, **columns)
+
+
+def as_stored(routes: list[Route] | None) -> list[dict[str, Any]] | None:
+    """Routes as JSON."""
+    if routes is None:
+        return None
+    return [route.model_dump(by_alias=True, exclude_none=True) for route in routes]
+
+
+def _check_routes(conn: Connection, record: AgentRecord, routes: list[dict[str, Any]]) -> None:
+    for index, route in enumerate(routes):
+        agent_id = route["to"].get("agent_id")
+        other = agents.get(conn, agent_id) if agent_id else None
+        if agent_id and (other is None or other.tenant_id != record.tenant_id):
+            raise invalid(f"routes.{index}.to.agent_id", f"there is no agent {agent_id}")
 
 
 def ask_for(record: AgentRecord, steps: list[str], now: Any) -> dict[str, Any]:

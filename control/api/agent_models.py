@@ -9,6 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, field_va
 
 from control.api.answers import PageQuery
 from control.api.reading import E164, Body, Query
+from control.routing.model import ROUTES_MAX, Route
 
 MAX_CALL_S = 4 * 3600
 """Twilio's own limit of a call."""
@@ -79,6 +80,18 @@ class AgentSettings(Body):
     )
     timezone: Timezone = Field(None, description="An IANA name, such as `Europe/Paris`.")
     hours: dict[str, Any] | None = None
+    routes: list[Route] | None = Field(
+        None,
+        max_length=ROUTES_MAX,
+        description="Who takes calls when: the first that matches, else this agent. See "
+        "`PUT /v2/numbers/{e164}/routes`.",
+    )
+    transfer_numbers: list[E164] | None = Field(
+        None,
+        max_length=100,
+        description="The only numbers that the agent itself may transfer callers to; without a list, "
+        "numbers of its own country.",
+    )
     extractions: list[Any] | dict[str, Any] | None = Field(
         None,
         description="What to find out: `{name, type, description?, required?, enum?}` each, as a list or by "

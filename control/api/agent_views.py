@@ -70,6 +70,8 @@ class Agent(Answer):
     vertical: str | None
     timezone: str | None
     hours: Any
+    routes: list[dict[str, Any]]
+    transfer_numbers: list[str] | None
     location: Any
     variables: dict[str, Any]
     extractions: Any
@@ -124,6 +126,8 @@ def shown(
         vertical=record.vertical,
         timezone=record.timezone,
         hours=record.hours,
+        routes=record.routes or [],
+        transfer_numbers=record.settings.get("transfer_numbers"),
         location=record.location,
         variables=record.variables,
         extractions=record.extractions,

@@ -45,6 +45,9 @@ class Switchboard(Protocol):
         variables: dict[str, Any],
         metadata: dict[str, Any],
         tenant_id: str | None,
+        not_before: datetime | None,
+        may_be_put_off: bool,
+        machine_detection: dict[str, Any] | None,
     ) -> CallRecord: ...
 
     async def check_policy(
@@ -58,6 +61,8 @@ class Switchboard(Protocol):
     ) -> dict[str, Any]: ...
 
     async def hang_up(self, call_id: str) -> CallRecord: ...
+
+    async def cancel_queued(self, call_id: str) -> CallRecord | None: ...
 
     async def transfer(self, call_id: str, order: Order) -> CallRecord: ...
 

@@ -1,0 +1,163 @@
+"""Figures over the API, against sums made by hand; routes of a number; transfers asked for over the API."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql
+
+from control.stats import health
+from control.store import Store, agents, provider_events, stats
+from control.store import calls as table
+from control.store.provider_events import ProviderEventRecord
+from control.store.records import AgentRecord, CallRecord
+from control.store.spans import seconds_between, utc_day
+from control.store.tables import calls
+from policy.facts import Traffic
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+AGENT = AgentRecord(id="agt_1", name="A", created_at=NOW, updated_at=NOW, status="live")
+
+
+def call(number: int, **fields) -> CallRecord:
+    given_fields = {"direction": "outbound", "created_at": NOW, "status": "completed"} | fields
+    return CallRecord(id=f"call_{number:04d}", **given_fields)
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = Store.open(f"sqlite:///{tmp_path / 'stats.db'}")
+    yield opened
+    opened.close()
+
+
+CALLS = st.lists(
+    st.builds(
+        dict,
+        direction=st.sampled_from(["inbound", "outbound"]),
+        status=st.sampled_from(["completed", "busy", "no-answer", "failed", "blocked"]),
+        result=st.sampled_from(["completed", "agent_fault", "policy", "gateway_fault", None]),
+        offset_h=st.integers(0, 80),
+        talk_ms=st.none() | st.integers(0, 200_000),
+        has_ended=st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+@given(drawn=CALLS)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_sums_of_the_store_are_sums_made_by_hand(tmp_path_factory, drawn):
+    """Counts, talk time, short calls and answer rate of any set of calls, whole and by day."""
+    opened = Store.open(f"sqlite:///{tmp_path_factory.mktemp('stats') / 'stats.db'}")
+    since, until = NOW - timedelta(hours=60), NOW
+    records = []
+    for number, one in enumerate(drawn):
+        created = NOW - timedelta(hours=one["offset_h"])
+        answered = created if one["talk_ms"] is not None else None
+        ended = created + timedelta(milliseconds=one["talk_ms"] or 0) if one["has_ended"] else None
+        records.append(
+            call(
+                number,
+                direction=one["direction"],
+                status=one["status"],
+                result=one["result"],
+                created_at=created,
+                answered_at=answered,
+                ended_at=ended,
+            )
+        )
+    opened._write_now(lambda conn: [table.insert(conn, record) for record in records])
+    found = opened._read_now(stats.tally, since=since, until=until)[0].tally
+    by_day = opened._read_now(stats.tally, since=since, until=until, group_by=["day"])
+    opened.close()
+    inside = [one for one in records if since <= one.created_at < until]
+    done = [one for one in inside if one.answered_at and one.ended_at]
+    lengths = [(one.ended_at - one.answered_at).total_seconds() for one in done]
+    assert found.calls == len(inside) == sum(one.tally.calls for one in by_day)
+    assert found.answered == sum(one.answered_at is not None for one in inside)
+    assert found.finished == len(done)
+    assert found.talk_s == pytest.approx(sum(lengths), abs=0.001)
+    assert found.blocked == sum(one.status == "blocked" for one in inside)
+    assert {one.day for one in by_day} == {one.created_at.date().isoformat() for one in inside}
+    near = sum(abs(length - 12) < 0.001 for length in lengths)
+    assert abs(found.short - sum(length <= 12 for length in lengths)) <= near
+
+
+def test_both_functions_have_a_spelling_for_postgresql():
+    """The other database has no julianday."""
+    statement = select(
+        seconds_between(calls.c.answered_at, calls.c.ended_at), utc_day(calls.c.created_at)
+    )
+    text = str(statement.compile(dialect=postgresql.dialect()))
+    assert "EXTRACT(EPOCH FROM (calls.ended_at - calls.answered_at))" in text
+    assert "to_char(calls.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')" in text
+
+
+def test_health_counts_what_reached_the_network_alone(store):
+    """Refused and never dialled calls say nothing about a tenant's traffic; old ones neither."""
+
+    def fill(conn):
+        for number in range(60):
+            ended = NOW - timedelta(minutes=number)
+            answered = ended - timedelta(seconds=10 if number < 12 else 60)
+            record = call(number, created_at=answered, answered_at=answered, ended_at=ended)
+            table.insert(conn, record)
+        for number in range(60, 80):
+            at = NOW - timedelta(hours=1)
+            table.insert(conn, call(number, created_at=at, ended_at=at, status="no-answer"))
+        blocked = call(90, status="blocked", result="policy", ended_at=NOW)
+        table.insert(conn, blocked)
+        old = NOW - timedelta(hours=30)
+        table.insert(conn, call(91, created_at=old, ended_at=old, status="failed"))
+
+    store._write_now(fill)
+    figures = store._read_now(health.traffic, "tnt_default", NOW)
+    assert figures.calls == 80
+    assert figures.answer_share == 0.75
+    assert figures.short_share == pytest.approx(0.2)
+    assert figures.mean_connected_s == pytest.approx(50.0, abs=0.01)
+    verdicts = health.judge(figures)
+    assert (verdicts["short_share"], verdicts["mean_connected_s"]) == ("stop", "ok")
+    assert store._read_now(health.traffic, "tnt_other", NOW).answer_share is None
+
+
+@pytest.mark.parametrize(
+    ("figures", "name", "verdict"),
+    [
+        (Traffic(49, short_share=0.9), "short_share", "unknown"),
+        (Traffic(50, short_share=0.9), "short_share", "stop"),
+        (Traffic(50, short_share=0.10), "short_share", "warn"),
+        (Traffic(50, short_share=0.08), "short_share", "ok"),
+        (Traffic(50, answer_share=0.70), "answer_share", "warn"),
+        (Traffic(50, answer_share=0.69), "answer_share", "stop"),
+        (Traffic(1, caller_id_calls_hour=101), "caller_id_calls_hour", "stop"),
+    ],
+)
+def test_threshold_itself_is_still_the_better_side(figures, name, verdict):
+    """A figure on the line has not crossed it."""
+    assert health.judge(figures)[name] == verdict
+
+
+def test_provider_event_of_another_call_is_not_this_ones(store):
+    """Events are found by call, by SID, by level and by time."""
+
+    def fill(conn):
+        agents.insert(conn, AGENT)
+        table.insert(conn, call(1, twilio_call_sid="CA1", agent_id="agt_1"))
+        event = ProviderEventRecord("twilio", "NO1", "error", NOW, NOW, call_sid="CA1")
+        provider_events.add(conn, event)
+        provider_events.add(conn, replace(event, sid="NO2", call_sid="CA2"))
+
+    store._write_now(fill)
+    (event,) = store._read_now(provider_events.of_call, "call_0001", "CA1")
+    assert (event.sid, event.agent_id) == ("NO1", "agt_1")
+    found, _ = store._read_now(
+        provider_events.list_events, filters={"level": "error", "since": NOW}
+    )
+    assert [one.sid for one in found] == ["NO2", "NO1"]
