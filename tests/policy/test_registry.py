@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from policy import PolicyConfigError, RuleResult, load_rules
+from policy import PolicyConfigError, RuleResult, load_rules, switches
 from policy.catalogue import CATALOGUE
+from policy.rules.base import Number
 
 
 class Plugin:
@@ -123,3 +127,18 @@ def test_load_rules_never_lets_an_entry_point_replace_a_built_in_rule():
     """Whatever is installed, `system` stays what it is."""
     rules = load_rules(["system"], {}, lambda name: FOUND[name], installed={"system": "m:rule"})
     assert rules[0].id == "SYS-STORE"
+
+
+def test_every_built_in_rule_is_on_the_page_with_its_settings():
+    """An operator finds each id, and each key with its default and bounds."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "policy.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([A-Z-]+)` \| .* \| (.*) \|$", page, flags=re.M))
+    assert rows.keys() == {one.id for one in CATALOGUE}
+    for one in CATALOGUE:
+        assert set(re.findall(r"`(\w+)`", rows[one.id])) == set(one.settings)
+        for key, setting in one.settings.items():
+            if isinstance(setting, Number):
+                shown = f"`{key}` {setting.default:g} ({setting.low:g}–{setting.high:g})"
+                assert shown in rows[one.id]
+    for switch in switches.ALL:
+        assert f"`{switch}`" in page
