@@ -88,6 +88,21 @@ class AddressCreate(Body):
     postal_code: str = Field(min_length=1, max_length=20)
     country: str = _COUNTRY
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "customer_name": "Acme GmbH",
+                    "street": "Hauptstr. 1",
+                    "city": "Berlin",
+                    "region": "BE",
+                    "postal_code": "10115",
+                    "country": "DE",
+                }
+            ]
+        }
+    )
+
 
 class Address(Answer):
     """An address at Twilio. It is not kept here."""
@@ -160,11 +175,17 @@ class TrustCreate(Body):
     )
     label: str | None = _LABEL
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"kind": "shaken_stir", "email": "papers@example.com"}]}
+    )
+
 
 class TrustNumber(Body):
     """A number to stand for."""
 
     number: str = Field(min_length=2, max_length=64, description="By id or E.164.")
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"number": "+18435550100"}]})
 
 
 class FilingQuery(Query):
