@@ -81,7 +81,14 @@ class AfterCall:
             allow_private=settings.control.webhook_allow_private,
             schedule=backoff(settings.control.webhook_retry_s),
         ).register(self.outbox)
-        Sms(store, clock, needs.access, needs.urls, self._allowance).register(self.outbox)
+        Sms(
+            store,
+            clock,
+            needs.access,
+            needs.urls,
+            self._allowance,
+            settle_s=settings.twilio.message_settle_s,
+        ).register(self.outbox)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled."""

@@ -84,6 +84,8 @@ class TwilioSettings:
     region: str = field(default="", metadata=reading(host_label))
     cps: float = field(default=1.0, metadata=reading(positive, raw=float))
     """Calls a second that the account may create."""
+    message_settle_s: float = field(default=120.0, metadata=reading(positive, raw=float))
+    """How long after a message whose answer was lost Twilio's list is believed not to have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

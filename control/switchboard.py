@@ -56,7 +56,7 @@ from control.refusals import (
 )
 from control.stats import usage as figures
 from control.stats.usage import Usage
-from control.store import Store, after_call, provider_events, tenants, webhooks_seen
+from control.store import Store, provider_events, tenants, webhooks_seen
 from control.store import calls as table
 from control.store.provider_events import ProviderEventRecord
 from control.store.records import CallRecord
@@ -479,7 +479,6 @@ def _late_cost(
     record = table.get(conn, call_id) if call_id else table.by_sid(conn, sid)
     if record is None or record.twilio_call_sid != sid:
         return False
-    is_news = cost and "duration_s" not in record.cost
-    if is_news and not webhooks_seen.seen(conn, key, at, record.tenant_id):
-        after_call.add_cost(conn, record.id, cost)
+    if cost and not record.cost and not webhooks_seen.seen(conn, key, at, record.tenant_id):
+        table.update(conn, record.id, cost=cost)
     return True

@@ -5,6 +5,7 @@ Source: ElevenLabs docs, "Webhooks" (`ElevenLabs-Signature: t=…,v0=…`), "Pos
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -78,8 +79,6 @@ class PostCall:
                 "Content-Type": "application/json",
             }
             status: int | None = None
-            try:
+            with contextlib.suppress(httpx.HTTPError):
                 status = (await client.post(self._url, content=body, headers=headers)).status_code
-            except httpx.HTTPError:
-                pass
             self.answers.append((record.conversation_id, status))

@@ -246,7 +246,7 @@ def full(
         analysis=record.analysis,
         timeline=lines(record, timeline),
         media=record.media,
-        cost=record.cost,
+        cost=record.cost | (record.bill or {}),
         recording=_recording(record),
         resumes=record.resumes,
     )

@@ -94,7 +94,7 @@ class Sms:
         self._urls = urls
         self._ask = ask
         self._settle_s = settle_s
-        self._look_every_s = look_every_s
+        self._wait_s = min(look_every_s, settle_s)
 
     def register(self, outbox: Outbox) -> None:
         """Take items of our kind. A request to Twilio has 30 s, and a list before it."""
@@ -201,7 +201,7 @@ class Sms:
                 error=str(error)[:300] if message.error != _ANEW else _ANEW,
                 updated_at=self._clock.now(),
             )
-            raise TryAgain(str(error), self._look_every_s) from error
+            raise TryAgain(str(error), self._wait_s) from error
         else:
             failpoints.reach("sms.created")
             await self._created(message, seen)
@@ -247,13 +247,13 @@ class Sms:
                     message, messages.UNCERTAIN, "failed", error="not known whether it was sent"
                 )
                 return
-            raise TryAgain(str(error), self._look_every_s) from error
+            raise TryAgain(str(error), self._wait_s) from error
         for seen in found:
             if await self._store.read(_is_free, seen.sid, message.id):
                 await self._created(message, seen)
                 return
         if (self._clock.now() - since).total_seconds() < self._settle_s:
-            raise TryAgain("its answer was lost", self._look_every_s)
+            raise TryAgain("its answer was lost", self._wait_s)
         if message.error == _ANEW:
             await self._settled(
                 message, messages.UNCERTAIN, "failed", error="its answer was lost twice"

@@ -30,9 +30,9 @@ def ended_by(conn: Connection, call_id: str, columns: Mapping[str, Any]) -> None
 
 
 def add_cost(conn: Connection, call_id: str, cost: Mapping[str, Any]) -> None:
-    """Add to what the call has cost; several tasks do, so the row is held meanwhile."""
-    held = select(calls.c.cost).where(calls.c.id == call_id).with_for_update()
+    """Add to what the providers ask for; several tasks do, so the row is held meanwhile."""
+    held = select(calls.c.bill).where(calls.c.id == call_id).with_for_update()
     known = conn.execute(held).scalar_one()
     conn.execute(
-        sql_update(calls).where(calls.c.id == call_id).values(cost={**(known or {}), **cost})
+        sql_update(calls).where(calls.c.id == call_id).values(bill={**(known or {}), **cost})
     )

@@ -184,6 +184,8 @@ class CallRecord:
     """What was extracted and does not fit, by field: `{error, raw}` each."""
     analysis: dict[str, Any] | None = None
     """`status` (`pending`, `done`, `failed`, `none`), and what ElevenLabs judged of the conversation."""
+    bill: dict[str, Any] | None = None
+    """What the providers ask for, by provider. `cost` is what is counted while the call lasts."""
 
 
 @dataclass(frozen=True, slots=True)

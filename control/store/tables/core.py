@@ -157,6 +157,7 @@ calls = Table(
     Column("node", String(120)),
     Column("extraction_problems", Json),
     Column("analysis", Json),
+    Column("bill", Json),
     Index("uq_calls_twilio_call_sid", "twilio_call_sid", unique=True),
     Index("ix_calls_tenant_id_id", "tenant_id", "id"),
     Index("ix_calls_agent_id_id", "agent_id", "id"),

@@ -15,7 +15,7 @@ INSTANT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Five tables, two columns of calls."""
+    """Five tables, three columns of calls."""
     _outbox()
     _conversations()
     _webhooks()
@@ -23,6 +23,7 @@ def upgrade() -> None:
     with op.batch_alter_table("calls") as batch:
         batch.add_column(sa.Column("extraction_problems", JSON))
         batch.add_column(sa.Column("analysis", JSON))
+        batch.add_column(sa.Column("bill", JSON))
     op.create_index("ix_calls_conversation_id", "calls", ["conversation_id"])
 
 
@@ -30,6 +31,7 @@ def downgrade() -> None:
     """They go."""
     op.drop_index("ix_calls_conversation_id", "calls")
     with op.batch_alter_table("calls") as batch:
+        batch.drop_column("bill")
         batch.drop_column("analysis")
         batch.drop_column("extraction_problems")
     for table in ("messages", "webhook_deliveries", "webhooks", "conversations", "outbox"):
