@@ -6,14 +6,14 @@ from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
-from quart import Blueprint, Response
+from quart import Blueprint, Response, g
 from sqlalchemy import Connection
 
 from control import ids
 from control.api.answers import Answer, PageQuery, answer, page
 from control.api.auth import require_visible, tenant_for_new, visible_tenant
 from control.api.dependencies import AfterCall, dependencies
-from control.api.idempotency import idempotent
+from control.api.idempotency import KEPT_BODY, idempotent
 from control.api.openapi import NoContent, listing, operation
 from control.api.problem import Problem, invalid, not_found
 from control.api.reading import Body, read_body, read_query
@@ -120,7 +120,10 @@ class Webhook(Answer):
 class WebhookMade(Webhook):
     """A new target. The secret is shown this once."""
 
-    secret: str = Field(description="`whsec_…`: verify pushes with any Standard Webhooks library.")
+    secret: str | None = Field(
+        description="`whsec_…`: verify pushes with any Standard Webhooks library. Null in the repeated answer "
+        "to a repeated request: it is shown once."
+    )
 
 
 class Delivery(Answer):
@@ -223,6 +226,7 @@ async def create_webhook() -> Response:
     )
     await known.store.write(_insert, record)
     made = WebhookMade(**_shown(record).model_dump(), secret=secret)
+    setattr(g, KEPT_BODY, made.model_copy(update={"secret": None}).model_dump_json())
     return answer(made, 201, {"Location": f"/v2/webhooks/{webhook_id}"})
 
 
