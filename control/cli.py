@@ -1,6 +1,6 @@
-"""`tandem`: serve, check-config, --version.
+"""`tandem`: serve, check-config, policy, ledger, lists, --version.
 
-Exit codes: 0 done, 1 the daemon failed, 2 the configuration or the command line is wrong.
+Exit codes: 0 done, 1 it failed, 2 the configuration or the command line is wrong, 3 the policy refuses.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
+from control import cli_parsers
 from control.config import ConfigError, Settings, load, masked, warnings
 from control.plugins import build_rules
 
@@ -27,7 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(f"tandem: {problem}", file=sys.stderr)
         return EXIT_CONFIG
-    return _check_config(settings) if options.command == "check-config" else _serve(settings)
+    if options.command == "check-config":
+        return _check_config(settings)
+    if options.command in ("policy", "ledger", "lists"):
+        # Here, not above: check-config and --version answer at once and need none of it.
+        from control import cli_lists, cli_policy
+
+        run = cli_lists.run if options.command == "lists" else cli_policy.run
+        return run(options, settings)
+    return _serve(settings)
 
 
 def _check_config(settings: Settings) -> int:
@@ -64,4 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=does, description=does)
         command.add_argument("--config", default="config.toml", metavar="FILE", help="config.toml")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", default="config.toml", metavar="FILE", help="config.toml")
+    cli_parsers.add_policy(commands, common)
+    cli_parsers.add_lists(commands, common)
     return parser

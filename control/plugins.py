@@ -18,6 +18,7 @@ from control.config import PolicySettings
 from control.config_sources import ConfigError
 from policy import PolicyConfigError, Rule, RuleResult, load_rules
 from policy.facts import Facts
+from policy.law import Law
 
 ANSWER_TIMEOUT_S = 0.5
 ENTRY_POINTS = "tandem.rules"
@@ -142,9 +143,11 @@ def installed() -> dict[str, str]:
     return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
 
 
-def build_rules(settings: PolicySettings) -> tuple[Rule, ...]:
-    """The rules in their order. Raises ConfigError naming the rule."""
+def build_rules(settings: PolicySettings, law: Law | None = None) -> tuple[Rule, ...]:
+    """The rules in their order, under the packaged law or another. Raises ConfigError naming the rule."""
     try:
-        return load_rules(settings.rules, settings.tables, _resolve_watched, installed=installed())
+        return load_rules(
+            settings.rules, settings.tables, _resolve_watched, installed=installed(), law=law
+        )
     except PolicyConfigError as error:
         raise ConfigError(str(error)) from error

@@ -234,6 +234,13 @@ def between(
         yield rows.build(DecisionRecord, row)
 
 
+def hash_at(conn: Connection, tenant_id: str, seq: int) -> str | None:
+    """The hash of a link, as it is written."""
+    mine = (decisions.c.tenant_id == tenant_id) & (decisions.c.seq == seq)
+    link: str | None = conn.execute(select(decisions.c.hash).where(mine)).scalar()
+    return link
+
+
 def erase_facts(conn: Connection, call_id: str) -> int:
     """Erase what the rules knew about a call, at the request of the person; how many. The chain stays good."""
     mine = decisions.c.call_id == call_id

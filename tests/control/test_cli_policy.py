@@ -1,0 +1,213 @@
+"""`tandem policy`, `tandem ledger` and `tandem lists`, as an operator types them."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import update
+
+from control import cli
+from control.store import Store, agents, consents, decisions, dnc, opt_outs
+from control.store.records import AgentRecord
+from control.store.tables.core import decisions as table
+
+NOW = datetime.now(UTC)
+OURS, THEIRS = "+14155550199", "+12125551234"
+CONFIG = """
+[public]
+url = "https://voice.example.com"
+[control]
+admin_key = "k-0123456789abcdef"
+[twilio]
+account_sid = "AC00000000000000000000000000000001"
+auth_token = "0123456789abcdef0123456789abcdef"
+[elevenlabs]
+api_key = "xi"
+[policy]
+rules = ["system", "opt_out"]
+"""
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """A configuration, its store with an agent, and a way to run commands."""
+    url = f"sqlite:///{tmp_path / 'tandem.db'}"
+    config = tmp_path / "config.toml"
+    config.write_text(
+        CONFIG + f'lists_dir = "{tmp_path / "lists"}"\n[store]\nurl = "{url}"\n', "utf-8"
+    )
+    store = Store.open(url)
+    record = AgentRecord("agt_1", "Ada", NOW, NOW, status="live", number_e164=OURS)
+    store._write_now(agents.insert, record)
+
+    def run(*words):
+        return cli.main([*words, "--config", str(config)])
+
+    yield run, store
+    store.close()
+
+
+def test_policy_check_exits_0_when_allowed_and_3_when_not(machine, capsys):
+    """In words, and as the decision object."""
+    run, _ = machine
+    assert run("policy", "check", THEIRS, "--agent", "agt_1") == 0
+    assert capsys.readouterr().out.startswith("ALLOWED")
+    (run("lists", "import", "opt-outs", str(write_csv(machine, f"e164\n{THEIRS}\n"))),)
+    capsys.readouterr()
+    assert run("policy", "check", THEIRS, "--agent", "agt_1", "--json") == 3
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["outcome"] == "deny"
+    assert THEIRS not in json.dumps(shown)
+    assert run("policy", "check", THEIRS, "--agent", "agt_none") == 1
+
+
+def write_csv(machine, text):
+    _, store = machine
+    path = store._engine.url.database + ".csv"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    return path
+
+
+def decide(store, call_id, **more):
+    """A decision with its facts, as the daemon keeps one."""
+    facts = {
+        "direction": "outbound",
+        "phase": "dial",
+        "tenant_id": "tnt_default",
+        "agent_id": "agt_1",
+        "from_number": OURS,
+        "to_number": THEIRS,
+        "at": (NOW - timedelta(hours=1)).isoformat(),
+        **more,
+    }
+    from control.compliance import stored
+    from control.config import PolicySettings
+    from control.plugins import build_rules
+    from policy import evaluate
+
+    known = stored.load(facts)
+    rules = build_rules(PolicySettings(rules=("system", "opt_out")))
+    decision = evaluate(rules, known).to_dict()
+    store._write_now(
+        decisions.append, call_id, "tnt_default", "dial", decision, known.at, stored.dump(known)
+    )
+
+
+def test_ledger_verify_is_good_until_somebody_edits(machine, capsys, tmp_path):
+    """Exit 1 and the row; a head that was kept elsewhere finds a chain that was made anew."""
+    run, store = machine
+    for number in range(3):
+        decide(store, f"call_{number}")
+    assert run("ledger", "verify", "--json") == 0
+    anchor = tmp_path / "heads.json"
+    anchor.write_text(capsys.readouterr().out)
+    decide(store, "call_3")
+    assert run("ledger", "verify", "--anchor", str(anchor)) == 0
+    store._write_now(
+        lambda conn: conn.execute(
+            update(table).where(table.c.call_id == "call_1").values(decision={"allowed": True})
+        )
+    )
+    capsys.readouterr()
+    assert run("ledger", "verify") == 1
+    assert "row 2: was edited" in capsys.readouterr().err
+    heads = json.loads(anchor.read_text())
+    heads["tnt_default"]["hash"] = "0" * 64
+    anchor.write_text(json.dumps(heads))
+    run("ledger", "verify", "--anchor", str(anchor))
+    assert "not the one that was anchored" in capsys.readouterr().err
+
+
+def test_policy_explain_says_why_in_words(machine, capsys):
+    """Every decision about the call, no number in it."""
+    run, store = machine
+    decide(
+        store,
+        "call_1",
+        opt_out={"e164": THEIRS, "since": NOW.isoformat(), "source": "spoken"},
+    )
+    assert run("policy", "explain", "call_1") == 0
+    out = capsys.readouterr().out
+    assert "DENIED" in out
+    assert "DNC-INT" in out
+    assert THEIRS not in out
+    assert run("policy", "explain", "call_none") == 1
+
+
+def test_policy_replay_finds_nothing_under_the_same_rules_and_everything_under_others(
+    machine, capsys, tmp_path
+):
+    """The kept facts are enough: same rules, same decisions; with a stricter rule they differ."""
+    run, store = machine
+    for number in range(3):
+        decide(store, f"call_{number}")
+    assert run("policy", "replay") == 0
+    assert "3 decisions, 0 differ" in capsys.readouterr().out
+    config = next(tmp_path.glob("config.toml"))
+    config.write_text(config.read_text().replace('"opt_out"]', '"opt_out", "standard"]'))
+    config.write_text(
+        config.read_text().replace('["system", "opt_out", "standard"]', '["standard"]')
+    )
+    assert run("policy", "replay") == 0
+    out = capsys.readouterr().out
+    assert "3 decisions, 3 differ" in out
+    assert "allow -> deny" in out
+
+
+def test_import_names_every_wrong_line_and_imports_nothing(machine, capsys):
+    """Line, field and reason; the good lines are not in the store either."""
+    run, store = machine
+    text = f"e164,reason\n{THEIRS},asked\n12,x\n+15550001111,y,z\n+1999,\n"
+    assert run("lists", "import", "opt-outs", str(write_csv(machine, text))) == 1
+    err = capsys.readouterr().err
+    assert ":3: e164:" in err
+    assert ":4: line: has more fields than the header" in err
+    assert ":5: e164:" in err
+    assert store._read_now(opt_outs.get, "tnt_default", THEIRS) is None
+    path = write_csv(machine, "number\n+1\n")
+    assert run("lists", "import", "opt-outs", str(path)) == 1
+    err = capsys.readouterr().err
+    assert ":1: number: unknown column" in err
+    assert ":1: e164: this column is missing" in err
+
+
+def test_export_of_consents_can_be_imported_again(machine, capsys):
+    """What comes out goes in, and says the same."""
+    run, store = machine
+    head = (
+        "e164,seller,channels,purposes,level,occurred_at,disclosure_text,names_automated_voice,zone"
+    )
+    row = f'{THEIRS},Acme,voice_ai|sms,marketing,written_signed,2026-11-01T10:00:00Z,"I agree, ""yes""",true,America/New_York'
+    assert run("lists", "import", "consents", str(write_csv(machine, f"{head}\n{row}\n"))) == 0
+    capsys.readouterr()
+    assert run("lists", "export", "consents") == 0
+    exported = capsys.readouterr().out
+    assert run("lists", "import", "consents", str(write_csv(machine, exported))) == 0
+    one, two = store._read_now(consents.of_number, "tnt_default", THEIRS)
+    assert (one.channels, one.level, one.location) == (two.channels, two.level, two.location)
+    assert one.disclosure_sha256 == two.disclosure_sha256
+    assert one.level == "written_signed"
+
+
+def test_consent_without_its_text_is_no_signed_writing(machine):
+    """Nobody could show what was signed."""
+    run, store = machine
+    head = "e164,seller,channels,purposes,level,occurred_at"
+    row = f"{THEIRS},Acme,voice_ai,marketing,written_signed,2026-11-01T10:00:00Z"
+    assert run("lists", "import", "consents", str(write_csv(machine, f"{head}\n{row}\n"))) == 0
+    (found,) = store._read_now(consents.of_number, "tnt_default", THEIRS)
+    assert found.level == "express"
+
+
+def test_do_not_call_file_of_any_usual_form_is_swapped_in(machine, capsys):
+    """Area code and number apart, ten digits, or E.164; a bad line keeps the former list."""
+    run, store = machine
+    path = write_csv(machine, "number\n212,5551234\n3105550100\n+14165550100\n")
+    assert run("lists", "import", "dnc", str(path), "--as-of", "2026-11-20") == 0
+    (record,) = store._read_now(dnc.lists_for, "tnt_default")
+    assert (record.list_id, record.entries) == ("US", 3)
+    path = write_csv(machine, "2125551234\nnonsense\n")
+    assert run("lists", "import", "dnc", str(path)) == 1
+    assert ":2: number: is not a number" in capsys.readouterr().err
+    assert store._read_now(dnc.lists_for, "tnt_default") == [record]
