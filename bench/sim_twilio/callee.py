@@ -74,6 +74,8 @@ class Caller:
     says: Sequence[Says] = ()
     presses: Sequence[Presses] = ()
     hangs_up: HangsUp | None = None
+    leaves_message_s: float | None = None
+    """How long a message is that the caller leaves at a <Record>."""
     hangs_up_after_answer_s: float | None = None
     """Hang up so long after the call was answered, whether or not a stream ever began."""
 

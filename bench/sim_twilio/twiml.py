@@ -12,6 +12,10 @@ from urllib.parse import urljoin
 DOCUMENT_MAX_BYTES = 64 * 1024
 _CONTENT_TYPES = ("text/xml", "application/xml", "text/html")
 
+_NOUN = frozenset(
+    {"url", "method", "statusCallback", "statusCallbackMethod", "statusCallbackEvent"}
+)
+_AMD = frozenset({"machineDetection", "amdStatusCallback", "amdStatusCallbackMethod"})
 _ATTRIBUTES: dict[str, frozenset[str]] = {
     "Connect": frozenset({"action", "method"}),
     "Dial": frozenset(
@@ -36,6 +40,50 @@ _ATTRIBUTES: dict[str, frozenset[str]] = {
             "trim",
         }
     ),
+    "Number": _NOUN | frozenset({"sendDigits", "byoc"}) | _AMD,
+    "Client": _NOUN | frozenset({"clientNotificationUrl"}),
+    "Identity": frozenset(),
+    "Sip": _NOUN | frozenset({"username", "password"}) | _AMD,
+    "Conference": frozenset(
+        {
+            "muted",
+            "beep",
+            "startConferenceOnEnter",
+            "endConferenceOnExit",
+            "participantLabel",
+            "jitterBufferSize",
+            "waitUrl",
+            "waitMethod",
+            "maxParticipants",
+            "record",
+            "region",
+            "trim",
+            "coach",
+            "statusCallback",
+            "statusCallbackMethod",
+            "statusCallbackEvent",
+            "recordingStatusCallback",
+            "recordingStatusCallbackMethod",
+            "recordingStatusCallbackEvent",
+            "eventCallbackUrl",
+        }
+    ),
+    "Record": frozenset(
+        {
+            "action",
+            "method",
+            "timeout",
+            "finishOnKey",
+            "maxLength",
+            "playBeep",
+            "trim",
+            "recordingStatusCallback",
+            "recordingStatusCallbackMethod",
+            "recordingStatusCallbackEvent",
+            "transcribe",
+            "transcribeCallback",
+        }
+    ),
     "Gather": frozenset({"input", "action", "method", "timeout", "numDigits", "finishOnKey"}),
     "Hangup": frozenset(),
     "Pause": frozenset({"length"}),
@@ -51,7 +99,8 @@ _ATTRIBUTES: dict[str, frozenset[str]] = {
     "Parameter": frozenset({"name", "value"}),
 }
 """Attributes of the elements that are interpreted; another one is a schema warning, 12200."""
-_ROOT_VERBS = frozenset(_ATTRIBUTES) - {"Stream", "Parameter"}
+_NOUNS = frozenset({"Stream", "Parameter", "Number", "Client", "Identity", "Sip", "Conference"})
+_ROOT_VERBS = frozenset(_ATTRIBUTES) - _NOUNS
 
 
 class TwimlError(Exception):

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 
 import trio
 
-from bench.sim_twilio import parameters, twiml
-from bench.sim_twilio.account import new_sid
+from bench.sim_twilio import dialling, parameters, twiml
 from bench.sim_twilio.call import DocumentSource, SimCall
 from bench.sim_twilio.callee import Caller
 from bench.sim_twilio.connecting import StreamOptions
@@ -25,8 +24,6 @@ from bench.sim_twilio.webhooks import Params, Reply, Webhooks
 DOCUMENTS_MAX = 100
 """A call that was sent through more documents runs in a circle."""
 APPLICATION_ERROR = "We are sorry, an application error has occurred. Goodbye."
-DIAL_TIMEOUT_S = 30.0
-DIAL_TALK_S = 1.0
 _FETCH_ERRORS = {"ct": 11205, "rt": 11205, "4xx": 11200, "5xx": 11200, "other": 11200}
 
 
@@ -41,6 +38,8 @@ class Carrier:
     stream_options: Callable[[], StreamOptions]
     now: Callable[[], datetime]
     say_s_per_char: float
+    rooms: dict[str, dialling.Room] = field(default_factory=dict)
+    """Conferences of the account by name."""
 
 
 async def run_documents(carrier: Carrier, call: SimCall, document: Document | None) -> None:
@@ -240,33 +239,19 @@ def _stream_url(document: Document, url: str) -> str:
 
 
 async def _dial(carrier: Carrier, call: SimCall, document: Document, verb: Element) -> Step | None:
-    """Minimal: who was dialled, how that went, and the `action`; no audio is joined."""
-    targets = [child.text for child in verb.children] or [verb.text]
-    call.dialled.extend(targets)
-    callee = next((carrier.destinations[t] for t in targets if t in carrier.destinations), None)
-    timeout_s = _number(verb, "timeout", DIAL_TIMEOUT_S)
-    status, talked_s = "failed", 0.0
-    with call.interruptible():
-        if callee is not None:
-            await trio.sleep(min(callee.answer_after_s, timeout_s))
-            if callee.answer_after_s > timeout_s:
-                status = "no-answer"
-            elif callee.result == "answer":
-                talked_s = callee.hangs_up_after_answer_s or DIAL_TALK_S
-                await trio.sleep(talked_s)
-                status = "completed"
-            else:
-                status = callee.result
-    call.note("dialled", targets=targets, status=status)
+    extra = await dialling.dial(carrier, call, document, verb)
     action = verb.attributes.get("action")
     if not action:
         return None
-    extra = [
-        ("DialCallStatus", status),
-        ("DialCallSid", new_sid("CA")),
-        ("DialCallDuration", str(round(talked_s))),
-        ("DialBridged", "true" if status == "completed" else "false"),
-    ]
+    return _go_to(carrier, call, document, action, verb.attributes.get("method"), extra)
+
+
+async def _record(
+    carrier: Carrier, call: SimCall, document: Document, verb: Element
+) -> Step | None:
+    extra = await dialling.record(carrier, call, document, verb)
+    # Without an action Twilio asks the document's own URL again.
+    action = verb.attributes.get("action", document.url)
     return _go_to(carrier, call, document, action, verb.attributes.get("method"), extra)
 
 
@@ -277,6 +262,7 @@ _VERBS: dict[str, Callable[[Carrier, SimCall, Document, Element], Awaitable[Step
     "Hangup": _hang_up,
     "Pause": _pause,
     "Play": _ignore,
+    "Record": _record,
     "Redirect": _redirect,
     "Reject": _hang_up,
     "Say": _say,
