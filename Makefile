@@ -10,9 +10,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH_VENV ?= .venv-bench
 BENCH_INSTALLED := $(BENCH_VENV)/.installed
+BINARY_VENV ?= .venv-binary
+BINARY_INSTALLED := $(BINARY_VENV)/.installed
 BENCH ?= --calls 50,100,200,500 --seconds 15 --baselines
 
-.PHONY: demo test check format bench bench-smoke quality lock clean
+.PHONY: demo test check format bench bench-smoke quality binary binary-demo package lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m bench.demo
@@ -42,6 +44,20 @@ quality: $(BENCH_INSTALLED)
 bench-smoke: $(INSTALLED)
 	$(BIN)/python -m bench.load --smoke --calls 5 --seconds 3 --warmup 1 --targets tandem,relay-epoll
 
+# One file that needs no Python where it runs; and the demo with it.
+binary: dist/tandem
+
+dist/tandem: $(BINARY_INSTALLED) $(wildcard gateway/*.py gateway/*.pyx control/*.py control/*/*.py policy/*.py policy/*/*) systemd/binary/tandem.spec systemd/binary/entry.py
+	$(BINARY_VENV)/bin/pyinstaller --noconfirm --log-level ERROR --distpath dist --workpath build/binary systemd/binary/tandem.spec
+	dist/tandem --version
+
+binary-demo: dist/tandem $(INSTALLED)
+	TANDEM_EXECUTABLE=$(abspath dist/tandem) $(BIN)/python -m bench.demo
+
+# A Debian package of that file with the unit, the configuration and their folders. Needs dpkg-deb.
+package: dist/tandem
+	systemd/debian/build dist/tandem dist
+
 $(INSTALLED): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Tandem needs Python 3.11 or newer with venv (Debian: apt install python3-venv)" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -56,6 +72,13 @@ $(BENCH_INSTALLED): requirements-bench.lock pyproject.toml
 	TANDEM_BUILD_BENCH=1 $(BENCH_VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+$(BINARY_INSTALLED): requirements-binary.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Tandem needs Python 3.11 or newer with venv (Debian: apt install python3-venv)" >&2; exit 1; }
+	test -x $(BINARY_VENV)/bin/python || $(PYTHON) -m venv $(BINARY_VENV)
+	$(BINARY_VENV)/bin/python -m pip install --quiet --require-hashes --requirement requirements-binary.lock
+	$(BINARY_VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
 # Pins versions with hashes and writes no address. Needs uv.
 lock:
 	uv pip compile pyproject.toml --extra sim --extra test --extra check --extra build --universal \
@@ -64,7 +87,10 @@ lock:
 	uv pip compile pyproject.toml --extra sim --extra bench --extra build --universal \
 		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet --upgrade \
 		--output-file requirements-bench.lock
+	uv pip compile pyproject.toml --extra binary --extra build --universal \
+		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet --upgrade \
+		--output-file requirements-binary.lock
 
 clean:
 	rm -f gateway/_express.c gateway/*.so bench/load/_swift.c bench/load/*.so
-	rm -rf $(VENV) $(BENCH_VENV) build dist *.egg-info demo-out bench-out
+	rm -rf $(VENV) $(BENCH_VENV) $(BINARY_VENV) build dist *.egg-info demo-out bench-out

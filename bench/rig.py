@@ -197,11 +197,17 @@ async def open_rig(
         nursery.cancel_scope.cancel()
 
 
+def _executable(environment: Mapping[str, str]) -> list[str]:
+    """The daemon of this checkout, or the one that TANDEM_EXECUTABLE names."""
+    named = environment.get("TANDEM_EXECUTABLE")
+    return [named] if named else [sys.executable, "-m", "control"]
+
+
 def _spawn(folder: Path, environment: dict[str, str]) -> Daemon:
     log_path, config_path = folder / "daemon.log", folder / "config.toml"
     with log_path.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "control", "serve", "--config", str(config_path)],
+            [*_executable(environment), "serve", "--config", str(config_path)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -413,8 +413,14 @@ async def _send(sock: socket.socket, packet: bytes, fd: int | None) -> None:
             await trio.lowlevel.wait_writable(sock)
 
 
+FROZEN_WORKER = "media-worker"
+"""First argument with which the single-file executable is a media worker."""
+
+
 def worker_command(link_fd: int) -> list[str]:
     """The command line of a worker process."""
+    if getattr(sys, "frozen", False):  # the single-file executable
+        return [sys.executable, FROZEN_WORKER, "--link-fd", str(link_fd)]
     return [sys.executable, "-m", "gateway.worker", "--link-fd", str(link_fd)]
 
 
