@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -13,7 +14,8 @@ from bench.rig import open_rig
 from bench.sim_twilio import Caller, HangsUp
 from control.failpoints import VARIABLE
 
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
+"""Of each walk, on a machine that others use as well; alone they take a fraction of it."""
 ALIVE_WITHIN_S = 90.0
 REST_LATENCY_S = 0.35
 """What a request to either provider takes, about; making things takes longer."""
@@ -31,11 +33,9 @@ POINTS = (
     "key.begun",
     "numbers.intent_kept",
     "numbers.bought",
-    "number.kept",
     "knowledge_base.asked",
-    "knowledge_base.kept",
+    "elevenlabs_tool.asked",
     "elevenlabs_agent.asked",
-    "elevenlabs_agent.kept",
     "routing.begun",
     "self_test.begun",
     "live.begun",
@@ -49,8 +49,10 @@ async def test_agent_from_nothing_is_live_well_under_ninety_seconds(tmp_path: Pa
         async with open_rig(tmp_path, agents={}) as rig:
             rig.twilio.latency_s = rig.elevenlabs.rest_latency_s = REST_LATENCY_S
             rig.elevenlabs.book.indexing_s = INDEXING_S
+            tenant = await rig.post("/v2/tenants", {"name": "Coastal Group"})
+            body = BODY | {"tenant_id": tenant["id"]}
             agent = await rig.settled_agent(
-                await rig.post("/v2/agents", BODY), timeout_s=ALIVE_WITHIN_S
+                await rig.post("/v2/agents", body), timeout_s=ALIVE_WITHIN_S
             )
             for step in agent["provisioning"]["steps"]:
                 print(f"{step['name']:18} {step['status']:8} {step['ms']:6} ms")  # noqa: T201
@@ -68,11 +70,35 @@ async def test_agent_from_nothing_is_live_well_under_ninety_seconds(tmp_path: Pa
             record = await rig.record_of(call.sid)
             assert (record["agent_id"], record["status"]) == (agent["id"], "completed")
             assert len(call.heard) > 0
+            assert agent["subaccount"]["sid"] != rig.twilio.account_sid
             *_, conversation = rig.elevenlabs.conversations.values()
             variables = conversation.initiation["dynamic_variables"]
             assert variables["location"] == "12 King Street, Charleston, SC"
             assert variables["timezone"] == "America/New_York"
+            await _changed_by_hand_is_put_back(rig, agent)
             assert rig.elevenlabs.violations == []
+
+
+async def _changed_by_hand_is_put_back(rig: rigs.Rig, agent: Any) -> None:
+    """At both providers, and the record tells of it."""
+    number = rig.twilio.numbers[agent["number"]["e164"]]
+    number.voice_url = "https://elsewhere.example.com/voice"
+    made = rig.elevenlabs.book.agents[agent["elevenlabs"]["agent_id"]]
+    tts = {"agent_output_audio_format": "pcm_16000"}
+    made.merge({"conversation_config": {"tts": tts}})
+    shown = await rig.get(f"/v2/agents/{agent['id']}", refresh="true")
+    assert {entry["what"] for entry in shown["drift"]} == {
+        "number.voice_url",
+        "elevenlabs.tts.agent_output_audio_format",
+    }
+    assert shown["status"] == "live"
+    assert number.voice_url == f"{rig.public_url}/twilio/voice"
+    config = made.config["conversation_config"]
+    assert config["tts"]["agent_output_audio_format"] == "ulaw_8000"
+    await rig.api.patch(f"/v2/agents/{agent['id']}", json={"first_message": "Good day!"})
+    told = await rig.settled_agent(await rig.get(f"/v2/agents/{agent['id']}"))
+    assert told["provisioning"]["steps"][-1]["status"] == "done"
+    assert made.config["conversation_config"]["agent"]["first_message"] == "Good day!"
 
 
 async def test_agent_whose_daemon_is_killed_at_every_step_is_made_once(tmp_path: Path) -> None:
@@ -80,12 +106,14 @@ async def test_agent_whose_daemon_is_killed_at_every_step_is_made_once(tmp_path:
     with trio.fail_after(PATIENCE_S):
         async with open_rig(tmp_path, agents={}) as rig:
             agent = None
+            tenant = await rig.post("/v2/tenants", {"name": "Coastal Group"})
+            body = BODY | {"tenant_id": tenant["id"]}
             for point in POINTS:
                 await rig.daemon.stop(signal.SIGKILL)
                 rig.environment[VARIABLE] = point
                 if agent is None:
                     await rig.restart_daemon()
-                    agent = await rig.post("/v2/agents", BODY)
+                    agent = await rig.post("/v2/agents", body)
                 else:
                     rig.daemon = rigs._spawn(rig.folder, rig.environment)
                 await _killed(rig.daemon, point)
@@ -94,9 +122,10 @@ async def test_agent_whose_daemon_is_killed_at_every_step_is_made_once(tmp_path:
             assert agent is not None
             agent = await rig.settled_agent(await rig.get(f"/v2/agents/{agent['id']}"))
             assert agent["status"] == "live", agent["provisioning"]
-            assert [n for n in rig.twilio.numbers if n.startswith("+1843")] == [
-                agent["number"]["e164"]
-            ]
+            assert len(rig.twilio.accounts) == 2  # the main one and the tenant's
+            owned = rig.twilio.numbers_of(agent["subaccount"]["sid"])
+            assert [number.phone_number for number in owned] == [agent["number"]["e164"]]
+            assert len(rig.twilio.accounts.keys_of(agent["subaccount"]["sid"])) == 1
             made = rig.elevenlabs.book.made
             assert (made["agents"], made["documents"]) == (1, 1)
             assert made["tools"] == len(rig.elevenlabs.book.tools)
@@ -106,7 +135,7 @@ async def test_agent_whose_daemon_is_killed_at_every_step_is_made_once(tmp_path:
 
 
 async def _killed(daemon: rigs.Daemon, point: str) -> None:
-    with trio.move_on_after(20):
+    with trio.move_on_after(60):
         while daemon.process.poll() is None:
             await trio.sleep(0.02)
     if daemon.process.poll() != -signal.SIGKILL:
