@@ -129,24 +129,70 @@ def _ask(rule: Rule, facts: Facts) -> RuleResult | tuple[RuleResult, ...]:
 
 
 def _checked(result: object, rule_id: str, version: int, facts: Facts) -> RuleResult:
-    fault = _fault(result, rule_id, version, facts)
-    if fault is not None:
-        return RuleResult(rule_id, version, "deny", fault)
+    if not _is_usual(result, rule_id, version):
+        fault = _fault(result, rule_id, version, facts)
+        if fault is not None:
+            return RuleResult(rule_id, version, "deny", fault)
     assert isinstance(result, RuleResult)
-    if not result.inputs and not result.obligations:
+    duties = result.obligations
+    if _is_plain(result.inputs) and all(_is_plain(one.details) for one in duties):
         return result
-    inputs = _plain(result.inputs)
-    if not result.obligations:
-        return RuleResult(
-            result.id, version, result.outcome, result.reason, inputs, result.retry_at
-        )
-    obligations = tuple(Obligation(one.kind, _plain(one.details)) for one in result.obligations)
-    return replace(result, inputs=inputs, obligations=obligations)
+    return RuleResult(
+        result.id,
+        version,
+        result.outcome,
+        result.reason,
+        _plain(result.inputs),
+        result.retry_at,
+        tuple(Obligation(one.kind, _plain(one.details)) for one in duties),
+    )
+
+
+def _is_usual(result: object, rule_id: str, version: int) -> bool:
+    """A proper allow: most results are, and need no closer look."""
+    return (
+        type(result) is RuleResult
+        and result.outcome == "allow"
+        and result.id == rule_id
+        and result.version == version
+        and type(result.reason) is str
+        and result.reason != ""
+        and result.retry_at is None
+        and type(result.inputs) is dict
+    )
+
+
+_SCALARS = frozenset({int, bool, type(None)})
+
+
+def _is_plain(inputs: Mapping[str, Any]) -> bool:
+    """The usual inputs are few, flat and hold no number: then there is nothing to copy or to mask."""
+    for name, value in inputs.items():
+        kind = type(value)
+        if type(name) is not str or not _is_clean(name):
+            return False
+        if kind is str:
+            if not _is_clean(value):
+                return False
+        elif kind is list:
+            for item in value:
+                if type(item) is not str or not _is_clean(item):
+                    return False
+        elif kind not in _SCALARS:
+            return False
+    return True
+
+
+def _is_clean(text: str) -> bool:
+    """No telephone number in it."""
+    return ("+" not in text and "%2" not in text) or mask_numbers(text) == text
 
 
 def _identity(rule: object) -> tuple[str, int]:
     rule_id = getattr(rule, "id", None)
     version = getattr(rule, "version", None)
+    if type(rule_id) is str and rule_id and type(version) is int:
+        return rule_id, version
     return (
         rule_id if isinstance(rule_id, str) and rule_id else type(rule).__name__,
         version if isinstance(version, int) and not isinstance(version, bool) else 0,
@@ -165,7 +211,7 @@ def _fault(result: object, rule_id: str, version: int, facts: Facts) -> str | No
         return "rule_invalid: unknown outcome"
     if not isinstance(result.reason, str) or not result.reason:
         return "rule_invalid: no reason"
-    if not isinstance(result.inputs, Mapping):
+    if type(result.inputs) is not dict and not isinstance(result.inputs, Mapping):
         return "rule_invalid: inputs are not a table"
     if result.obligations and result.outcome != "allow":
         return "rule_invalid: obligations without allow"
@@ -192,6 +238,8 @@ def _plain(value: Any, depth: int = 0) -> Any:
         raise TypeError("inputs are nested too deeply")
     if isinstance(value, int):
         return value
+    if kind is tuple or kind is list:
+        return [_plain(item, depth + 1) for item in value]
     if isinstance(value, float) and math.isfinite(value):
         return value
     if isinstance(value, str):

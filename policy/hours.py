@@ -40,13 +40,19 @@ class Bound:
 class Schedule:
     """All bounds together, in all zones. Without zones nothing is permitted."""
 
-    bounds: tuple[tuple[Bound, tzinfo], ...]
-    """Every bound with every zone in which it has to hold."""
+    by_zone: tuple[tuple[tzinfo, tuple[Bound, ...]], ...]
+    """Every zone with the bounds that have to hold there."""
     has_zone: bool
 
     def permitted(self, at: datetime) -> bool:
         """Whether a start at that instant is within all windows."""
-        return self.has_zone and all(_is_open(bound, zone, at) for bound, zone in self.bounds)
+        for zone, bounds in self.by_zone:
+            local = at.astimezone(zone)
+            day, minute = local.date(), local.hour * 60 + local.minute
+            for bound in bounds:
+                if not _is_within(bound.windows(day), minute):
+                    return False
+        return self.has_zone
 
     def is_open_for(self, at: datetime, margin: timedelta) -> bool:
         """Permitted now, and no window ends within less than `margin`."""
@@ -74,20 +80,21 @@ class Schedule:
 
     def _edges(self, at: datetime, reach: timedelta, side: int) -> Iterator[datetime]:
         """Starts (`side` 0) or ends (1) of windows after `at`, in UTC, in no order."""
-        for bound, zone in self.bounds:
+        for zone, bounds in self.by_zone:
             first = at.astimezone(zone).date()
             for ahead in range(-1, reach.days + 3):
                 day = first + timedelta(days=ahead)
-                for window in bound.windows(day):
-                    edge = _instant(day, window[side], zone)
+                for minute in {window[side] for bound in bounds for window in bound.windows(day)}:
+                    edge = _instant(day, minute, zone)
                     if at < edge <= at + reach:
                         yield edge
 
 
-def _is_open(bound: Bound, zone: tzinfo, at: datetime) -> bool:
-    local = at.astimezone(zone)
-    minute = local.hour * 60 + local.minute
-    return any(start <= minute < end for start, end in bound.windows(local.date()))
+def _is_within(windows: Windows, minute: int) -> bool:
+    for start, end in windows:  # noqa: SIM110  (half the time of any() over a generator)
+        if start <= minute < end:
+            return True
+    return False
 
 
 def _instant(day: date, minute: int, zone: tzinfo) -> datetime:
@@ -102,9 +109,9 @@ def schedule(
     bounds: tuple[Bound, ...], zones: tuple[tzinfo, ...], fixed: Mapping[str, tzinfo]
 ) -> Schedule:
     """`fixed`: zones that rows name themselves; such a row holds there and nowhere else."""
-    pairs = tuple(
-        (bound, zone)
-        for bound in bounds
-        for zone in ((fixed[bound.row.zone],) if bound.row.zone else zones)
-    )
-    return Schedule(pairs, bool(zones))
+    found: dict[tzinfo, list[Bound]] = {}
+    for bound in bounds:
+        for zone in (fixed[bound.row.zone],) if bound.row.zone else zones:
+            found.setdefault(zone, []).append(bound)
+    by_zone = tuple((zone, tuple(of_zone)) for zone, of_zone in found.items())
+    return Schedule(by_zone, bool(zones))

@@ -9,7 +9,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from policy.facts import Facts
-from policy.hours import Bound, Schedule, schedule
+from policy.hours import Bound, Mode, Schedule, schedule
 from policy.numbering import NUMBERS_KEPT, TERRITORIES, Destination, NumberingPlan
 from policy.pack import HoursRow, RulePack
 
@@ -78,6 +78,8 @@ class Law:
 
     def pack_at(self, at: datetime) -> RulePack:
         """The pack in force; outside of every pack the nearest one before (SYS-RULES refuses then)."""
+        if self.packs[-1].is_in_force(at):
+            return self.packs[-1]
         begun = [pack for pack in self.packs if pack.valid_from <= at]
         in_force = [pack for pack in begun if at < pack.valid_until]
         return (in_force or begun or self.packs[:1])[-1]
@@ -106,9 +108,11 @@ class Law:
         """A zone of the pinned data, never of the host."""
         return self._zone(name)
 
-    def schedule(self, bounds: tuple[Bound, ...], zones: tuple[str, ...]) -> Schedule:
+    def schedule(
+        self, rows: tuple[HoursRow, ...], zones: tuple[str, ...], mode: Mode = "all"
+    ) -> Schedule:
         """Made once for the same rows and zones."""
-        return self._schedule(_SameRows(bounds), zones)
+        return self._schedule(_SameRows(rows), zones, mode)
 
     def _place_of(
         self,
@@ -137,9 +141,13 @@ class Law:
             zones, basis = (), "none"
         return Place(region, zones, tuple(sorted({one for one in states if one})), basis)
 
-    def _schedule_of(self, same: _SameRows, zones: tuple[str, ...]) -> Schedule:
+    def _schedule_of(self, same: _SameRows, zones: tuple[str, ...], mode: Mode) -> Schedule:
         found = [self._zone(name) for name in zones]
-        return schedule(same.bounds, tuple(zone for zone in found if zone is not None), self._fixed)
+        return schedule(
+            tuple(Bound(row, mode) for row in same.rows),
+            tuple(zone for zone in found if zone is not None),
+            self._fixed,
+        )
 
     def _versions_of(self, pack_id: str) -> Versions:
         pack = next(pack for pack in self.packs if pack.id == pack_id)
@@ -165,11 +173,11 @@ class _SameRows:
     Holds the rows, so that no id is given to another row while it is a key.
     """
 
-    __slots__ = ("_ids", "bounds")
+    __slots__ = ("_ids", "rows")
 
-    def __init__(self, bounds: tuple[Bound, ...]) -> None:
-        self.bounds = bounds
-        self._ids = tuple((id(bound.row), bound.mode) for bound in bounds)
+    def __init__(self, rows: tuple[HoursRow, ...]) -> None:
+        self.rows = rows
+        self._ids = tuple(map(id, rows))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _SameRows) and self._ids == other._ids

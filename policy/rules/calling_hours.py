@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from policy.decision import RuleResult
 from policy.facts import Hours
-from policy.hours import Bound, Mode, Schedule
+from policy.hours import Mode, Schedule
 from policy.law import Place
 from policy.pack import STRICTEST, HoursRow, RulePack, Windows
 from policy.rules.base import Answer, Ask, Define, Number, Say
@@ -55,13 +55,13 @@ def _by_state(ask: Ask, mode: Mode) -> Answer:
         rows = rows_of_state(ask, pack, state)
         if rows:
             results.append(_judged(ask, ask.say.of(state), rows, mode, place))
-    return tuple(results) or ask.say.allow("no_state_row", states=place.states)
+    return tuple(results) or ask.say.allow("no_state_row", states=list(place.states))
 
 
 def _unknown(ask: Ask) -> Answer:
     place = ask.law.place(ask.facts)
     if place.zones:
-        return ask.say.allow("zones_known", zones=place.zones, basis=place.basis)
+        return ask.say.allow("zones_known", zones=list(place.zones), basis=place.basis)
     return ask.say.missing(_NO_ZONE)
 
 
@@ -105,7 +105,7 @@ def whole_schedule(ask: Ask) -> Schedule:
     tenant = ask.facts.tenant
     if tenant is not None and (tenant.hours is not None or tenant.closed_dates):
         rows.append(tenant_row(tenant.hours, tenant.closed_dates))
-    return ask.law.schedule(tuple(Bound(row) for row in rows), place.zones)
+    return ask.law.schedule(tuple(rows), place.zones)
 
 
 def binds_by_state(ask: Ask, pack: RulePack, place: Place) -> bool:
@@ -153,11 +153,9 @@ def _judged(ask: Ask, say: Say, rows: tuple[HoursRow, ...], mode: Mode, place: P
             if mode == "closed_days":
                 continue
             return say.deny("device_ban", source=row.source)
-    within = ask.law.schedule(
-        tuple(Bound(row, mode) for row in rows if not row.is_ban), place.zones
-    )
+    within = ask.law.schedule(tuple(row for row in rows if not row.is_ban), place.zones, mode)
     if within.permitted(at):
-        return say.allow("within_hours", zones=place.zones)
+        return say.allow("within_hours", zones=list(place.zones))
     retry_at = within.next_open(at)
     inputs = {
         "local": {zone: _local(ask, zone, at) for zone in place.zones},

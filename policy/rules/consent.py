@@ -99,7 +99,7 @@ def _written(ask: Ask) -> Answer:
     if is_permitted and states and oral_states.issuperset(states):
         return ask.say.allow(
             "oral_consent_fifth_circuit",
-            states=states,
+            states=list(states),
             levels=levels,
             switch=ORAL_CONSENT_FIFTH_CIRCUIT,
         )

@@ -83,7 +83,7 @@ def _registration(ask: Ask) -> Answer:
     place = ask.law.place(ask.facts)
     needed = sorted(states_of(pack.registrations, ask.facts.at.date()) & set(place.states))
     if not needed:
-        return ask.say.allow("no_registration_needed", states=place.states)
+        return ask.say.allow("no_registration_needed", states=list(place.states))
     if tenant is None or tenant.registrations is None:
         return ask.say.missing("tenant.registrations")
     lacking = [state for state in needed if state not in tenant.registrations]
