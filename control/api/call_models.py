@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AwareDatetime, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic import (
+    AwareDatetime,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from control.api.agent_models import Variables
 from control.api.answers import Answer, PageQuery
 from control.api.reading import E164, Body
+from control.store.dialing import QueueRecord
 from control.store.records import CallRecord, EventRecord, TurnRecord
 
 TWILIO_CALL_SID = "twilio_call_sid"
@@ -64,6 +72,49 @@ Decision = Annotated[
 """As the policy made it, at the time; never re-read through a model, so that old ones stay readable."""
 
 
+class MachineDetection(Body):
+    """Whether a machine answers, and what then. Twilio's word comes some seconds after the answer."""
+
+    on_machine: Literal["hang_up", "leave_message", "continue"] = Field(
+        description="What to do when a machine has answered. `leave_message` without `message` and "
+        "`play_url` tells the agent to leave it."
+    )
+    mode: Literal["fast", "message_end"] = Field(
+        "message_end",
+        description="`fast` tells a machine from its first words, `message_end` waits until its greeting "
+        "is over (needed to leave a message).",
+    )
+    message: str | None = Field(None, min_length=1, max_length=2000, description="To be spoken.")
+    play_url: str | None = Field(
+        None, max_length=1000, pattern=r"^https?://\S+$", description="To be played instead."
+    )
+    language: str | None = Field(
+        None, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", description="Of `message`: `en-US`."
+    )
+    timeout_s: int | None = Field(None, ge=3, le=59)
+    speech_threshold_ms: int | None = Field(None, ge=1000, le=6000)
+    speech_end_threshold_ms: int | None = Field(None, ge=500, le=5000)
+    silence_timeout_ms: int | None = Field(None, ge=2000, le=10000)
+
+    @field_validator("message")
+    @classmethod
+    def _speakable(cls, message: str | None) -> str | None:
+        if message is not None and not all(c.isprintable() or c in "\t\n" for c in message):
+            raise ValueError("control characters cannot be spoken")
+        return message
+
+    @model_validator(mode="after")
+    def _fits(self) -> MachineDetection:
+        says = self.message is not None or self.play_url is not None
+        if says and self.on_machine != "leave_message":
+            raise ValueError("`message` and `play_url` go with on_machine `leave_message`")
+        if self.message is not None and self.play_url is not None:
+            raise ValueError("either `message` or `play_url`")
+        if self.on_machine == "leave_message" and self.mode == "fast":
+            raise ValueError("`leave_message` needs mode `message_end`")
+        return self
+
+
 class CallInitiate(Body):
     """A call to be made."""
 
@@ -75,9 +126,15 @@ class CallInitiate(Body):
     metadata: dict[str, Any] = Field(
         {}, description="Yours; comes back in the record beside the providers' ids."
     )
-    not_before: AwareDatetime | None = Field(None, description="Not supported yet.")
+    not_before: AwareDatetime | None = Field(
+        None, description="Dial then, not earlier. In the future, at most 90 days ahead."
+    )
     on_blocked: Literal["reject", "schedule"] = Field(
-        "reject", description="`schedule` is not supported yet."
+        "reject",
+        description="When policy says `defer`: refuse, or queue the call until it is permitted.",
+    )
+    machine_detection: MachineDetection | None = Field(
+        None, description="Over the agent's own; without either, nobody listens for machines."
     )
 
     model_config = ConfigDict(
@@ -145,6 +202,19 @@ class CallTimes(Answer):
     talk_s: float | None = Field(description="From the answer to the end.")
 
 
+class QueueView(Answer):
+    """Why a call is not dialled yet."""
+
+    position: int | None = Field(
+        None, description="How many of the tenant's calls go first. Not in lists."
+    )
+    not_before: datetime = Field(description="When its turn may come at the earliest.")
+    waiting_for: str = Field(
+        description="`not_before`; `policy`: a permitted time; `turn`: others, or room; `twilio`."
+    )
+    give_up_at: datetime = Field(description="After this it is not dialled any more.")
+
+
 class CallBrief(Answer):
     """A call, as in lists."""
 
@@ -157,7 +227,7 @@ class CallBrief(Answer):
     status: str = Field(description="Twilio's words, and `blocked`: refused by policy.")
     result: str | None = Field(
         description="How it ended: completed, agent_fault, caller_fault, carrier_fault, gateway_fault, "
-        "drained, cancelled, policy, no_answer or busy."
+        "drained, cancelled, policy, no_answer, busy or machine."
     )
     blame: str | None = Field(description="caller, agent, gateway, policy, twilio or null.")
     reason: str | None
@@ -165,6 +235,10 @@ class CallBrief(Answer):
     created_at: datetime
     answered_at: datetime | None
     ended_at: datetime | None
+    answered_by: str | None = Field(
+        description="human, machine_start, machine_end_beep, fax, …; null where nobody listened."
+    )
+    queue: QueueView | None = Field(description="While the call waits to be dialled.")
     metadata: dict[str, Any] = Field(
         description=f"Yours, with `{TWILIO_CALL_SID}` and `{CONVERSATION_ID}`."
     )
@@ -219,22 +293,25 @@ class Call(CallMade):
     resumes: int = Field(description="How often the call went on with another agent leg.")
 
 
-def brief(record: CallRecord) -> CallBrief:
+def brief(record: CallRecord, waits: Waits | None = None) -> CallBrief:
     """A call as an item of a list."""
-    return CallBrief(**_brief(record))
+    return CallBrief(**_brief(record, waits))
 
 
-def made(record: CallRecord) -> CallMade:
+def made(record: CallRecord, waits: Waits | None = None) -> CallMade:
     """A call as the answer to the request for it."""
-    return CallMade(**_brief(record), decision=record.decision)
+    return CallMade(**_brief(record, waits), decision=record.decision)
 
 
 def full(
-    record: CallRecord, timeline: Sequence[EventRecord], transcript: Sequence[TurnRecord]
+    record: CallRecord,
+    timeline: Sequence[EventRecord],
+    transcript: Sequence[TurnRecord],
+    waits: Waits | None = None,
 ) -> Call:
     """The whole record."""
     return Call(
-        **_brief(record),
+        **_brief(record, waits),
         decision=record.decision,
         times=_times(record),
         variables=record.variables,
@@ -256,9 +333,7 @@ def pushed(
     record: CallRecord, timeline: Sequence[EventRecord], transcript: Sequence[TurnRecord]
 ) -> dict[str, Any]:
     """The record as customers' webhooks get it: without the timeline, which can be asked for."""
-    return full(record, (), transcript).model_dump(
-        mode="json", by_alias=True, exclude={"timeline"}
-    )
+    return full(record, (), transcript).model_dump(mode="json", by_alias=True, exclude={"timeline"})
 
 
 def lines(record: CallRecord, timeline: Sequence[EventRecord]) -> list[Line]:
@@ -285,7 +360,23 @@ def turns(record: CallRecord, transcript: Sequence[TurnRecord]) -> list[Turn]:
     ]
 
 
-def _brief(record: CallRecord) -> dict[str, Any]:
+class Waits(NamedTuple):
+    """A call's row in the queue, and how many go first (None = not counted)."""
+
+    entry: QueueRecord
+    position: int | None = None
+
+    def view(self) -> QueueView:
+        entry = self.entry
+        return QueueView(
+            position=self.position,
+            not_before=entry.due_at,
+            waiting_for=entry.waiting_for,
+            give_up_at=entry.give_up_at,
+        )
+
+
+def _brief(record: CallRecord, waits: Waits | None = None) -> dict[str, Any]:
     names = ("id", "tenant_id", "agent_id", "direction", "status", "result", "blame", "reason")
     shown = {name: getattr(record, name) for name in names}
     ours = {TWILIO_CALL_SID: record.twilio_call_sid, CONVERSATION_ID: record.conversation_id}
@@ -296,6 +387,8 @@ def _brief(record: CallRecord) -> dict[str, Any]:
         "created_at": record.created_at,
         "answered_at": record.answered_at,
         "ended_at": record.ended_at,
+        "answered_by": record.answered_by,
+        "queue": waits.view() if waits is not None else None,
         "metadata": record.metadata | ours,
     }
 

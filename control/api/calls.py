@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 import trio
 from quart import Blueprint, Response
 from quart_trio.wrappers import TrioResponse
@@ -20,6 +23,7 @@ from control.api.call_models import (
     HangUpRequest,
     Line,
     Turn,
+    Waits,
 )
 from control.api.dependencies import dependencies
 from control.api.idempotency import idempotent
@@ -27,8 +31,9 @@ from control.api.openapi import WavFile, listing, operation
 from control.api.problem import Problem, invalid, not_found
 from control.api.reading import read_body, read_query
 from control.api.refusals import as_problems
+from control.dialing.intake import LATE_S
 from control.refusals import DialUncertain
-from control.store import calls
+from control.store import calls, dialing
 from control.store.records import CallRecord, EventRecord, TurnRecord
 
 blueprint = Blueprint("calls", __name__)
@@ -43,19 +48,20 @@ READ_BYTES = 256 * 1024
     about="Calls",
     body=CallInitiate,
     answers={201: CallMade, 202: CallMade},
-    problems=["policy-refused", "not-found", "conflict", "not-supported", "dial-refused"],
+    problems=["policy-refused", "not-found", "conflict", "dial-refused"],
     creates=True,
 )
 @idempotent
 async def initiate_call() -> Response:
     """Call somebody
 
-    Policy is asked first, and a refusal is 403 with the decision. 201 says that Twilio has the call; 202
-    that its answer was lost: the call may or may not ring, the record will say, and it is never dialled
-    twice. Send an `Idempotency-Key` to be able to repeat the request.
+    Policy is asked first, and a refusal is 403 with the decision. 201 says that Twilio has the call. 202 says
+    that it waits in the queue (`status` is `queued`, `queue` says for what), or that Twilio's answer was lost:
+    the call may or may not ring, the record will say, and it is never dialled twice. Send an
+    `Idempotency-Key` to be able to repeat the request.
     """
     given = await read_body(CallInitiate)
-    _check_supported(given)
+    _check_future(given)
     try:
         with as_problems():
             record = await dependencies().switchboard.initiate(
@@ -64,10 +70,18 @@ async def initiate_call() -> Response:
                 variables=dict(given.variables),
                 metadata=given.metadata,
                 tenant_id=visible_tenant(),
+                not_before=given.not_before,
+                may_be_put_off=given.on_blocked == "schedule",
+                machine_detection=(
+                    given.machine_detection.model_dump(exclude_none=True)
+                    if given.machine_detection
+                    else None
+                ),
             )
     except DialUncertain as uncertain:
-        return _made(uncertain.record, 202)
-    return _made(record, 201)
+        return await _made(uncertain.record, 202)
+    on_its_way = record.twilio_call_sid is not None or record.ended_at is not None
+    return await _made(record, 201 if on_its_way else 202)
 
 
 @blueprint.get("/v2/calls")
@@ -90,14 +104,14 @@ async def list_calls() -> Response:
         "since": query.since,
         "until": query.until,
     }
-    records, cursor = await dependencies().store.read(
-        calls.list_calls,
+    records, waits, cursor = await dependencies().store.read(
+        _listed,
         tenant_id=visible_tenant(query.tenant_id),
         filters=filters,
         limit=query.limit,
         cursor=query.cursor,
     )
-    return page([call_models.brief(record) for record in records], cursor)
+    return page([call_models.brief(record, waits.get(record.id)) for record in records], cursor)
 
 
 @blueprint.get("/v2/calls/<call_id>")
@@ -118,7 +132,7 @@ async def get_call(call_id: str) -> Response:
 )
 async def get_transcript(call_id: str) -> Response:
     """What was said, turn by turn, and what of it was heard"""
-    record, _, transcript = await dependencies().store.read(_whole, call_id)
+    record, _, transcript, _ = await dependencies().store.read(_whole, call_id)
     return page(call_models.turns(record, transcript))
 
 
@@ -126,7 +140,7 @@ async def get_transcript(call_id: str) -> Response:
 @operation(name="getTimeline", about="Calls", answers={200: listing(Line)}, problems=["not-found"])
 async def get_timeline(call_id: str) -> Response:
     """What happened, with milliseconds since the call was created"""
-    record, timeline, _ = await dependencies().store.read(_whole, call_id)
+    record, timeline, _, _ = await dependencies().store.read(_whole, call_id)
     return page(call_models.lines(record, timeline))
 
 
@@ -163,8 +177,8 @@ async def get_recording(call_id: str) -> Response:
 async def hang_up_call(call_id: str) -> Response:
     """End a call
 
-    In order: the agent stops, Twilio is told, the record is closed. 200 when that is done already, 202
-    while it is under way, 409 when the call was over before.
+    In order: the agent stops, Twilio is told, the record is closed. A call that waits in the queue is never
+    dialled. 200 when that is done already, 202 while it is under way, 409 when the call was over before.
     """
     await read_body(HangUpRequest)
     if not principal().is_admin:
@@ -172,6 +186,38 @@ async def hang_up_call(call_id: str) -> Response:
     with as_problems():
         record = await dependencies().switchboard.hang_up(call_id)
     return answer(call_models.brief(record), 202 if record.ended_at is None else 200)
+
+
+@blueprint.delete("/v2/calls/<call_id>")
+@operation(
+    name="cancelCall", about="Calls", answers={200: CallBrief}, problems=["not-found", "conflict"]
+)
+async def cancel_call(call_id: str) -> Response:
+    """Cancel a call that waits in the queue
+
+    It is never dialled. 409 when it is not waiting any more: then it can be hung up.
+    """
+    await dependencies().store.read(_seen, call_id)
+    record = await dependencies().switchboard.cancel_queued(call_id)
+    if record is None:
+        raise Problem("conflict", "the call does not wait in the queue (any more)")
+    return answer(call_models.brief(record))
+
+
+def _listed(
+    conn: Connection, /, **asked: Any
+) -> tuple[list[CallRecord], dict[str, Waits], str | None]:
+    records, cursor = calls.list_calls(conn, **asked)
+    queued = [record.id for record in records if record.status == "queued"]
+    entries = dialing.of_calls(conn, queued)
+    return records, {call_id: Waits(entry) for call_id, entry in entries.items()}, cursor
+
+
+def _waits(conn: Connection, call_id: str) -> Waits | None:
+    entry = dialing.get(conn, call_id)
+    if entry is None or entry.state == dialing.SENT:
+        return None
+    return Waits(entry, dialing.position(conn, entry))
 
 
 def _seen(conn: Connection, call_id: str) -> CallRecord:
@@ -184,26 +230,23 @@ def _seen(conn: Connection, call_id: str) -> CallRecord:
 
 def _whole(
     conn: Connection, call_id: str
-) -> tuple[CallRecord, list[EventRecord], list[TurnRecord]]:
+) -> tuple[CallRecord, list[EventRecord], list[TurnRecord], Waits | None]:
     record = _seen(conn, call_id)
-    return record, calls.events(conn, call_id), calls.turns(conn, call_id)
+    timeline, transcript = calls.events(conn, call_id), calls.turns(conn, call_id)
+    return record, timeline, transcript, _waits(conn, call_id)
 
 
-def _made(record: CallRecord, status: int) -> Response:
-    return answer(call_models.made(record), status, {"Location": f"/v2/calls/{record.id}"})
+async def _made(record: CallRecord, status: int) -> Response:
+    waits = None
+    if status == 202:
+        waits = await dependencies().store.read(_waits, record.id)
+    return answer(call_models.made(record, waits), status, {"Location": f"/v2/calls/{record.id}"})
 
 
-def _check_supported(given: CallInitiate) -> None:
-    for name, asked in (
-        ("not_before", given.not_before is not None),
-        ("on_blocked", given.on_blocked == "schedule"),
-    ):
-        if asked:
-            raise invalid(
-                name,
-                "calls at a later time are not supported yet: nothing was dialled",
-                kind="not-supported",
-            )
+def _check_future(given: CallInitiate) -> None:
+    now = dependencies().clock.now()
+    if given.not_before is not None and given.not_before < now - timedelta(seconds=LATE_S):
+        raise invalid("not_before", "lies in the past")
 
 
 def _no_call(call_id: str) -> Problem:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from control.api.problem import Problem, not_found
+from control.api.problem import Problem, invalid, not_found
 from control.refusals import (
     AgentNotFound,
     AgentNotLive,
@@ -15,6 +15,7 @@ from control.refusals import (
     DialRefused,
     NotAdmitted,
     PolicyRefused,
+    TooFarAhead,
 )
 
 NOT_ADMITTED_RETRY_AFTER_S = 5
@@ -30,6 +31,8 @@ def as_problems() -> Iterator[None]:
     except AgentNotLive as error:
         text = _text(error, "the agent is not live")
         raise Problem("conflict", text, errors=[("agent_id", text)]) from error
+    except TooFarAhead as error:
+        raise invalid("not_before", str(error)) from error
     except PolicyRefused as error:
         raise Problem(
             "policy-refused",

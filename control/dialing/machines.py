@@ -137,7 +137,10 @@ class Machines:
             call.outcome, call.away = before, False
             office.note(call, "message_failed", error=str(error))
             return
-        office.note(call, "message_left" if taken else "message_too_late")
+        if taken:
+            office.note(call, "machine_message")
+        else:
+            office.note(call, "message_failed", error="the call was over already")
 
 
 def _name(answered_by: str) -> str:

@@ -26,6 +26,7 @@ class Webhooks(Protocol):
     async def continue_call(self, form: Form, call_id: str | None) -> str: ...
     async def call_status(self, form: Form, call_id: str | None = None) -> None: ...
     async def stream_status(self, form: Form, call_id: str | None = None) -> None: ...
+    async def machine_detected(self, form: Form, call_id: str | None = None) -> None: ...
     async def dial_done(self, form: Form, call_id: str | None) -> str: ...
     async def leg_status(self, form: Form, call_id: str | None) -> None: ...
     async def message_left(self, form: Form, call_id: str | None) -> str: ...
@@ -67,6 +68,7 @@ def twilio_routes(
         ("/continue", hooks.go_on),
         ("/status", hooks.status),
         ("/stream", hooks.stream),
+        ("/amd", hooks.machine),
         ("/dial", hooks.dial),
         ("/leg", hooks.leg),
         ("/message", hooks.message),
@@ -102,6 +104,9 @@ class _TwilioHooks:
 
     async def stream(self, form: Form, call_id: str | None) -> Response:
         return await _noted(self._switchboard.stream_status(form, call_id))
+
+    async def machine(self, form: Form, call_id: str | None) -> Response:
+        return await _noted(self._switchboard.machine_detected(form, call_id))
 
     async def dial(self, form: Form, call_id: str | None) -> Response:
         return await self._once(form, call_id, self._switchboard.dial_done)

@@ -73,6 +73,9 @@ class FakeSwitchboard:
     async def hang_up(self, call_id: str) -> CallRecord:
         return await self._say({"call_id": call_id})
 
+    async def cancel_queued(self, call_id: str) -> CallRecord | None:
+        return await self._say({"call_id": call_id})
+
     async def _say(self, asked: dict[str, Any]) -> Any:
         self.asked.append(asked)
         result = self.result

@@ -20,7 +20,8 @@ from control.refusals import (
     NotAdmitted,
     PolicyRefused,
 )
-from control.store import agents, calls
+from control.store import agents, calls, dialing
+from control.store.records import CallRecord
 from tests.control.api_rig import ALLOW, DENY, NOW, Rig, agent, call, open_rig
 
 BODY: dict[str, Any] = {"agent_id": "agt_0001", "to": "+15550100456"}
@@ -59,6 +60,9 @@ async def test_call_initiated_is_201_with_the_contracts_fields(rig: Rig) -> None
             "variables": {"first_name": "Zoë"},
             "metadata": {"crm": 42},
             "tenant_id": None,
+            "not_before": None,
+            "may_be_put_off": False,
+            "machine_detection": None,
         }
     ]
 
@@ -125,9 +129,21 @@ async def test_call_refused_is_a_problem_that_says_why(
         ({"metadata": "x"}, "metadata"),
         ({"metadata": {"twilio_call_sid": "CA9"}}, "metadata"),
         ({"not_before": "tomorrow"}, "not_before"),
-        ({"not_before": "2026-11-22T09:00:00Z"}, "not_before"),
+        ({"not_before": "2026-11-21T08:58:59Z"}, "not_before"),
         ({"not_before": "2026-11-22T09:00:00"}, "not_before"),
-        ({"on_blocked": "schedule"}, "on_blocked"),
+        ({"machine_detection": {"on_machine": "shrug"}}, "machine_detection.on_machine"),
+        (
+            {"machine_detection": {"on_machine": "hang_up", "message": "Hello"}},
+            "machine_detection",
+        ),
+        (
+            {"machine_detection": {"on_machine": "leave_message", "mode": "fast"}},
+            "machine_detection",
+        ),
+        (
+            {"machine_detection": {"on_machine": "hang_up", "timeout_s": 60}},
+            "machine_detection.timeout_s",
+        ),
         ({"on_blocked": "shrug"}, "on_blocked"),
         ({"From": "+15550100001"}, "From"),
     ],
@@ -145,9 +161,68 @@ async def test_call_with_wrong_field_is_422_naming_it(
 
 async def test_call_with_on_blocked_reject_is_made(rig: Rig) -> None:
     """What is the default may be said."""
-    rig.switchboard.result = call(1)
+    rig.switchboard.result = call(1, twilio_call_sid="CA1")
     answered = await rig.ask("POST", "/v2/calls/initiate", BODY | {"on_blocked": "reject"})
     assert answered.status == 201
+
+
+async def test_call_queued_is_202_and_says_what_it_waits_for(rig: Rig) -> None:
+    """The order reaches the switchboard; the answer, the record and the list show the queue."""
+    record = call(1, status="queued", twilio_call_sid=None, ended_at=None)
+    await rig.store.write(_queue, record)
+    rig.switchboard.result = record
+    body = BODY | {
+        "not_before": "2026-11-22T09:00:00Z",
+        "on_blocked": "schedule",
+        "machine_detection": {"on_machine": "leave_message", "message": "Please call back."},
+    }
+    answered = await rig.ask("POST", "/v2/calls/initiate", body)
+    assert (answered.status, answered.json["status"]) == (202, "queued")
+    assert answered.json["queue"] == {
+        "position": 0,
+        "not_before": "2026-11-22T09:00:00Z",
+        "waiting_for": "not_before",
+        "give_up_at": "2026-11-29T09:00:00Z",
+    }
+    (asked,) = rig.switchboard.asked
+    assert asked["not_before"] == NOW + timedelta(days=1)
+    assert asked["may_be_put_off"] is True
+    assert asked["machine_detection"] == {
+        "on_machine": "leave_message",
+        "mode": "message_end",
+        "message": "Please call back.",
+    }
+    shown = await rig.ask("GET", "/v2/calls/call_0001")
+    assert shown.json["queue"]["position"] == 0
+    (item,) = (await rig.ask("GET", "/v2/calls")).json["items"]
+    assert item["queue"]["waiting_for"] == "not_before"
+
+
+def _queue(conn: Connection, record: CallRecord) -> None:
+    calls.insert(conn, record)
+    due_at = NOW + timedelta(days=1)
+    dialing.add(
+        conn,
+        dialing.QueueRecord(
+            record.id,
+            record.tenant_id,
+            due_at=due_at,
+            give_up_at=due_at + timedelta(days=7),
+            created_at=NOW,
+            waiting_for="not_before",
+        ),
+    )
+
+
+async def test_cancel_of_a_call_that_does_not_wait_is_409(rig: Rig) -> None:
+    """It is under way, or over; another tenant's is not there at all."""
+    await rig.store.write(calls.insert, call(1))
+    rig.switchboard.result = None
+    assert (await rig.ask("DELETE", "/v2/calls/call_0001")).status == 409
+    assert (await rig.ask("DELETE", "/v2/calls/call_none")).status == 404
+    rig.switchboard.result = call(1, status="canceled")
+    answered = await rig.ask("DELETE", "/v2/calls/call_0001")
+    assert (answered.status, answered.json["status"]) == (200, "canceled")
 
 
 def fill(conn: Connection) -> None:
@@ -389,9 +464,7 @@ async def test_policy_check_answers_the_decision(rig: Rig) -> None:
     rig.switchboard.result = DENY
     answered = await rig.ask("POST", "/v2/policy/check", BODY | {"at": "2026-11-21T10:00:00+01:00"})
     assert (answered.status, answered.json) == (200, DENY)
-    assert rig.switchboard.asked == [
-        BODY | {"direction": "outbound", "at": NOW, "tenant_id": None}
-    ]
+    assert rig.switchboard.asked == [BODY | {"direction": "outbound", "at": NOW, "tenant_id": None}]
 
 
 async def test_policy_check_of_unknown_agent_is_404(rig: Rig) -> None:

@@ -144,6 +144,7 @@ async def test_document_body_fields_are_those_that_are_read(document: dict[str, 
         "metadata",
         "not_before",
         "on_blocked",
+        "machine_detection",
     ]
     assert schema["required"] == ["agent_id", "to"]
     assert schema["additionalProperties"] is False

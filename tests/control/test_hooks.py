@@ -42,6 +42,9 @@ class FakeSwitchboard:
     async def stream_status(self, form, call_id=None):
         self._note("stream", form, call_id)
 
+    async def machine_detected(self, form, call_id=None):
+        self._note("amd", form, call_id)
+
     def _note(self, what, form, call_id):
         self.asked.append((what, dict(form), call_id))
         if self.raises is not None:
@@ -167,7 +170,7 @@ async def test_fallback_says_sorry_without_the_switchboard(rig):
     assert rig.switchboard.asked == []
 
 
-@pytest.mark.parametrize("path", ["/twilio/status", "/twilio/stream"])
+@pytest.mark.parametrize("path", ["/twilio/status", "/twilio/stream", "/twilio/amd"])
 async def test_callbacks_are_noted_without_content(rig, path):
     """204."""
     response = await rig.post(path + "?call_id=call_1")
@@ -175,7 +178,7 @@ async def test_callbacks_are_noted_without_content(rig, path):
     assert rig.switchboard.asked == [(path.rpartition("/")[2], FORM, "call_1")]
 
 
-@pytest.mark.parametrize("path", ["/twilio/status", "/twilio/stream"])
+@pytest.mark.parametrize("path", ["/twilio/status", "/twilio/stream", "/twilio/amd"])
 async def test_callbacks_store_away_asks_for_repetition(rig, path):
     """503: the callback's URL has Twilio send it again."""
     rig.switchboard.raises = StoreUnavailable("away")
