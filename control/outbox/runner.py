@@ -24,8 +24,9 @@ from control.store.outbox import OutboxItem
 LOOK_EVERY_S = 1.0
 """How late an item may be that nobody woke us for: one that another daemon, or a handler, has put in."""
 DEADLINE_S = 30.0
-LEASE_MARGIN_S = 30.0
-"""A lease outlives the handler's deadline by this: for the write of what became of it."""
+LEASE_S = 15.0
+"""Renewed while the work goes on; so long after a daemon's death another one begins with what it had."""
+RENEW_EVERY_S = 5.0
 AT_ONCE = 8
 KEEP_DONE = timedelta(days=2)
 """For as long a repeated transaction finds that its item was there."""
@@ -120,6 +121,7 @@ class Outbox:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._purge)
+                nursery.start_soon(self._renew)
                 task_status.started()
                 while True:
                     wait_s = await self._start_due(nursery)
@@ -154,7 +156,7 @@ class Outbox:
             owner=self._owner,
             kinds=[name],
             now=self._clock.now(),
-            lease=timedelta(seconds=kind.deadline_s + LEASE_MARGIN_S),
+            lease=timedelta(seconds=LEASE_S),
             limit=kind.at_once - self._running[name],
             busy_lanes=frozenset(self._lanes),
         )
@@ -215,6 +217,16 @@ class Outbox:
         self._count(item.kind, outcome if held else "lost")
         if outcome == "dead":
             log.event("outbox_dead_letter", level="warning", kind=item.kind, key=item.key)
+
+    async def _renew(self) -> None:
+        while True:
+            await trio.sleep(RENEW_EVERY_S)
+            if not any(self._running.values()):
+                continue
+            until = self._clock.now() + timedelta(seconds=LEASE_S)
+            # If it cannot be written, the lease may run out: then the work is done once more, by whoever.
+            with contextlib.suppress(StoreUnavailable):
+                await self._store.write(table.renew, self._owner, until)
 
     async def _purge(self) -> None:
         while True:

@@ -140,6 +140,15 @@ def bury(conn: Connection, item: OutboxItem, now: datetime, error: str) -> bool:
     return _settle(conn, item, now, status=DEAD, last_error=_cut(error))
 
 
+def renew(conn: Connection, owner: str, until: datetime) -> None:
+    """Keep all leases of an owner that works on them."""
+    conn.execute(
+        sql_update(table)
+        .where(table.c.lease_owner == owner, table.c.status == PENDING)
+        .values(lease_until=until)
+    )
+
+
 def release(conn: Connection, owner: str, now: datetime) -> int:
     """Give all leases of an owner back (at the end of a process)."""
     statement = sql_update(table).where(table.c.lease_owner == owner, table.c.status == PENDING)
@@ -226,7 +235,9 @@ def _settle(conn: Connection, item: OutboxItem, now: datetime, **columns: Any) -
     statement = sql_update(table).where(
         table.c.id == item.id,
         table.c.lease_owner == item.lease_owner,
-        table.c.lease_until == item.lease_until,
+        # Of two leases of one owner the second is another attempt.
+        table.c.attempts == item.attempts,
+        table.c.status == PENDING,
     )
     settled = {"lease_owner": None, "lease_until": None, "updated_at": now} | columns
     return conn.execute(statement.values(settled)).rowcount > 0
