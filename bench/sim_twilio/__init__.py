@@ -8,6 +8,8 @@
     stream, connecting, messages           the media stream
     webhooks, callbacks, parameters, signing
     rest, calls_resource, numbers_resource, account, server, faults
+    market, available_resource, addresses_resource        numbers for sale, and what countries ask for
+    compliance_resource, geo_resource      bundles, Trust Hub, dialling permissions
     sound      G.711 and WAV
 
 It shares no code with the product, so that a misunderstanding cannot sit on both ends of a wire.
