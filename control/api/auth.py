@@ -107,6 +107,17 @@ def own_tenant(asked: str | None, field: str = "tenant_id") -> str:
     return mine
 
 
+async def existing_tenant(asked: str | None, field: str = "tenant_id") -> str:
+    """`own_tenant`, looked up: for what is done in the tenant's Twilio account.
+
+    Raises Problem: 404 for another tenant's, 422 for one that is not there.
+    """
+    tenant_id = own_tenant(asked, field)
+    if await dependencies().store.read(tenants.get, tenant_id) is None:
+        raise invalid(field, f"there is no tenant {tenant_id}")
+    return tenant_id
+
+
 def visible_tenant(asked: str | None = None, field: str = "tenant_id") -> str | None:
     """Whose records a list may show: None = everybody's. `asked` is the list's own filter.
 

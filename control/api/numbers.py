@@ -8,7 +8,7 @@ from quart import Blueprint, Response, request
 
 from control import ids
 from control.api.answers import answer, page
-from control.api.auth import own_tenant, principal, tenant_for_new, visible_tenant
+from control.api.auth import existing_tenant, principal, tenant_for_new, visible_tenant
 from control.api.dependencies import dependencies
 from control.api.idempotency import HEADER, idempotent
 from control.api.number_models import (
@@ -54,8 +54,9 @@ async def search_numbers() -> Response:
         locality=query.locality,
         region=query.region,
     )
+    tenant_id = await existing_tenant(query.tenant_id)
     async with as_problems():
-        found = await own_numbers().search(own_tenant(query.tenant_id), wish, limit=query.limit)
+        found = await own_numbers().search(tenant_id, wish, limit=query.limit)
     return page([for_sale(candidate) for candidate in found])
 
 
