@@ -149,7 +149,7 @@ def call_resource(call: SimCall) -> dict[str, Any]:
         "duration": None if call.ended_at is None else str(call.duration_s),
         "price": _price(call),
         "price_unit": "USD",
-        "answered_by": None,
+        "answered_by": call.answered_by,
         "forwarded_from": None,
         "caller_name": None,
         "group_sid": None,

@@ -16,6 +16,7 @@ from typing import Any
 import trio
 
 from bench.sim_twilio.account import new_sid
+from bench.sim_twilio.amd import Detection
 from bench.sim_twilio.callbacks import CallbackQueue, Delivery
 from bench.sim_twilio.callee import Behaviour, Caller
 from bench.sim_twilio.playout import Clear, Gap
@@ -94,6 +95,8 @@ class SimCall:
         self.ring_timeout_s: float = RING_TIMEOUT_S
         self.time_limit_s: float = TIME_LIMIT_S
         self.sip_response_code: int | None = None
+        self.detection: Detection | None = None
+        self.answered_by: str | None = None
 
         self.created_at = now()
         self.started_at: datetime | None = None

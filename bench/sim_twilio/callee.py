@@ -18,6 +18,15 @@ UTTERANCE_GAP_S = 0.5
 KEY_GAP_S = 0.25
 
 RESULTS = ("answer", "busy", "no-answer", "failed")
+ANSWERERS = (
+    "human",
+    "machine_start",
+    "machine_end_beep",
+    "machine_end_silence",
+    "machine_end_other",
+    "fax",
+    "unknown",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +87,20 @@ class Caller:
     """How long a message is that the caller leaves at a <Record>."""
     hangs_up_after_answer_s: float | None = None
     """Hang up so long after the call was answered, whether or not a stream ever began."""
+    answered_by: str = "human"
+    """What machine detection takes it for, where it is asked: one of ANSWERERS."""
+    detected_after_s: float = 4.0
+    """Twilio's usual time to tell."""
+    sip_code: int | None = None
+    """SIP response code of a call that is not answered; else the usual one of its result."""
+    refused: int | None = None
+    """Twilio's error code for a create request to this number: 21215, 21217, …"""
 
     def __post_init__(self) -> None:
         if self.result not in RESULTS:
             raise ValueError(f"result must be one of {', '.join(RESULTS)}, not {self.result!r}")
+        if self.answered_by not in ANSWERERS:
+            raise ValueError(f"answered_by must be one of {', '.join(ANSWERERS)}")
 
 
 class Ear:

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from bench.sim_twilio import amd
 from bench.sim_twilio.account import E164
 from bench.sim_twilio.call import DocumentSource, SimCall, StatusTarget
 from bench.sim_twilio.rest_error import RestError
@@ -74,6 +75,13 @@ LIST = frozenset(
     {"To", "From", "ParentCallSid", "Status"}
     | {f"{name}{sign}" for name in ("StartTime", "EndTime") for sign in ("", "<", ">")}
 )
+REFUSALS = {
+    21214: "'To' phone number cannot be reached",
+    21215: "Account not authorized to call this number. Enable it in the geo permissions",
+    21216: "Account not allowed to call this number",
+    21217: "Phone number does not appear to be valid",
+    21219: "'To' phone number not verified",
+}
 TWIML_MAX_CHARS = 4_000
 STATUS_EVENTS = frozenset({"initiated", "ringing", "answered", "completed"})
 TIMEOUT_MAX_S = 600
@@ -166,9 +174,13 @@ def create(sim: TwilioSim, params: Mapping[str, Sequence[str]], account_sid: str
         method=form.method("StatusCallbackMethod"),
         events=form.events(),
     )
+    detection = amd.asked(form.text, form.url, form.method)
+    callee = sim.destinations.get(to)
+    if callee is not None and callee.refused is not None:
+        raise RestError(400, callee.refused, REFUSALS.get(callee.refused, "Refused"))
     timeout_s = form.number("Timeout", 60, 1, TIMEOUT_MAX_S, 21208)
     time_limit_s = form.number("TimeLimit", 14_400, 1, TIME_LIMIT_MAX_S, 21208)
-    return sim.queue_call(
+    call = sim.queue_call(
         account_sid=owner,
         to=to,
         caller_id=caller_id,
@@ -177,6 +189,8 @@ def create(sim: TwilioSim, params: Mapping[str, Sequence[str]], account_sid: str
         ring_timeout_s=timeout_s,
         time_limit_s=time_limit_s,
     )
+    call.detection = detection
+    return call
 
 
 def update(call: SimCall, params: Mapping[str, Sequence[str]]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import trio
 
-from bench.sim_twilio import parameters
+from bench.sim_twilio import amd, parameters
 from bench.sim_twilio.call import SimCall
 from bench.sim_twilio.twiml import Document
 from bench.sim_twilio.verbs import Carrier, fetch, run_documents
@@ -69,7 +69,15 @@ async def run_outbound(carrier: Carrier, call: SimCall, slot_at: float) -> None:
         return
     call.answer()
     tell_status(carrier, call, "in-progress")
-    await _talk(carrier, call, await fetch(carrier, call, call.source))
+    if call.detection is not None and not call.detection.is_async:
+        await amd.listen(carrier, call)  # the callee hears nothing meanwhile
+        if call.answered_by is not None:
+            call.extra_params["AnsweredBy"] = call.answered_by
+    async with trio.open_nursery() as nursery:
+        if call.detection is not None and call.detection.is_async:
+            nursery.start_soon(amd.listen, carrier, call)
+        await _talk(carrier, call, await fetch(carrier, call, call.source))
+        nursery.cancel_scope.cancel()
     _end(carrier, call, "completed")
 
 
@@ -99,7 +107,8 @@ async def _hang_up_after(call: SimCall, delay_s: float, by: str) -> None:
 
 def _end(carrier: Carrier, call: SimCall, status: str) -> None:
     if call.direction != "inbound":
-        call.sip_response_code = _SIP_CODES[status]
+        own = call.caller.sip_code if status == call.caller.result else None
+        call.sip_response_code = own or _SIP_CODES[status]
     call.finish(status)
     tell_status(carrier, call, status)
     call.release()

@@ -59,6 +59,8 @@ def status_callback(
             ("CallDuration", str(call.duration_s)),
             ("Duration", str(-(-call.duration_s // 60))),
         ]
+        if call.answered_by is not None:
+            params.append(("AnsweredBy", call.answered_by))
         if call.sip_response_code is not None:
             params.append(("SipResponseCode", str(call.sip_response_code)))
     return params
