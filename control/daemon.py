@@ -193,6 +193,7 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
         settings.twilio,
         count=lambda endpoint, outcome: metrics.twilio_requests.labels(endpoint, outcome).inc(),
     )
+    twilio.observe = metrics.times_of("twilio")
     vault = await _opened_vault(settings, store)
     access = TwilioAccess(twilio, store, vault, main_tokens=tokens, clock=clock)
     tenants = Tenants(access, store, vault, clock)
@@ -208,6 +209,7 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
     )
     try:
         async with ElevenLabsRest(settings.elevenlabs) as elevenlabs:
+            elevenlabs.observe = metrics.times_of("elevenlabs")
             urls = PublicUrls(settings.public.url, settings.public.media_url)
             numbers = Numbers(store, access, urls, clock, main=twilio)
             probes = Probes(settings, pool, clock, own_variables)

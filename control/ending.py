@@ -15,6 +15,7 @@ import trio
 from control import log
 from control.calls import TERMINAL, LiveCall, Outcome, outcome_of_status
 from control.office import HANG_UP_TIMEOUT_S, Office, ms_to_datetime
+from control.stats import gauges
 from control.transfer.order import left_open
 from control.twilio.rest import TwilioError
 from control.warming import Warming
@@ -246,6 +247,8 @@ class Ending:
         office.metrics.calls.labels(call.direction, result.result, result.blame or "none").inc()
         if (left := left_open(call.legs)) is not None:
             call.leg("transfer", left | {"ended_at_ms": office.now_ms()})
+        media = _with_earlier(call.report.media, call) if call.report else {}
+        gauges.count_call(office.metrics, media, call.legs.get("transfer"))
         call.ready.set()
         call.bound.set()
         call.handed.set()

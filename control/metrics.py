@@ -8,7 +8,7 @@ share one. Label values come from small fixed sets, never from a client: an unkn
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from prometheus_client import (
@@ -128,6 +128,12 @@ class Metrics:
         """The page for a scrape, in CONTENT_TYPE. `workers` is the pool's state of this moment."""
         self._workers.stats = tuple(workers)
         return generate_latest(self.registry)
+
+    def times_of(self, provider: str) -> Callable[[str, float], None]:
+        """What a client of this provider tells: an endpoint's name, and the seconds that a request took."""
+        return lambda endpoint, seconds: self.provider_seconds.labels(provider, endpoint).observe(
+            seconds
+        )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"tandem_{name}", text, labels, registry=self.registry)

@@ -54,9 +54,10 @@ from control.refusals import (
     PolicyRefused,
     Refusal,
 )
+from control.stats import gauges
 from control.stats import usage as figures
 from control.stats.usage import Usage
-from control.store import Store, provider_events, tenants, webhooks_seen
+from control.store import Store, StoreUnavailable, provider_events, tenants, webhooks_seen
 from control.store import calls as table
 from control.store.provider_events import ProviderEventRecord
 from control.store.records import CallRecord
@@ -147,6 +148,7 @@ class Switchboard:
             self._office.nursery = nursery
             nursery.start_soon(self._read_events)
             nursery.start_soon(self._keep_ledger)
+            nursery.start_soon(self._measure)
             await self._reconcile.at_start()
             await self._pump.start()
             nursery.start_soon(self._pump.run)
@@ -170,6 +172,18 @@ class Switchboard:
             office.wake = trio.Event()
             await self._write_down()
             self._reconcile.sweep()
+
+    async def _measure(self) -> None:
+        """What waits in the store, for whoever scrapes."""
+        office = self._office
+        while True:
+            try:
+                waiting = await office.store.read(gauges.read, office.clock.now())
+                unread = office.pool.events.statistics().current_buffer_used
+                gauges.show(office.metrics, waiting, unread)
+            except StoreUnavailable as error:
+                log.event("gauges_unread", level="warning", error=str(error))
+            await trio.sleep(gauges.EVERY_S)
 
     async def _write_down(self) -> None:
         office = self._office

@@ -71,6 +71,8 @@ async def judge(office: Office, known: Facts) -> Verdict:
     decision = await _decide(office, known)
     decided_by = "none" if decision.decided_by is None else decision.decided_by.id
     office.metrics.policy_decisions.labels(decision.outcome, decided_by).inc()
+    for rule in decision.rules:
+        office.metrics.rule_decisions.labels(rule.id, rule.outcome).inc()
     ruling = Ruling(
         known.phase,
         known.tenant_id,

@@ -72,6 +72,8 @@ class ElevenLabsRest:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._count = count
+        self.observe: Callable[[str, float], None] = lambda endpoint, seconds: None
+        """Told how long each request took."""
         self._reply_timeout_s = reply_timeout_s
         self._http = httpx.AsyncClient(
             base_url=settings.base_url,
@@ -121,6 +123,7 @@ class ElevenLabsRest:
         Raises ElevenLabsRefused, ElevenLabsUnavailable.
         """
         outcome = "unavailable"
+        began_s = trio.current_time()
         try:
             with trio.fail_after(self._reply_timeout_s):
                 status, reply = await self._exchange(method, path, query, body)
@@ -139,6 +142,7 @@ class ElevenLabsRest:
             raise ElevenLabsUnavailable(f"{type(error).__name__}: {error}") from error
         finally:
             self._count(endpoint, outcome)
+            self.observe(endpoint, trio.current_time() - began_s)
         return answer
 
     async def _exchange(

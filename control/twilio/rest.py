@@ -108,6 +108,8 @@ class TwilioRest(CallRequests):
         )
         self._flights = Flights()
         self.renew: Callable[[], Awaitable[bool]] | None = None
+        self.observe: Callable[[str, float], None] = lambda endpoint, seconds: None
+        """Told how long each request took, the wait for its turn included."""
         self._client = Client(
             settings.account_sid,
             settings.auth_token.reveal(),
@@ -122,6 +124,7 @@ class TwilioRest(CallRequests):
     def for_account(self, account_sid: str, key_sid: str, secret: str) -> TwilioRest:
         """A client that acts in another account, with a key of that account; connections are shared."""
         other = TwilioRest(self._settings, count=self._count, shares=self, account_sid=account_sid)
+        other.observe = self.observe
         other.act_as(key_sid, secret)
         return other
 
@@ -222,6 +225,7 @@ class TwilioRest(CallRequests):
     async def _once(self, endpoint: str, request: Callable[[], Any]) -> Any:
         # A thread cannot be cancelled, only left behind: whoever dials has recorded the intent before.
         outcome = "uncertain"
+        began_s = trio.current_time()
         try:
             async with self._at_once:
                 answer = await self._in_thread(request)
@@ -234,6 +238,7 @@ class TwilioRest(CallRequests):
             raise
         finally:
             self._count(endpoint, outcome)
+            self.observe(endpoint, trio.current_time() - began_s)
         return answer
 
     async def _in_thread(self, request: Callable[[], Any]) -> Any:
