@@ -176,7 +176,7 @@ def _is_plain(inputs: Mapping[str, Any]) -> bool:
                 return False
         elif kind is list:
             for item in value:
-                if type(item) is not str or not _is_clean(item):
+                if type(item) not in _SCALARS and (type(item) is not str or not _is_clean(item)):
                     return False
         elif kind not in _SCALARS:
             return False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from policy.decision import RuleResult
 from policy.facts import Attempt
@@ -37,6 +38,11 @@ def first_free(times: Iterable[datetime], at: datetime, limits: Iterable[Limit])
         at = max(later)
 
 
+@lru_cache(maxsize=64)
+def _shown(limits: tuple[Limit, ...]) -> tuple[str, ...]:
+    return tuple(f"{most} in {window.total_seconds() / 3600:g} h" for most, window in limits)
+
+
 def _counted(say: Say, ask: Ask, counts: Callable[[Attempt], bool], *limits: Limit) -> RuleResult:
     attempts = ask.facts.attempts
     if attempts is None:
@@ -45,7 +51,7 @@ def _counted(say: Say, ask: Ask, counts: Callable[[Attempt], bool], *limits: Lim
     times = [one.at for one in attempts if counts(one)]
     free_at = first_free(times, at, limits)
     inputs = {
-        "limits": [f"{most} in {window.total_seconds() / 3600:g} h" for most, window in limits],
+        "limits": list(_shown(limits)),
         "counted": [sum(time > at - window for time in times) for _, window in limits],
     }
     if free_at == at:
