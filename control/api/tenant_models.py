@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from control.api.answers import Answer, PageQuery
 from control.api.reading import Body, Query
-from control.config import ControlSettings
+from control.config import ControlSettings, TwilioSettings
 from control.ids import DEFAULT_TENANT_ID
 from control.store.records import TenantKeyRecord, TenantRecord
 from control.tenants.keys import TENANT
@@ -17,6 +17,7 @@ from control.tenants.limits import limits_of
 
 NAME_MAX_CHARS = 200
 CALLS_MAX = 100_000
+CPS_MAX = 1_000.0
 REQUESTS_MAX_PER_S = 10_000.0
 
 Scope = Literal["calls:read", "calls:write", "agents:read", "agents:write", "lists", "tenant"]
@@ -44,6 +45,9 @@ class LimitsIn(Body):
     """Of this tenant alone; null = what the configuration says for all."""
 
     calls_max: int | None = Field(None, ge=1, le=CALLS_MAX, description="Calls at once.")
+    cps: float | None = Field(
+        None, ge=0.01, le=CPS_MAX, description="Calls a second that are dialled in its account."
+    )
     requests_per_s: float | None = Field(
         None, ge=0.1, le=REQUESTS_MAX_PER_S, description="API requests a second."
     )
@@ -57,7 +61,9 @@ class TenantPatch(Body):
         "active",
         description="`suspended`: no calls, and its Twilio subaccount is suspended; `active`: again.",
     )
-    limits: LimitsIn = Field(default_factory=lambda: LimitsIn(calls_max=None, requests_per_s=None))
+    limits: LimitsIn = Field(
+        default_factory=lambda: LimitsIn(calls_max=None, cps=None, requests_per_s=None)
+    )
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "suspended"}]})
 
@@ -93,6 +99,7 @@ class LimitsShown(Answer):
     """What is in force; `calls_max` null = as many as there is room for."""
 
     calls_max: int | None
+    cps: float
     requests_per_s: float
 
 
@@ -164,7 +171,7 @@ class Rotation(Answer):
     )
 
 
-def shown(record: TenantRecord, *, control: ControlSettings, main_account_sid: str) -> Tenant:
+def shown(record: TenantRecord, *, control: ControlSettings, twilio: TwilioSettings) -> Tenant:
     """The tenant as the API shows it."""
     limits = limits_of(record.limits, control)
     is_default = record.id == DEFAULT_TENANT_ID
@@ -173,10 +180,14 @@ def shown(record: TenantRecord, *, control: ControlSettings, main_account_sid: s
         name=record.name,
         status=record.status,
         subaccount=TenantAccount(
-            sid=main_account_sid if is_default else record.account_sid,
+            sid=twilio.account_sid if is_default else record.account_sid,
             status="active" if is_default else record.account_status,
         ),
-        limits=LimitsShown(calls_max=limits.calls_max, requests_per_s=limits.requests_per_s),
+        limits=LimitsShown(
+            calls_max=limits.calls_max,
+            cps=limits.cps or twilio.cps,
+            requests_per_s=limits.requests_per_s,
+        ),
         problem=record.problem,
         created_at=record.created_at,
         updated_at=record.updated_at,

@@ -272,7 +272,7 @@ def _shown(record: TenantRecord) -> Tenant:
     return tenant_models.shown(
         record,
         control=known.settings.control,
-        main_account_sid=known.settings.twilio.account_sid,
+        twilio=known.settings.twilio,
     )
 
 

@@ -1,7 +1,7 @@
-"""How much of the gateway one tenant may use: requests to the API, and calls at once.
+"""How much of the gateway one tenant may use. Its own `limits` go before the configuration's.
 
-A tenant's own `limits` go before the configuration's. Requests are counted in this process; calls are counted
-in the store, so that daemons that share it share the limit.
+Requests to the API are counted here, in this process; calls are held to `calls_max` and `cps` by the dial queue
+(`control.dialing.limits`), in the store, so that daemons that share it share the limit.
 """
 
 from __future__ import annotations
@@ -10,11 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select
-
 from control.config import ControlSettings
-from control.store import tenants
-from control.store.tables import calls
 
 BURST_S = 2.0
 """A tenant that was quiet may send what it could have sent in this time at once."""
@@ -22,15 +18,17 @@ BUCKETS_MAX = 10_000
 """Tenants whose requests are counted; beyond it the one that was quiet longest starts anew."""
 
 CALLS_MAX = "calls_max"
+CPS = "cps"
 REQUESTS_PER_S = "requests_per_s"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`calls_max` None = as many as there is room for."""
+    """`calls_max` None = as many as there is room for; `cps` None = as `twilio.cps` says."""
 
     requests_per_s: float
     calls_max: int | None
+    cps: float | None = None
 
 
 def limits_of(own: dict[str, Any] | None, control: ControlSettings) -> Limits:
@@ -39,23 +37,8 @@ def limits_of(own: dict[str, Any] | None, control: ControlSettings) -> Limits:
     return Limits(
         requests_per_s=float(given.get(REQUESTS_PER_S) or control.tenant_requests_per_s),
         calls_max=given.get(CALLS_MAX) or control.tenant_calls_max or None,
+        cps=given.get(CPS),
     )
-
-
-def room_for_calls(conn: Connection, tenant_id: str, control: ControlSettings) -> int | None:
-    """How many more calls the tenant may have now; None = no limit but the gateway's own.
-
-    Counted are calls that Twilio has, or may have: not those that wait for their turn.
-    """
-    tenant = tenants.get(conn, tenant_id)
-    limit = limits_of(tenant.limits if tenant else None, control).calls_max
-    if limit is None:
-        return None
-    waiting = calls.c.dial_state == "intent"
-    live = (calls.c.tenant_id == tenant_id) & calls.c.ended_at.is_(None)
-    total = conn.execute(select(func.count()).where(live)).scalar_one()
-    queued = conn.execute(select(func.count()).where(live, waiting)).scalar_one()
-    return max(0, limit - (total - queued))
 
 
 class RequestLimiter:

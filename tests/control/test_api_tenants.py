@@ -10,12 +10,11 @@ import pytest
 from sqlalchemy import Connection, select
 
 from control.api.dependencies import EXTENSION
-from control.store import calls, tenants
 from control.store.tables import idempotency_keys
 from control.store.tables.tenancy import tenant_keys
 from control.tenants import keys
-from control.tenants.limits import RequestLimiter, room_for_calls
-from tests.control.api_rig import NOW, SETTINGS, Answered, Rig, call
+from control.tenants.limits import RequestLimiter
+from tests.control.api_rig import NOW, SETTINGS, Answered, Rig
 from tests.control.test_tenants import World, world
 
 
@@ -57,7 +56,7 @@ async def test_tenant_made_is_201_with_its_subaccount(api: Api) -> None:
     (account,) = api.world.sim.accounts.subaccounts
     assert made["status"] == "active"
     assert made["subaccount"] == {"sid": account.sid, "status": "active"}
-    assert made["limits"] == {"calls_max": None, "requests_per_s": 20.0}
+    assert made["limits"] == {"calls_max": None, "cps": 1.0, "requests_per_s": 20.0}
     assert made["problem"] is None
     assert (await api.ask("GET", f"/v2/tenants/{made['id']}")).json == made
     listed = (await api.ask("GET", "/v2/tenants")).json["items"]
@@ -269,27 +268,21 @@ def test_bucket_gives_its_rate_and_its_burst() -> None:
     assert sum(limiter.wait_s("t", 2.0, 1000.0) == 0 for _ in range(10)) == 4
 
 
-async def test_room_for_calls_counts_what_twilio_has(api: Api) -> None:
-    """Not those that wait for their turn, not those that are over, not those of others."""
+async def test_limits_are_set_one_by_one_and_taken_away_by_null(api: Api) -> None:
+    """What is not named stays; what is null is as the configuration says. They are for the admin alone."""
     made = await api.tenant()
-    store, control = api.world.store, SETTINGS.control
-    assert await store.read(room_for_calls, made["id"], control) is None
-    limits = {"limits": {"calls_max": 2}}
-    assert (await api.ask("PATCH", f"/v2/tenants/{made['id']}", limits)).status == 200
-    for number, more in enumerate(
-        (
-            {"dial_state": "created"},
-            {"dial_state": "intent"},
-            {"dial_state": "created", "ended_at": NOW},
-        ),
-        start=1,
+    path = f"/v2/tenants/{made['id']}"
+    for limits, expected in (
+        ({"calls_max": 2}, (2, 1.0, 20.0)),
+        ({"cps": 5}, (2, 5.0, 20.0)),
+        ({"calls_max": None, "requests_per_s": 3.5}, (None, 5.0, 3.5)),
+        ({"cps": None}, (None, 1.0, 3.5)),
     ):
-        await store.write(calls.insert, call(number, tenant_id=made["id"], **more))
-    await store.write(calls.insert, call(9))
-    assert await store.read(room_for_calls, made["id"], control) == 1
-    await store.write(calls.insert, call(4, tenant_id=made["id"], direction="inbound"))
-    await store.write(calls.insert, call(5, tenant_id=made["id"], direction="inbound"))
-    assert await store.read(room_for_calls, made["id"], control) == 0
-    reset = {"limits": {"calls_max": None}}
-    await api.ask("PATCH", f"/v2/tenants/{made['id']}", reset)
-    assert (await store.read(tenants.get, made["id"])).limits == {}  # type: ignore[union-attr]
+        shown = (await api.ask("PATCH", path, {"limits": limits})).json["limits"]
+        assert (shown["calls_max"], shown["cps"], shown["requests_per_s"]) == expected
+    key = await api.key(made["id"])
+    refused = await api.ask("PATCH", path, {"limits": {"cps": 100}}, key=key)
+    assert (refused.status, refused.fields()) == (403, ["limits"])
+    for wrong in ({"cps": 0}, {"calls_max": 0}, {"calls_max": 1.5}, {"speed": 1}):
+        answered = await api.ask("PATCH", path, {"limits": wrong})
+        assert (answered.status, answered.fields()) == (422, [f"limits.{next(iter(wrong))}"])

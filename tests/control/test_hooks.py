@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -223,3 +224,46 @@ async def test_switchboard_raising_is_an_empty_500(rig):
     rig.switchboard.raises = RuntimeError("secret")
     response = await rig.post("/twilio/voice")
     assert (response.status_code, await response.get_data()) == (500, b"")
+
+
+class FakeSigners:
+    """Knows one subaccount; `now` is its token at Twilio, which is learnt when it is asked for anew."""
+
+    def __init__(self):
+        self.tokens = {"AC" + "1" * 32: ["sub-token"]}
+        self.now = "sub-token"
+        self.asked_anew = 0
+
+    async def signing_account(self, account_sid, *, anew=False):
+        if account_sid not in self.tokens:
+            return None
+        if anew:
+            self.asked_anew += 1
+            self.tokens[account_sid] = [self.now, *self.tokens[account_sid]]
+        return SimpleNamespace(tokens=tuple(self.tokens[account_sid]))
+
+
+@pytest.mark.parametrize(
+    ("account", "token", "status"),
+    [
+        ("AC" + "1" * 32, "sub-token", 200),
+        ("AC" + "1" * 32, TOKEN, 403),
+        ("AC" + "1" * 32, "rotated", 200),
+        ("AC" + "2" * 32, "sub-token", 403),
+        ("AC" + "2" * 32, TOKEN, 403),
+    ],
+)
+async def test_webhook_is_checked_with_the_token_of_its_account(account, token, status):
+    """A subaccount's with its own, before and after a rotation; nobody signs for another account."""
+    switchboard, metrics, signers = FakeSwitchboard(), Metrics(), FakeSigners()
+    signers.now = "rotated"
+    app = create_hooks(
+        switchboard, public_url=URL, tokens=(TOKEN,), metrics=metrics, signers=signers
+    )
+    rig = Rig(switchboard, metrics, app.test_client())
+    form = FORM | {"AccountSid": account}
+    given = signature.sign(URL + "/twilio/voice", {k: [v] for k, v in form.items()}, token)
+    response = await rig.post("/twilio/voice", form, signed=given)
+    assert response.status_code == status
+    assert len(switchboard.asked) == (1 if status == 200 else 0)
+    assert signers.asked_anew == (1 if account.startswith("AC1") and token != "sub-token" else 0)
