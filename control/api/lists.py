@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from pydantic import ConfigDict, Field
 from quart import Blueprint, Response
@@ -55,6 +56,8 @@ class OptOut(Answer):
     source: str
     reason: str | None
     created_at: datetime
+    call_id: str | None = Field(description="The call in which it was asked for.")
+    evidence: dict[str, Any] | None = Field(description="The words or the key, and when.")
 
 
 @blueprint.get("/v2/opt-outs")
@@ -130,4 +133,6 @@ def _shown(record: OptOutRecord) -> OptOut:
         source=record.source,
         reason=record.reason,
         created_at=record.created_at,
+        call_id=record.call_id,
+        evidence=record.evidence,
     )

@@ -68,6 +68,10 @@ class PlainText(BaseModel):
     """Prometheus text exposition, version 0.0.4."""
 
 
+class CsvFile(BaseModel):
+    """A CSV file with a header."""
+
+
 class HtmlPage(BaseModel):
     """An HTML page."""
 
@@ -90,6 +94,7 @@ _NOT_JSON: dict[type[BaseModel], str] = {
     WavFile: "audio/wav",
     PlainText: "text/plain",
     HtmlPage: "text/html",
+    CsvFile: "text/csv",
 }
 
 

@@ -14,8 +14,19 @@ import pytest
 from sqlalchemy import Connection, select
 
 from control.numbers import Numbers
-from control.store import Store, agents, calls, filings, opt_outs, tenant_keys, tenants, webhooks
+from control.store import (
+    Store,
+    agents,
+    calls,
+    consents,
+    filings,
+    opt_outs,
+    tenant_keys,
+    tenants,
+    webhooks,
+)
 from control.store import numbers as stored_numbers
+from control.store.consents import ConsentRecord
 from control.store.filings import FilingRecord
 from control.store.numbers import NumberRecord
 from control.store.records import AgentNumberRecord, OptOutRecord, TenantKeyRecord, TenantRecord
@@ -41,6 +52,7 @@ THEIRS = {
     "webhook_id": "whk_alice",
     "delivery_id": "dlv_alice",
     "filing_id": "flg_alice",
+    "consent_id": "cns_alice",
 }
 """What Alice has, by the name of the path's parameter."""
 NOBODYS = {
@@ -64,6 +76,21 @@ ADMINS = frozenset({"createTenant"})
 METHODS = ("get", "post", "patch", "put", "delete")
 
 
+def alices_consent() -> ConsentRecord:
+    return ConsentRecord(
+        id="cns_alice",
+        e164=CUSTOMER,
+        seller="alice",
+        channels=["sms"],
+        purposes=["survey"],
+        level="express",
+        occurred_at=NOW,
+        recorded_at=NOW,
+        actor="alice",
+        tenant_id=ALICE,
+    )
+
+
 def alices(conn: Connection) -> None:
     """One of everything that the API can name by an id."""
     for tenant_id in (ALICE, BOB):
@@ -77,6 +104,7 @@ def alices(conn: Connection) -> None:
             conn,
             TenantKeyRecord(key_id, tenant_id, key, keys.digest(key), key[:10], scopes, NOW),
         )
+    consents.insert_consent(conn, alices_consent())
     agents.insert(conn, agent(id="agt_alice", tenant_id=ALICE, name="alice", number_e164=NUMBER))
     agents.add_number(
         conn,
@@ -267,6 +295,10 @@ async def test_creating_routes_make_nothing_for_another_tenant(rig: Rig) -> None
             continue
         count += 1
         body = one.body() or {}
+        if "tenant_id" in one.queries:
+            asked = await bob(rig, one, one.url({}, tenant_id=ALICE), body)
+            assert asked.status == 404, (one.path, asked.raw)
+            continue
         if "tenant_id" in one.schema.get("properties", {}):
             body["tenant_id"] = ALICE
         elif one.name in ("initiateCall", "checkPolicy"):
