@@ -1,0 +1,303 @@
+"""After a call: the analysis by webhook or by polling, whichever comes first; prices; each step safe to repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control.clock import Clock
+from control.elevenlabs.rest import ElevenLabsUnavailable
+from control.hooks.elevenlabs import parse_secrets, signed
+from control.outbox import GiveUp, OutboxItem, TryAgain
+from control.results import ANALYSIS, PRICE, Results
+from control.store import Store, agents, calls, conversations, outbox, webhooks
+from control.store.records import AgentRecord, CallRecord
+
+TENANT = "tnt_default"
+CONVERSATION = "conv_1"
+DONE: dict[str, Any] = {
+    "conversation_id": CONVERSATION,
+    "agent_id": "agent_1",
+    "status": "done",
+    "transcript": [{"role": "agent", "message": "Hello", "time_in_call_secs": 0}],
+    "metadata": {"cost": 120},
+    "analysis": {
+        "transcript_summary": "They talked.",
+        "data_collection_results": {
+            "seats": {"data_collection_id": "seats", "value": "4"},
+            "day": {"data_collection_id": "day", "value": "someday"},
+        },
+    },
+}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store.open(f"sqlite:///{tmp_path / 'tandem.db'}")
+    yield opened
+    opened.close()
+
+
+class Service:
+    """ElevenLabs: `answers` in turn; an exception is raised."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.asked: list[str] = []
+        self.found: str | None = None
+
+    async def get_conversation(self, conversation_id: str) -> dict[str, Any]:
+        self.asked.append(conversation_id)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return dict(answer)
+
+    async def find_conversation(self, variable: str, value: str) -> str | None:
+        assert (variable, value) == ("gw_call_id", "call_1")
+        return self.found
+
+
+class Resource:
+    def __init__(self, price: str | None) -> None:
+        self.price, self.price_unit = price, "usd"
+
+
+class Twilio:
+    """Prices in turn."""
+
+    def __init__(self, *prices: str | None) -> None:
+        self.prices = list(prices)
+        self.client = self
+
+    async def of(self, tenant_id: str) -> Any:
+        return self
+
+    def calls(self, sid: str) -> Twilio:
+        return self
+
+    def fetch(self) -> Resource:
+        return Resource(self.prices.pop(0))
+
+    async def ask(self, endpoint: str, request: Any) -> Any:
+        return request()
+
+
+def results(store: Store, service: Service, twilio: Twilio | None = None) -> Results:
+    return Results(
+        store,
+        Clock(),
+        service,
+        twilio or Twilio(),  # type: ignore[arg-type]
+        verticals={},
+        show=lambda record, timeline, turns: {"id": record.id, "extractions": record.extractions},
+    )
+
+
+async def end_call(store: Store, **more: Any) -> OutboxItem:
+    now = Clock().now()
+    fields = {"seats": {"type": "integer"}, "day": {"type": "string", "enum": ["mon", "tue"]}}
+    agent = AgentRecord(
+        "agt_1", "Desk", now, now, elevenlabs_agent_id="agent_1", extractions=fields
+    )
+    given = {"conversation_id": CONVERSATION, "twilio_call_sid": "CA1", "answered_at": now} | more
+    record = CallRecord("call_1", "inbound", now, agent_id="agt_1", ended_at=now, **given)
+    await store.write(agents.insert, agent)
+    await store.write(
+        webhooks.insert,
+        webhooks.WebhookRecord("whk_1", TENANT, "https://x.example/", ["*"], "s", now, now),
+    )
+    await store.write(calls.insert, record)
+    item = await store.read(outbox.get, "after_call", "call_1")
+    assert item is not None
+    return item
+
+
+def item_of(kind: str, ago: timedelta = timedelta()) -> OutboxItem:
+    then = Clock().now() - ago
+    return OutboxItem("obx_1", TENANT, kind, "call_1", then, then, then)
+
+
+async def record_of(store: Store) -> CallRecord:
+    record = await store.read(calls.get, "call_1")
+    assert record is not None
+    return record
+
+
+async def pushed(store: Store) -> list[str]:
+    found, _ = await store.read(webhooks.list_deliveries, "whk_1")
+    return [one.event for one in reversed(found)]
+
+
+async def test_end_of_a_call_asks_for_what_follows_in_its_own_transaction(store: Store) -> None:
+    """The item is there with the record; begun twice, everything is asked for once."""
+    item = await end_call(store)
+    desk = results(store, Service())
+    for _ in range(2):
+        await desk.begin(item)
+    analysis = await store.read(outbox.get, ANALYSIS, "call_1")
+    price = await store.read(outbox.get, PRICE, "call_1")
+    assert analysis is not None
+    assert price is not None
+    assert analysis.due_at - item.created_at >= timedelta(seconds=2)
+    assert (await record_of(store)).analysis == {"status": "pending"}
+    assert await pushed(store) == ["call.ended"]
+
+
+async def test_polling_takes_the_analysis_when_it_is_there(store: Store) -> None:
+    """Errors and `processing` mean again; what does not fit its field is kept raw."""
+    await results(store, Service()).begin(await end_call(store))
+    service = Service(ElevenLabsUnavailable("503"), DONE | {"status": "processing"}, DONE)
+    desk = results(store, service)
+    for _ in range(2):
+        with pytest.raises(TryAgain):
+            await desk.analyse(item_of(ANALYSIS))
+    await desk.analyse(item_of(ANALYSIS))
+    await desk.analyse(item_of(ANALYSIS))  # again: what is there is not asked for
+    record = await record_of(store)
+    assert record.summary == "They talked."
+    assert record.extractions == {"seats": 4, "day": None}
+    assert record.extraction_problems == {"day": {"error": "not one of mon, tue", "raw": "someday"}}
+    assert record.bill == {"elevenlabs": {"credits": 120}}
+    assert [turn.text for turn in await store.read(calls.turns, "call_1")] == ["Hello"]
+    assert len(service.asked) == 3
+    assert await pushed(store) == ["call.ended", "call.result"]
+
+
+async def test_webhook_that_came_first_ends_the_polling(store: Store) -> None:
+    """Taken once; the service is not asked; the waiting item is hastened."""
+    item = await end_call(store)
+    service = Service()
+    desk = results(store, service)
+    await desk.begin(item)
+    assert await desk.take(DONE) == "taken"
+    assert await desk.take(DONE) == "repeated"
+    waiting = await store.read(outbox.get, ANALYSIS, "call_1")
+    assert waiting is not None
+    assert waiting.due_at <= Clock().now()
+    await desk.analyse(item_of(ANALYSIS))
+    analysis = (await record_of(store)).analysis
+    assert analysis is not None
+    assert (analysis["status"], analysis["source"], service.asked) == ("done", "webhook", [])
+
+
+async def test_webhook_before_the_end_of_the_call_waits_for_it(store: Store) -> None:
+    """It names our call, whose record does not yet know the conversation."""
+    variables = {"dynamic_variables": {"gw_call_id": "call_1"}}
+    item = await end_call(store, conversation_id=None)
+    desk = results(store, Service())
+    told = DONE | {"conversation_initiation_client_data": variables}
+    assert await desk.take(told) == "taken"
+    await desk.begin(item)
+    await desk.analyse(item_of(ANALYSIS))
+    record = await record_of(store)
+    assert (record.conversation_id, record.summary) == (CONVERSATION, "They talked.")
+
+
+async def test_webhook_of_a_call_that_is_not_ours_is_kept(store: Store) -> None:
+    """And changes no call."""
+    assert await results(store, Service()).take(DONE) == "unknown"
+    kept = await store.read(conversations.get, CONVERSATION)
+    assert kept is not None
+    assert (kept.call_id, kept.tenant_id) == (None, TENANT)
+
+
+async def test_conversation_whose_id_was_lost_is_found_by_our_own(store: Store) -> None:
+    """A process died before it wrote the id down."""
+    item = await end_call(store, conversation_id=None)
+    service = Service(DONE)
+    desk = results(store, service)
+    await desk.begin(item)
+    with pytest.raises(TryAgain):
+        await desk.analyse(item_of(ANALYSIS))
+    service.found = CONVERSATION
+    await desk.analyse(item_of(ANALYSIS))
+    assert (await record_of(store)).conversation_id == CONVERSATION
+
+
+@pytest.mark.parametrize(
+    ("answer", "ago"),
+    [(DONE | {"status": "processing"}, timedelta(days=2)), (None, timedelta(days=2))],
+)
+async def test_analysis_that_never_comes_is_given_up(
+    store: Store, answer: Any, ago: timedelta
+) -> None:
+    """The result goes out without it, and says so."""
+    await results(store, Service()).begin(await end_call(store))
+    service = Service(ElevenLabsUnavailable("down") if answer is None else answer)
+    await results(store, service).analyse(item_of(ANALYSIS, ago))
+    analysis = (await record_of(store)).analysis
+    assert analysis is not None
+    assert analysis["status"] == "failed"
+    assert await pushed(store) == ["call.ended", "call.result"]
+
+
+async def test_call_without_a_conversation_has_its_result_at_once(store: Store) -> None:
+    """Nobody picked up, or policy refused it."""
+    item = await end_call(store, conversation_id=None, answered_at=None)
+    await results(store, Service()).begin(item)
+    assert (await record_of(store)).analysis == {"status": "none"}
+    assert await pushed(store) == ["call.ended", "call.result"]
+    assert await store.read(outbox.get, ANALYSIS, "call_1") is None
+
+
+async def test_price_is_asked_for_until_it_has_settled(store: Store) -> None:
+    """Null at first; negative at Twilio, positive here; unknown after a day."""
+    await end_call(store)
+    desk = results(store, Service(), Twilio(None, "-0.00850", None))
+    with pytest.raises(TryAgain):
+        await desk.price(item_of(PRICE))
+    await desk.price(item_of(PRICE))
+    settled = {"amount": 0.0085, "currency": "USD", "status": "settled"}
+    assert (await record_of(store)).bill == {"twilio": settled}
+    await desk.price(item_of(PRICE, timedelta(days=2)))
+    bill = (await record_of(store)).bill
+    assert bill is not None
+    assert bill["twilio"]["status"] == "unknown"
+
+
+async def test_call_that_is_not_there_is_given_up(store: Store) -> None:
+    """Nothing to go on with."""
+    with pytest.raises(GiveUp):
+        await results(store, Service()).analyse(item_of(ANALYSIS))
+
+
+# ---- the signature -------------------------------------------------------------------------------
+
+BODY = (
+    b'{"type":"post_call_transcription","event_timestamp":1760000000,"data":{"agent_id":"agent_x",'
+    b'"conversation_id":"conv_x","status":"done"}}'
+)
+T = 1760000000
+V0 = "0ecc5d9a7e0eddd02c1d6582af076920a8cb0c1a021889bae0c4c39287c479bf"
+
+
+@pytest.mark.parametrize(
+    ("header", "now_s", "good"),
+    [
+        (f"t={T},v0={V0}", T + 5, True),
+        (f"t={T}, v0={V0}, v1=later", T + 5, True),
+        (f"t={T},v0=00,v0={V0}", T + 5, True),
+        (f"t={T},v0={V0}", T + 1799, True),
+        (f"t={T},v0={V0}", T + 1801, False),
+        (f"t={T},v0={V0}", T - 301, False),
+        (f"t={T + 1},v0={V0}", T, False),
+        (f"t={T},t={T},v0={V0}", T, False),
+        (f"v0={V0}", T, False),
+        (f"t={T}", T, False),
+        ("t=x,v0=y", T, False),
+        ("t=\u00b2,v0=y", T, False),
+        ("", T, False),
+        (None, T, False),
+    ],
+)
+def test_signature_is_checked_with_its_age(header: str | None, now_s: float, good: bool) -> None:
+    """Against a fixed vector; thirty minutes back, five ahead."""
+    assert signed(header, BODY, parse_secrets("newer, wsec_test"), now_s) is good
+    assert not signed(header, BODY, parse_secrets("other"), now_s)
+    assert not signed(header, BODY, (), now_s)
+    assert not signed(header, BODY + b" ", parse_secrets("wsec_test"), now_s)
