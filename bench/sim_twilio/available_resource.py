@@ -102,6 +102,8 @@ def _filters(where: Country, given: Mapping[str, str]) -> list[Fits]:
     fits: list[Fits] = []
     if given.get("FaxEnabled") == "true":  # sold nowhere any more
         fits.append(lambda offer: False)
+    if given.get("SmsEnabled") == "true":
+        fits.append(lambda offer: offer.can_send_sms)
     if given.get("MmsEnabled") == "true":
         fits.append(lambda offer: where.code in ("US", "CA"))
     for name, excluded in (

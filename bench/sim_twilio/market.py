@@ -143,6 +143,11 @@ class Offer:
     kind: str
     area: Area
 
+    @property
+    def can_send_sms(self) -> bool:
+        """Landlines of Europe cannot."""
+        return self.country.code in ("US", "CA") or self.kind == "Mobile"
+
     def resource(self) -> dict[str, Any]:
         """The JSON object of an AvailablePhoneNumber."""
         area = self.area
@@ -159,7 +164,11 @@ class Offer:
             "iso_country": self.country.code,
             "address_requirements": self.country.address_requirements,
             "beta": False,
-            "capabilities": {"voice": True, "SMS": True, "MMS": self.country.code in ("US", "CA")},
+            "capabilities": {
+                "voice": True,
+                "SMS": self.can_send_sms,
+                "MMS": self.country.code in ("US", "CA"),
+            },
         }
 
 

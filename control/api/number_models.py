@@ -33,6 +33,7 @@ class AvailableQuery(Query):
     contains: str | None = _CONTAINS
     locality: str | None = _LOCALITY
     region: str | None = _REGION
+    sms: bool = Field(False, description="Only numbers that can send messages.")
     limit: int = Field(20, ge=1, le=100)
     tenant_id: str | None = Field(None, max_length=64, description="In whose account to search.")
 
@@ -48,6 +49,7 @@ class NumberCreate(Body):
     contains: str | None = _CONTAINS
     locality: str | None = _LOCALITY
     region: str | None = _REGION
+    sms: bool = Field(False, description="It has to be able to send messages.")
     bundle_sid: str | None = Field(None, description="An approved regulatory bundle: `BU…`.")
     address_sid: str | None = Field(None, description="An address of the account: `AD…`.")
     label: str | None = Field(
@@ -77,6 +79,7 @@ class NumberCreate(Body):
             contains=self.contains,
             locality=self.locality,
             region=self.region,
+            sms=self.sms,
             bundle_sid=self.bundle_sid,
             address_sid=self.address_sid,
             e164=self.e164,

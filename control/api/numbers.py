@@ -53,6 +53,7 @@ async def search_numbers() -> Response:
         contains=query.contains,
         locality=query.locality,
         region=query.region,
+        sms=query.sms,
     )
     tenant_id = await existing_tenant(query.tenant_id)
     async with as_problems():

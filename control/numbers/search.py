@@ -24,6 +24,7 @@ async def candidates(rest: TwilioRest, wish: NumberWish, limit: int) -> list[Can
             contains=wish.contains,
             locality=wish.locality,
             region=wish.region,
+            sms=wish.sms,
         )
         if found is None:
             raise _not_sold(wish, await twilio_numbers.types_sold(rest, wish.country))
@@ -35,9 +36,14 @@ async def candidates(rest: TwilioRest, wish: NumberWish, limit: int) -> list[Can
 async def nothing(rest: TwilioRest, wish: NumberWish) -> NumberProblem:
     """Why a search was empty, naming the field to change, with area codes near by."""
     given = [
-        name for name in ("contains", "locality", "area_code", "region") if getattr(wish, name)
+        name
+        for name in ("contains", "locality", "area_code", "region", "sms")
+        if getattr(wish, name)
     ]
-    what = ", ".join(f"{name} {getattr(wish, name)}" for name in given) or f"type {wish.type}"
+    what = (
+        ", ".join(name if name == "sms" else f"{name} {getattr(wish, name)}" for name in given)
+        or f"type {wish.type}"
+    )
     nearby = await _nearby(rest, wish)
     hint = ""
     if nearby:
@@ -63,6 +69,7 @@ async def _nearby(rest: TwilioRest, wish: NumberWish) -> list[Nearby]:
             type=wish.type,
             limit=NEARBY_SEARCHED,
             near_number=plan.near_area_code(wish.area_code),
+            sms=wish.sms,
         )
     except TwilioError:
         return []  # a hint only

@@ -28,6 +28,8 @@ class NumberWish:
     bundle_sid: str | None = None
     address_sid: str | None = None
     e164: str | None = None
+    sms: bool = False
+    """It has to be able to send messages too; every number of ours takes calls."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,7 @@ async def available(
     locality: str | None = None,
     region: str | None = None,
     near_number: str | None = None,
+    sms: bool = False,
 ) -> list[ForSale] | None:
     """Up to `limit` numbers that take calls; None when Twilio sells no such type there (404)."""
     given = {
@@ -91,6 +92,7 @@ async def available(
         "in_region": region,
         "near_number": near_number,
         "distance": NEAR_MILES if near_number else None,
+        "sms_enabled": True if sms else None,
     }
     filters = {name: value for name, value in given.items() if value is not None}
     resource = getattr(rest.client.available_phone_numbers(country), TYPES[type])

@@ -208,6 +208,17 @@ async def test_buy_released_since_is_over(rig):
     assert caught.value.code == "over"
 
 
+async def test_buy_one_that_can_send_messages(rig):
+    """Landlines of some countries cannot: that is said instead of bought."""
+    landline = NumberWish(country="GB", sms=True)
+    assert await rig.numbers.search(TENANT, landline) == []
+    assert await rig.numbers.search(TENANT, NumberWish("mobile", "GB", sms=True))
+    with pytest.raises(NumberProblem, match="with sms now") as caught:
+        await rig.numbers.buy(TENANT, landline, intent_key="a")
+    assert (caught.value.code, caught.value.field) == ("none_available", "sms")
+    assert (await rig.numbers.buy(TENANT, NumberWish(sms=True), intent_key="b")).capabilities["sms"]
+
+
 # ---- what is missing -----------------------------------------------------------------------------
 
 
