@@ -121,6 +121,21 @@ class FakeProvisioning:
         return {"sid": SETTINGS.twilio.account_sid, "status": "active"}
 
 
+class FakeAfter:
+    """What comes after a call."""
+
+    def __init__(self) -> None:
+        self.sealed: dict[str, str] = {}
+        self.woken = 0
+
+    def seal(self, webhook_id: str, secret: str) -> str:
+        self.sealed[webhook_id] = secret
+        return f"sealed {webhook_id}"
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
 @dataclass
 class Answered:
     """An answer, read."""
@@ -158,6 +173,7 @@ class Rig:
         self.pool = FakePool()
         self.provisioning = FakeProvisioning()
         self.metrics = Metrics()
+        self.after = FakeAfter()
         self.app = create_api(
             switchboard=self.switchboard,
             store=store,
@@ -167,6 +183,7 @@ class Rig:
             provisioning=self.provisioning,
             pool=self.pool,
             own_numbers=numbers,
+            after=self.after,
         )
 
     async def ask(
