@@ -17,8 +17,10 @@ from pydantic import (
 
 from control.api.agent_models import Variables
 from control.api.answers import Answer, PageQuery
+from control.api.event_models import ProviderEvent, event_shown
 from control.api.reading import E164, Body
 from control.store.dialing import QueueRecord
+from control.store.provider_events import ProviderEventRecord
 from control.store.records import CallRecord, EventRecord, TurnRecord
 
 TWILIO_CALL_SID = "twilio_call_sid"
@@ -291,6 +293,9 @@ class Call(CallMade):
     cost: dict[str, Any]
     recording: dict[str, Any] | None = Field(description="`url` and what is known of the file.")
     resumes: int = Field(description="How often the call went on with another agent leg.")
+    provider_events: list[ProviderEvent] = Field(
+        [], description="What providers complained about: see `GET /v2/provider-events`."
+    )
 
 
 def brief(record: CallRecord, waits: Waits | None = None) -> CallBrief:
@@ -308,10 +313,12 @@ def full(
     timeline: Sequence[EventRecord],
     transcript: Sequence[TurnRecord],
     waits: Waits | None = None,
+    complaints: Sequence[ProviderEventRecord] = (),
 ) -> Call:
     """The whole record."""
     return Call(
         **_brief(record, waits),
+        provider_events=[event_shown(one) for one in complaints],
         decision=record.decision,
         times=_times(record),
         variables=record.variables,

@@ -33,7 +33,7 @@ from control.api.reading import read_body, read_query
 from control.api.refusals import as_problems
 from control.dialing.intake import LATE_S
 from control.refusals import DialUncertain
-from control.store import calls, dialing
+from control.store import calls, dialing, provider_events
 from control.store.records import CallRecord, EventRecord, TurnRecord
 
 blueprint = Blueprint("calls", __name__)
@@ -123,7 +123,11 @@ async def get_call(call_id: str) -> Response:
     least twice a second).
     """
     found = await dependencies().store.read(_whole, call_id)
-    return answer(call_models.full(*found))
+    record = found[0]
+    complaints = await dependencies().store.read(
+        provider_events.of_call, record.id, record.twilio_call_sid
+    )
+    return answer(call_models.full(*found, complaints))
 
 
 @blueprint.get("/v2/calls/<call_id>/transcript")

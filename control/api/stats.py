@@ -11,12 +11,12 @@ from quart import Blueprint, Response
 from control.api.answers import Answer, PageQuery, answer, page
 from control.api.auth import require_visible, visible_tenant
 from control.api.dependencies import dependencies
+from control.api.event_models import ProviderEvent, event_shown
 from control.api.openapi import listing, operation
 from control.api.problem import Problem, invalid, not_found
 from control.api.reading import E164, Query, read_query
 from control.stats import health
 from control.store import provider_events, stats, tenants
-from control.store.provider_events import ProviderEventRecord
 from control.store.stats import Slice, Tally
 from control.twilio.rest import TwilioError, TwilioRefused
 
@@ -306,23 +306,6 @@ class ProviderEventsQuery(PageQuery):
     until: AwareDatetime | None = Field(None, description="Before.")
 
 
-class ProviderEvent(Answer):
-    """An error or a warning that a provider told of."""
-
-    provider: str
-    sid: str
-    level: str
-    code: int | None
-    message: str | None
-    tenant_id: str
-    call_id: str | None
-    call_sid: str | None
-    agent_id: str | None
-    resource_sid: str | None
-    at: datetime
-    detail: dict[str, Any]
-
-
 @blueprint.get("/v2/provider-events")
 @operation(
     name="listProviderEvents",
@@ -343,9 +326,3 @@ async def list_provider_events() -> Response:
         cursor=query.cursor,
     )
     return page([event_shown(record) for record in records], cursor)
-
-
-def event_shown(record: ProviderEventRecord) -> ProviderEvent:
-    """An event as it is answered, in lists and in the call's record."""
-    names = ProviderEvent.model_fields
-    return ProviderEvent(**{name: getattr(record, name) for name in names})

@@ -19,6 +19,7 @@ from control.store.records import AgentRecord, CallRecord
 from control.store.spans import seconds_between, utc_day
 from control.store.tables import calls
 from policy.facts import Traffic
+from tests.control.api_rig import open_rig
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 AGENT = AgentRecord(id="agt_1", name="A", created_at=NOW, updated_at=NOW, status="live")
@@ -51,7 +52,9 @@ CALLS = st.lists(
 
 
 @given(drawn=CALLS)
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_sums_of_the_store_are_sums_made_by_hand(tmp_path_factory, drawn):
     """Counts, talk time, short calls and answer rate of any set of calls, whole and by day."""
     opened = Store.open(f"sqlite:///{tmp_path_factory.mktemp('stats') / 'stats.db'}")
@@ -161,3 +164,115 @@ def test_provider_event_of_another_call_is_not_this_ones(store):
         provider_events.list_events, filters={"level": "error", "since": NOW}
     )
     assert [one.sid for one in found] == ["NO2", "NO1"]
+
+
+# ---- over the API --------------------------------------------------------------------------------
+
+HERE = "+14155550199"
+
+
+@pytest.fixture
+def rig():
+    with open_rig() as opened:
+        yield opened
+
+
+async def _fill(rig):
+    def put(conn):
+        agents.insert(conn, replace(AGENT, number_e164=HERE, elevenlabs_agent_id="el_1"))
+        record = call(1, twilio_call_sid="CA1", agent_id="agt_1", direction="inbound")
+        table.insert(conn, replace(record, answered_at=NOW, ended_at=NOW + timedelta(seconds=90)))
+        event = ProviderEventRecord("twilio", "NO1", "error", NOW, NOW, call_sid="CA1", code=11200)
+        provider_events.add(conn, event)
+
+    await rig.store.write(put)
+
+
+async def test_stats_are_answered_with_rates_and_groups(rig):
+    """Minutes are talk time, billed minutes whole ones; ranges are bounded."""
+    await _fill(rig)
+    path = "/v2/stats?since=2026-11-25T00:00:00Z&until=2026-11-26T00:00:00Z"
+    answered = await rig.ask("GET", path + "&group_by=agent,day")
+    assert answered.status == 200, answered.raw
+    total, (group,) = answered.json["total"], answered.json["groups"]
+    assert (total["calls"], total["minutes"], total["billed_minutes"]) == (1, 1.5, 2)
+    assert (total["average_s"], total["short_share"]) == (90.0, 0.0)
+    assert total["answer_seizure_rate"] is None
+    assert (group["agent_id"], group["day"]) == ("agt_1", "2026-11-25")
+    for query, field in (
+        ("?since=2026-01-01T00:00:00Z&until=2026-11-01T00:00:00Z", "since"),
+        ("?since=2026-11-02T00:00:00Z&until=2026-11-01T00:00:00Z", "since"),
+        ("?group_by=hour", "group_by"),
+        ("?group_by=day,day", "group_by"),
+    ):
+        refused = await rig.ask("GET", "/v2/stats" + query)
+        assert (refused.status, refused.json["errors"][0]["field"]) == (422, field)
+
+
+async def test_record_of_a_call_shows_what_providers_complained_about(rig):
+    """The same events as the list of them."""
+    await _fill(rig)
+    record = await rig.ask("GET", "/v2/calls/call_0001")
+    assert [event["code"] for event in record.json["provider_events"]] == [11200]
+    listed = await rig.ask("GET", "/v2/provider-events?agent_id=agt_1&level=error")
+    assert listed.json["items"] == record.json["provider_events"]
+    assert (await rig.ask("GET", "/v2/provider-events?code=1")).json["items"] == []
+
+
+async def test_traffic_health_of_nobody_is_404_and_of_few_calls_unknown(rig):
+    """A figure drawn from a handful of calls judges nobody."""
+    answered = await rig.ask("GET", "/v2/tenants/tnt_default/traffic-health")
+    assert answered.status == 200, answered.raw
+    verdicts = {one["verdict"] for one in answered.json["figures"].values()}
+    assert verdicts == {"unknown"}
+    assert (await rig.ask("GET", "/v2/tenants/tnt_x/traffic-health")).status == 404
+    assert (await rig.ask("GET", "/v2/tenants/tnt_x/usage")).status == 404
+
+
+async def test_routes_of_a_number_are_set_shown_tried_and_removed(rig):
+    """An instant can be asked about; a number or an agent that is not there is said so by name."""
+    await _fill(rig)
+    path = "/v2/numbers/%2B14155550199/routes"
+    routes = [
+        {"when": {"holidays": True}, "to": {"message": "Happy holidays."}},
+        {"when": {"from": "22:00", "to": "06:00"}, "to": {"refusal": "We sleep."}},
+    ]
+    put = await rig.ask("PUT", path, {"routes": routes, "timezone": "America/New_York"})
+    assert put.status == 200, put.raw
+    for at, target in (
+        ("2026-11-26T17:00:00Z", "message"),
+        ("2026-11-25T17:00:00Z", "agent"),
+        ("2026-11-25T04:00:00Z", "refusal"),
+    ):
+        shown = await rig.ask("GET", f"{path}?at={at}")
+        assert shown.json["now"]["target"] == target, at
+    assert shown.json["calendar"]["country"] == "US"
+    wrong = await rig.ask("PUT", path, {"routes": [{"to": {"agent_id": "agt_9"}}]})
+    assert wrong.json["errors"][0]["field"] == "routes.0.to.agent_id"
+    wrong = await rig.ask("PUT", path, {"routes": [{"when": {"from": "25:00"}, "to": {}}]})
+    assert {one["field"] for one in wrong.json["errors"]} >= {"routes.0.when.from"}
+    assert (await rig.ask("DELETE", path)).status == 204
+    assert (await rig.ask("DELETE", path)).status == 404
+    assert (await rig.ask("GET", "/v2/numbers/%2B14155550198/routes")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "to"),
+        ({"to": {}}, "to"),
+        ({"to": {"number": "+1415", "sip": "sip:a@b"}}, "to"),
+        ({"to": {"number": "0800"}}, "to.number"),
+        ({"to": {"sip": 'sip:a@b"/>'}}, "to.sip"),
+        ({"to": {"conference": "room"}, "mode": "warm"}, "body"),
+        ({"to": {"number": "+14155550123"}, "summary": "x"}, "body"),
+        ({"to": {"number": "+14155550123"}, "timeout_s": 1}, "timeout_s"),
+    ],
+)
+async def test_transfer_that_makes_no_sense_is_refused_by_field(rig, body, field):
+    """Before anything is looked up or asked."""
+    answered = await rig.ask("POST", "/v2/calls/call_0001/transfer", body)
+    assert answered.status == 422
+    assert answered.json["errors"][0]["field"].startswith(field)
+    fine = await rig.ask("POST", "/v2/calls/call_9/transfer", {"to": {"client": "front_desk"}})
+    assert fine.status == 404
