@@ -104,6 +104,8 @@ class Incoming:
         if not is_bound:
             # Quicker than the answer to our own request, or instead of it.
             columns = {"send_state": messages.CREATED, "twilio_sid": sid, "error": None}
+            data = {"message_id": record.id, "segments": record.segments}
+            add_line(conn, record.call_id, "sms_sent", data, now)
         if is_bound and _RANK.get(status, -1) <= _RANK.get(record.status, -1):
             return True
         code = form.get("ErrorCode", "")

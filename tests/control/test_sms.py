@@ -330,6 +330,22 @@ async def test_status_callbacks_in_any_order_and_before_the_answer(desk: Desk) -
     assert await desk.lines() == ["sms_sent", "sms_undelivered"]
 
 
+async def test_callback_that_is_quicker_than_the_answer_binds_the_message(desk: Desk) -> None:
+    """It names our id; the answer, or the look-up, finds it done, and the timeline has one line."""
+    item = await desk.call(name="Ada")
+    desk.sim.lose_answer("POST", "/Messages")
+    with pytest.raises(TryAgain):
+        await desk.sms.send(item)
+    (sent,) = desk.sim.post.sent_to(THEM)
+    incoming = Incoming(desk.store, Clock())
+    form = {"MessageSid": sent.sid, "MessageStatus": "queued"}
+    assert await incoming.status(form, (await desk.message()).id)
+    assert await desk.sms.send(item) is None
+    message = await desk.message()
+    assert (message.send_state, message.twilio_sid, message.error) == ("created", sent.sid, None)
+    assert await desk.lines() == ["sms_sent"]
+
+
 async def test_stop_that_came_before_is_not_undone_by_an_old_start(store: Store) -> None:
     """A START that Twilio repeats after a later STOP must not take the number off the list."""
     incoming = Incoming(store, Clock())
