@@ -167,6 +167,8 @@ class Reception:
                 call.agent_id or "",
                 call.to_number,
                 order.address,
+                call_id=call.id,
+                transfer_target_listed=True,
             )
             asked = await verdict.ask(office, question)
             if not asked.allowed:

@@ -108,6 +108,8 @@ class Transferring:
             call.agent_id or "",
             our_number(call),
             order.address,
+            call_id=call.id,
+            transfer_target_listed=is_listed(call, order),
         )
         decided = await verdict.ask(office, question)
         await office.ledger.decide(call, decided.ruling)
@@ -288,6 +290,17 @@ class Transferring:
 def mark(call: LiveCall, **changes: object) -> None:
     """Change the call's transfer."""
     call.leg("transfer", dict(call.legs.get("transfer") or {}) | changes)
+
+
+def is_listed(call: LiveCall, order: Order) -> bool:
+    """Whether somebody who may has named this destination: a route, a request over the API, or the agent's list.
+
+    What a model asks for on its own is on no list.
+    """
+    if order.by != "agent":
+        return True
+    listed = call.agent.settings.get("transfer_numbers") if call.agent else None
+    return order.address in (listed or ())
 
 
 def our_number(call: LiveCall) -> str:
