@@ -17,6 +17,7 @@ from bench.rig import Rig, open_rig
 from bench.sim_elevenlabs import AgentScript
 
 schemathesis = pytest.importorskip("schemathesis")
+FailureGroup = pytest.importorskip("schemathesis.core.failures").FailureGroup
 conformance = pytest.importorskip("schemathesis.specs.openapi.checks")
 pytestmark = pytest.mark.filterwarnings("default")
 
