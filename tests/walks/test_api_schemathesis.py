@@ -61,7 +61,7 @@ def _try_all(rig: Rig) -> int:
             _try(operation, base, headers)
         except (
             AssertionError,
-            BaseExceptionGroup,
+            FailureGroup,
         ) as error:  # every route is tried, then all that failed is told
             wrong.append(f"{operation.method} {operation.path}: {_words(error)}")
         tried += 1
