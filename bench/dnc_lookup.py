@@ -45,10 +45,13 @@ def measure(folder: Path, count: int, lookups: int) -> list[str]:
     half += [f"+{chosen.randrange(12_010_000_000, 19_900_000_000)}" for _ in range(lookups // 2)]
     chosen.shuffle(half)
     listed = {f"+{number}" for number in map(int, np.intersect1d(numbers, _as_array(half)))}
-    return [
+    lines = [
         _report("memory map", *_memory_map(folder, numbers), half, listed),
         _report("sqlite index", *_sqlite(folder, numbers), half, listed),
     ]
+    while readers:
+        readers.pop().close()
+    return lines
 
 
 def _as_array(numbers: list[str]) -> np.ndarray:
@@ -66,6 +69,10 @@ def _memory_map(folder: Path, numbers: np.ndarray) -> Built:
     return took_s, path.stat().st_size, lambda: NumberFile(path).__contains__
 
 
+readers: list[sqlite3.Connection] = []
+"""Open connections; `measure` closes them."""
+
+
 def _sqlite(folder: Path, numbers: np.ndarray) -> Built:
     path = folder / "numbers.db"
     begin = time.perf_counter()
@@ -78,6 +85,7 @@ def _sqlite(folder: Path, numbers: np.ndarray) -> Built:
 
     def opened() -> Callable[[str], bool]:
         reader = sqlite3.connect(path)
+        readers.append(reader)
 
         def look(number: str) -> bool:
             row = reader.execute("SELECT 1 FROM dnc WHERE e164 = ?", (int(number[1:]),))

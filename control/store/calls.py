@@ -228,22 +228,6 @@ def turns(conn: Connection, call_id: str) -> list[TurnRecord]:
     return [rows.build(TurnRecord, row) for row in conn.execute(statement)]
 
 
-def add_decision(
-    conn: Connection,
-    call_id: str | None,
-    tenant_id: str,
-    phase: str,
-    decision: dict[str, Any],
-    at: datetime,
-) -> None:
-    """Append a policy decision; `call_id` is None where there is no call (a check)."""
-    conn.execute(
-        sql_insert(decisions).values(
-            call_id=call_id, tenant_id=tenant_id, phase=phase, decision=decision, at=at
-        )
-    )
-
-
 def decisions_of(conn: Connection, call_id: str) -> list[tuple[str, dict[str, Any], datetime]]:
     """`(phase, decision, at)` of a call, in order."""
     statement = (
