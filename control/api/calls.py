@@ -55,9 +55,9 @@ READ_BYTES = 256 * 1024
 async def initiate_call() -> Response:
     """Call somebody
 
-    Policy is asked first, and a refusal is 403 with the decision. 201 says that Twilio has the call. 202 says
-    that it waits in the queue (`status` is `queued`, `queue` says for what), or that Twilio's answer was lost:
-    the call may or may not ring, the record will say, and it is never dialled twice. Send an
+    Policy is asked first, and a refusal is 403 with the decision. 201 says that the call is made: Twilio has it,
+    or it waits in the queue (`status` is `queued`, `queue` says for what). 202 says that Twilio's answer was
+    lost: the call may or may not ring, the record will say, and it is never dialled twice. Send an
     `Idempotency-Key` to be able to repeat the request.
     """
     given = await read_body(CallInitiate)
@@ -80,8 +80,7 @@ async def initiate_call() -> Response:
             )
     except DialUncertain as uncertain:
         return await _made(uncertain.record, 202)
-    on_its_way = record.twilio_call_sid is not None or record.ended_at is not None
-    return await _made(record, 201 if on_its_way else 202)
+    return await _made(record, 201)
 
 
 @blueprint.get("/v2/calls")
@@ -242,7 +241,7 @@ def _whole(
 
 async def _made(record: CallRecord, status: int) -> Response:
     waits = None
-    if status == 202:
+    if record.twilio_call_sid is None and record.ended_at is None:
         waits = await dependencies().store.read(_waits, record.id)
     return answer(call_models.made(record, waits), status, {"Location": f"/v2/calls/{record.id}"})
 

@@ -166,7 +166,7 @@ async def test_call_with_on_blocked_reject_is_made(rig: Rig) -> None:
     assert answered.status == 201
 
 
-async def test_call_queued_is_202_and_says_what_it_waits_for(rig: Rig) -> None:
+async def test_call_queued_is_201_and_says_what_it_waits_for(rig: Rig) -> None:
     """The order reaches the switchboard; the answer, the record and the list show the queue."""
     record = call(1, status="queued", twilio_call_sid=None, ended_at=None)
     await rig.store.write(_queue, record)
@@ -177,7 +177,7 @@ async def test_call_queued_is_202_and_says_what_it_waits_for(rig: Rig) -> None:
         "machine_detection": {"on_machine": "leave_message", "message": "Please call back."},
     }
     answered = await rig.ask("POST", "/v2/calls/initiate", body)
-    assert (answered.status, answered.json["status"]) == (202, "queued")
+    assert (answered.status, answered.json["status"]) == (201, "queued")
     assert answered.json["queue"] == {
         "position": 0,
         "not_before": "2026-11-22T09:00:00Z",

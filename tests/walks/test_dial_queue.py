@@ -39,7 +39,7 @@ async def test_daemon_killed_while_it_dials_calls_everybody_once(tmp_path, seed)
         async def order(index):
             at = datetime.now(UTC) + timedelta(seconds=3)
             body = {"agent_id": agent["id"], "to": _number(index), "not_before": at.isoformat()}
-            assert (await rig.api.post("/v2/calls/initiate", json=body)).status_code == 202
+            assert (await rig.api.post("/v2/calls/initiate", json=body)).status_code == 201
 
         for index in range(CALLS):
             await order(index)
