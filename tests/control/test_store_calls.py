@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -273,7 +274,8 @@ def test_changes_of_many_calls_cost_one_statement_a_kind(conn: Connection) -> No
             ),
         ],
     )
-    assert [sql.split()[0] for sql in seen] == ["UPDATE", "UPDATE", "INSERT", "INSERT"]
+    ours = [sql.split()[0] for sql in seen if re.search(r"\bcall(s|_events|_turns)\b", sql)]
+    assert ours == ["UPDATE", "UPDATE", "INSERT", "INSERT"]
     records = [calls.get(conn, f"call_000{number}") for number in (1, 2, 3)]
     assert [record.status for record in records if record] == ["ringing", "completed", "busy"]
     assert [line.name for line in calls.events(conn, "call_0002")] == ["b", "c"]
