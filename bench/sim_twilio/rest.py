@@ -25,6 +25,7 @@ from bench.sim_twilio import (
     calls_resource,
     numbers_resource,
     sms_resource,
+    usage_resource,
 )
 from bench.sim_twilio.account import API_VERSION
 from bench.sim_twilio.rest_error import RestError
@@ -182,6 +183,10 @@ class RestApi:
                 return self._addresses(owner, request, rest)
             case _, ["Messages", *rest]:
                 return self._messages(owner, request, rest)
+            case "GET", ["Usage", "Records"]:
+                params = self._params(request.query, usage_resource.LIST | PAGING)
+                used = usage_resource.select(self._sim, owner, params)
+                return self._page(request, "usage_records", used, lambda record: record, params)
             case _, ["Calls" | "IncomingPhoneNumbers", *rest] if len(rest) <= 1:
                 raise RestError(405, 20004, "Method not allowed")
         raise not_found(path)
