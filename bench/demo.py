@@ -123,7 +123,7 @@ async def run() -> int:
     )
     agents = {"agent_support": SUPPORT, "agent_reminder": REMINDER}
     numbers = (OUR_NUMBER, "+14155550188")
-    async with open_rig(OUT, agents=agents, numbers=numbers) as rig:
+    async with open_rig(OUT, agents=agents, numbers=numbers, rules=("base",)) as rig:
         console.print(f"daemon ready: control API {rig.api.base_url}, public {rig.public_url}")
         await rig.create_agent(OUR_NUMBER, "agent_support", record=True)
         await rig.create_agent(numbers[1], "agent_reminder", record=True)

@@ -141,6 +141,7 @@ async def open_rig(
     agents: Mapping[str, AgentScript],
     numbers: Sequence[str] = ("+14155550199",),
     media: Mapping[str, Any] | None = None,
+    rules: Sequence[str] = ("base",),
     config: str = "",
     twilio: TwilioSim | None = None,
 ) -> AsyncIterator[Rig]:
@@ -169,6 +170,7 @@ async def open_rig(
             "media": {"workers": 1, "recording_dir": str(folder / "recordings"), **(media or {})},
             "store": {"url": f"sqlite:///{folder / 'tandem.db'}"},
             "log": {"level": "info", "format": "json"},
+            "policy": {"rules": list(rules)},
         }
         (folder / "config.toml").write_text(_toml(settings) + config)
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}

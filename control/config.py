@@ -32,6 +32,7 @@ from control.config_checks import (
 from control.config_sources import ConfigError, Secret, Sources, reading
 from control.vault import KEY_HINT, parse_keys
 from gateway.settings import MediaSettings
+from policy import expanded
 
 __all__ = ["ConfigError", "Listen", "Secret", "Settings", "load", "masked", "warnings"]
 
@@ -125,7 +126,7 @@ class StoreSettings:
 class PolicySettings:
     """`[policy]`: names of rules in their order, and `[policy.<rule>]` as `tables[rule]`."""
 
-    rules: tuple[str, ...] = ("system", "opt_out")
+    rules: tuple[str, ...] = ("base",)
     lists_dir: str = "lists"
     """Where do-not-call files are kept. Several machines: the same folder, or a copy on each."""
     trust_clock: bool = True
@@ -170,6 +171,11 @@ class Settings:
         return tuple(text for text in found if text)
 
 
+ESSENTIAL = {
+    "calling hours": frozenset({"time_fed", "time_st", "time_cc"}),
+    "consent": frozenset({"con_none", "con_written"}),
+}
+"""What a dialler of people may not go without; one of the rules has to be in force."""
 SECTIONS: dict[str, type[Any]] = {
     "public": PublicSettings,
     "control": ControlSettings,
@@ -271,9 +277,22 @@ def warnings(settings: Settings) -> list[str]:
         found.append("a secret still begins with change-me, as in the sample configuration")
     if len(settings.control.admin_key.reveal()) < 16:
         found.append("control.admin_key: is shorter than 16 characters")
-    if not settings.policy.rules:
-        found.append("policy.rules: is empty: every call is allowed")
+    found += _policy_warnings(settings.policy)
     return found
+
+
+def _policy_warnings(policy: PolicySettings) -> list[str]:
+    """What the rules in force never ask."""
+    if not policy.rules:
+        return ["policy.rules: is empty: every call is allowed"]
+    named = set(expanded(policy.rules))
+    unasked = [what for what, rules in ESSENTIAL.items() if not rules & named]
+    if not unasked:
+        return []
+    return [
+        f"policy.rules: nothing asks for {' or '.join(unasked)}: enough for a trial, "
+        'not for calls to people (rules = ["standard"])'
+    ]
 
 
 def _values(section: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from control.after import AfterCall, Needs
 from control.api import call_models
 from control.api.app import create_api
 from control.clock import Clock
-from control.config import Listen, Settings
+from control.config import Listen, Settings, warnings
 from control.elevenlabs.agent_body import own_variables
 from control.elevenlabs.rest import ElevenLabsRest
 from control.elevenlabs.workspace import Workspace
@@ -64,6 +64,8 @@ def run(settings: Settings) -> int:
     """Serve until told to stop. Returns the exit code: 0 after a drain, 1 when something failed."""
     log.configure(level=settings.log.level, format=settings.log.format, secrets=settings.secrets())
     log.install_exception_hooks()
+    for warning in warnings(settings):
+        log.event("config_warning", level="warning", about=warning)
     try:
         return trio.run(_serve, settings)
     except* (StartFailed, LinkError) as group:

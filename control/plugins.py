@@ -21,7 +21,7 @@ from policy.facts import Facts
 from policy.law import Law
 
 ANSWER_TIMEOUT_S = 0.5
-ENTRY_POINTS = "tandem.rules"
+ENTRY_POINTS = "tandem.policy_rules"
 
 
 def resolve(name: str) -> object:
@@ -139,7 +139,7 @@ def _is_rule(found: object) -> bool:
 
 
 def installed() -> dict[str, str]:
-    """Rules that installed packages offer: entry points of the group `tandem.rules`."""
+    """Rules that installed packages offer: entry points of the group `tandem.policy_rules`."""
     return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
 
 

@@ -30,7 +30,7 @@ from policy.loader import law_of, packaged
 from policy.masking import mask_number, mask_numbers
 from policy.pack_reading import PackError
 from policy.preview import Change, preview
-from policy.registry import PolicyConfigError, RuleSet, load_rules
+from policy.registry import PolicyConfigError, RuleSet, expanded, load_rules
 
 __all__ = [
     "BUILT_IN",
@@ -48,6 +48,7 @@ __all__ = [
     "RuleResult",
     "RuleSet",
     "evaluate",
+    "expanded",
     "law_of",
     "load_rules",
     "mask_number",

@@ -51,15 +51,17 @@ def load_rules(
     law = law or packaged()
     installed = installed or {}
     named = expanded(names)
+    tables = {ALIASES.get(name, name): table for name, table in tables.items()}
+    there = {ALIASES.get(name, name) for name in named}
     for name in tables:
-        if name not in named:
+        if name not in there:
             raise PolicyConfigError(
                 f"policy.{name}: settings for a rule that is not in policy.rules{nearest(name, named)}"
             )
     rules: list[Rule] = []
     seen: dict[str, str] = {}
     for name in named:
-        rule = _load(name, tables.get(name, {}), resolve, installed, law)
+        rule = _load(name, tables.get(ALIASES.get(name, name), {}), resolve, installed, law)
         if rule.id in seen:
             raise PolicyConfigError(
                 f"policy.rules: {name!r} and {seen[rule.id]!r} are both rule {rule.id}"

@@ -24,6 +24,7 @@ auth_token = "twilio-token-0001"
 [elevenlabs]
 api_key = "eleven-key-0001"
 """
+ALL_RULES = '[policy]\nrules = ["standard"]\n'
 
 
 @pytest.fixture
@@ -39,6 +40,7 @@ def config(tmp_path, monkeypatch):
 
 def test_check_config_with_a_valid_file_prints_it_masked(config, capsys):
     """Exit 0, TOML on stdout, no secret anywhere, nothing on stderr."""
+    config.write_text(CONFIG + ALL_RULES)
     assert cli.main(["check-config", "--config", str(config)]) == 0
     out, err = capsys.readouterr()
     assert tomllib.loads(out)["control"]["admin_key"] == "***"
@@ -59,7 +61,7 @@ def test_check_config_with_an_exposed_control_port_warns_and_exits_0(config, cap
     [
         ('[media]\nlead = 5', "media.lead: unknown key; did you mean 'lead_ms'?"),
         ('[policy]\nrules = ["opt_ot"]', "no rule 'opt_ot'; did you mean 'opt_out'?"),
-        ("[policy.opt_out]\ndays = 1", "policy.opt_out: unknown key 'days'"),
+        ("[policy.opt_out]\ndays = 1", "policy.dnc_int: unknown key 'days'"),
         ('[policy]\nrules = ["nope_of_ours:x"]', "cannot load 'nope_of_ours:x'"),
         ('[policy]\nrules = ["json:nope"]', "cannot load 'json:nope'"),
         ('[policy]\nrules = ["json:"]', "cannot load 'json:'"),

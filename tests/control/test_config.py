@@ -64,7 +64,7 @@ def test_load_with_secrets_only_takes_every_default(written):
     assert settings.public.listen == Listen("0.0.0.0", 8443)
     assert settings.control.listen == Listen("127.0.0.1", 8080)
     assert settings.media == MediaSettings()
-    assert settings.policy.rules == ("system", "opt_out")
+    assert settings.policy.rules == ("base",)
     assert settings.public.media_url == "wss://voice.example.com"
     assert settings.elevenlabs.websocket_url == "wss://api.elevenlabs.io"
     assert settings.elevenlabs.webhook_secret is None
@@ -319,7 +319,26 @@ def test_warnings_for_an_exposed_control_port_and_a_sample_secret(written):
     found = "\n".join(warnings(written(text)))
     assert "control.listen: 0.0.0.0:8080 is not a loopback" in found
     assert "change-me" in found
-    assert warnings(written()) == []
+    assert warnings(written(with_key("policy", 'rules = ["standard"]'))) == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "unasked"),
+    [
+        ("", "calling hours or consent"),
+        ('rules = ["system", "opt_out"]', "calling hours or consent"),
+        ('rules = ["base", "time_fed"]', "for consent:"),
+        ('rules = ["base", "con_none"]', "for calling hours:"),
+        ("rules = []", "every call is allowed"),
+    ],
+)
+def test_warnings_for_rules_without_hours_or_consent_say_what_nothing_asks_for(
+    written, rules, unasked
+):
+    """Whoever calls people with the rules of a trial is told so."""
+    [found] = warnings(written(with_key("policy", rules)))
+    assert found.startswith("policy.rules: ")
+    assert unasked in found
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:0", "[::1]:65535", "localhost:1", "0.0.0.0:8443"])
@@ -370,7 +389,11 @@ def test_sample_configuration_names_every_key_with_its_default(tmp_path):
         keys = {item.name: item for item in dataclasses.fields(section) if item.name != "tables"}
         assert set(document[name]) == set(keys), name
         for key, item in keys.items():
-            if (name, key) not in required:
+            if (name, key) == ("policy", "rules"):
+                # The file has the safe value, and says the default.
+                assert document[name][key] == ["standard"]
+                assert f"the default is {list(item.default)}".replace("'", '"') in sample
+            elif (name, key) not in required:
                 default = "" if item.default is None else item.default
                 value = document[name][key]
                 assert (tuple(value) if isinstance(value, list) else value) == (
