@@ -51,6 +51,8 @@ PING_DEADLINE_S = 2.0
 BUSY_PART = 0.8
 """Part of the deadline that the database may wait for a lock, so that its own answer comes first."""
 READ_THREADS = 4
+WRITE_TRIES = 4
+"""Of a transaction that the database undid because it was at odds with another one (PostgreSQL only)."""
 
 
 class Store:
@@ -74,7 +76,9 @@ class Store:
         """
         try:
             engine = engines.create(
-                url, busy_timeout_ms=int(deadline_s * BUSY_PART * 1000), pool_size=READ_THREADS + 2
+                url,
+                busy_timeout_ms=int(deadline_s * BUSY_PART * 1000),
+                pool_size=2 * READ_THREADS,
             )
         except (exc.ArgumentError, exc.NoSuchModuleError, ImportError) as error:
             raise StoreUnavailable(f"not a usable store url: {error}") from error
@@ -132,24 +136,30 @@ class Store:
         self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         try:
-            with self._engine.connect() as conn, conn.begin():
-                return fn(conn, *args, **kwargs)
+            with self._engine.connect() as raw:
+                conn = raw.execution_options(**engines.reading(self._engine))
+                with conn.begin():
+                    return fn(conn, *args, **kwargs)
         except exc.SQLAlchemyError as error:
             raise _translated(error) from error
 
     def _write_now(
         self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        try:
-            with self._engine.connect() as raw:
-                conn = raw.execution_options(**{engines.WRITE: True})
-                with conn.begin():
-                    return fn(conn, *args, **kwargs)
-        except exc.SQLAlchemyError as error:
-            raise _translated(error) from error
+        for tries_left in reversed(range(WRITE_TRIES)):
+            try:
+                with self._engine.connect() as raw:
+                    conn = raw.execution_options(**{engines.WRITE: True})
+                    with conn.begin():
+                        return fn(conn, *args, **kwargs)
+            except exc.SQLAlchemyError as error:
+                if not (tries_left and engines.is_conflict(error)):
+                    raise _translated(error) from error
+        raise AssertionError("the last try returns or raises")
 
 
 def _set_up(conn: Connection) -> None:
+    engines.prepare_upgrade(conn)
     migrations.upgrade(conn)
     tenants.ensure_default(conn)
     tenants.prove_writable(conn)
@@ -165,7 +175,8 @@ _UNAVAILABLE = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc
 def _translated(error: exc.SQLAlchemyError) -> Exception:
     """StoreUnavailable for what the database did; anything else is our own mistake and stays."""
     # sqlite3 says plain DatabaseError for a file that is broken or no database.
-    if isinstance(error, _UNAVAILABLE) or type(error) is exc.DatabaseError:
+    said = isinstance(error, _UNAVAILABLE) or type(error) is exc.DatabaseError
+    if said or engines.is_away(error):
         cause = getattr(error, "orig", None) or error
         return StoreUnavailable(f"{type(cause).__name__}: {cause}")
     return error

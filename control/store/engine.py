@@ -3,6 +3,10 @@
 SQLite: WAL, so that readers and the writer do not wait for each other; synchronous=FULL, so that what
 was committed survives a power cut; transactions begun by us (`BEGIN IMMEDIATE` for a write), because
 the driver's own habit is to begin late and a late upgrade of the lock cannot wait for its turn.
+
+PostgreSQL: psycopg 3, whatever driver the URL leaves open. A read sees one snapshot (REPEATABLE READ, READ
+ONLY), as it does in SQLite; a write is READ COMMITTED, because it locks the rows it depends on. The server
+gives up by itself before our deadline, so that no statement of ours outlives whoever waited for it.
 """
 
 from __future__ import annotations
@@ -11,10 +15,15 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 
 WRITE = "tandem_write"
 """Execution option of a connection whose transaction will write."""
+IDLE_TRANSACTION_MAX_MS = 30_000
+TCP_USER_TIMEOUT_MS = 10_000
+UPGRADE_LOCK = 0x74616E64656D
+"""Key of PostgreSQL's advisory lock for migrations; the same in all versions."""
+UPGRADE_WAIT_MS = 120_000
 
 
 def is_memory(url: URL) -> bool:
@@ -32,10 +41,7 @@ def create(url_text: str, *, busy_timeout_ms: int, pool_size: int) -> Engine:
         "hide_parameters": True,
     }
     if url.get_backend_name() != "sqlite":
-        timeout_s = busy_timeout_ms / 1000
-        return create_engine(
-            url, pool_size=pool_size, pool_timeout=timeout_s, pool_pre_ping=True, **options
-        )
+        return _postgresql(url, busy_timeout_ms, pool_size, options)
     if is_memory(url):
         options["poolclass"] = StaticPool
     else:
@@ -48,6 +54,87 @@ def create(url_text: str, *, busy_timeout_ms: int, pool_size: int) -> Engine:
 
 def _dump_json(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _postgresql(url: URL, busy_timeout_ms: int, pool_size: int, options: dict[str, Any]) -> Engine:
+    if url.drivername in ("postgresql", "postgres"):
+        url = url.set(drivername="postgresql+psycopg")
+    server = {
+        "statement_timeout": busy_timeout_ms,
+        "lock_timeout": busy_timeout_ms,
+        # Of a process that was stopped in the middle: its locks shall not stop everybody else.
+        "idle_in_transaction_session_timeout": IDLE_TRANSACTION_MAX_MS,
+        "timezone": "UTC",
+        "default_transaction_isolation": "read\\ committed",
+    }
+    said = url.query.get("options", "")
+    given = said if isinstance(said, str) else " ".join(said)
+    ours = " ".join(f"-c {name}={value}" for name, value in server.items())
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=busy_timeout_ms / 1000,
+        # The server may have been restarted since a connection was used last.
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": max(2, busy_timeout_ms // 1000),  # libpq knows nothing below 2 s
+            "application_name": "tandem",
+            "options": f"{ours} {given}".strip(),
+            # A server that vanished without a word (failover) is noticed in seconds, not in two hours.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
+        },
+        **options,
+    )
+    event.listen(engine, "handle_error", _without_detail)
+    return engine
+
+
+def _without_detail(context: ExceptionContext) -> None:
+    """The server's DETAIL and CONTEXT quote rows, telephone numbers among them: only its first line stays."""
+    orig, shown = context.original_exception, context.sqlalchemy_exception
+    full = str(orig)
+    first = full.splitlines()[0] if full else ""
+    orig.args = (first, *orig.args[1:])
+    if shown is not None and shown.args:
+        shown.args = (str(shown.args[0]).replace(full, first), *shown.args[1:])
+
+
+SNAPSHOT: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+_WRITE_AGAIN = frozenset({"40001", "40P01"})
+_AWAY = frozenset({"42501"})
+
+
+def reading(engine: Engine) -> dict[str, Any]:
+    """Execution options of a connection that only reads."""
+    return {} if engine.dialect.name == "sqlite" else SNAPSHOT
+
+
+def is_conflict(error: BaseException) -> bool:
+    """PostgreSQL undid the transaction in favour of another one: it may simply be done again."""
+    return _sqlstate(error) in _WRITE_AGAIN
+
+
+def is_away(error: BaseException) -> bool:
+    """The database does not let us, which its kind of exception alone does not tell."""
+    return _sqlstate(error) in _AWAY
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    state: str | None = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return state
+
+
+def prepare_upgrade(conn: Connection) -> None:
+    """One daemon at a time changes the schema, and takes as long as it needs. For this transaction only."""
+    if conn.dialect.name == "sqlite":
+        return  # BEGIN IMMEDIATE has the only writer's lock already
+    conn.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    conn.exec_driver_sql(f"SET LOCAL lock_timeout = {UPGRADE_WAIT_MS}")
+    conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})")
 
 
 def _prepare_sqlite(engine: Engine, busy_timeout_ms: int) -> None:

@@ -31,8 +31,8 @@ def call(number: int, **fields) -> CallRecord:
 
 
 @pytest.fixture
-def store(tmp_path):
-    opened = Store.open(f"sqlite:///{tmp_path / 'stats.db'}")
+def store(store_url):
+    opened = Store.open(store_url)
     yield opened
     opened.close()
 

@@ -18,8 +18,8 @@ ASKED = Asked("outbound", "dial", "tnt_default", "agt_1", OURS, THEIRS, call_id=
 
 
 @pytest.fixture
-def conn():
-    store = Store.open("sqlite://")
+def conn(store_url):
+    store = Store.open(store_url)
     with store._engine.connect() as opened, opened.begin():
         agents.insert(
             opened,

@@ -14,8 +14,8 @@ OURS = "tnt_default"
 
 
 @pytest.fixture
-def conn():
-    store = Store.open("sqlite://")
+def conn(store_url):
+    store = Store.open(store_url)
     with store._engine.connect() as connection, connection.begin():
         for number in range(5):
             at = NOW + timedelta(minutes=number)
@@ -146,11 +146,11 @@ def test_erased_facts_leave_the_chain_good(conn):
     assert found.without_facts == 2  # and the check, which had none
 
 
-async def test_links_written_at_once_make_one_chain(tmp_path):
+async def test_links_written_at_once_make_one_chain(store_url):
     """Several writers of one tenant: no two links have the same place."""
     import trio
 
-    store = Store.open(f"sqlite:///{tmp_path / 'chain.db'}")
+    store = Store.open(store_url)
     try:
         async with trio.open_nursery() as nursery:
             for _ in range(20):

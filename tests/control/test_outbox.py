@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +19,8 @@ TENANT = "tnt_default"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(f"sqlite:///{tmp_path / 'tandem.db'}", deadline_s=1.0)
+def store(store_url: str) -> Iterator[Store]:
+    opened = Store.open(store_url, deadline_s=1.0)
     yield opened
     opened.close()
 

@@ -20,8 +20,8 @@ NOW = datetime(2026, 11, 21, 9, 0, 0, 123456, tzinfo=UTC)
 
 
 @pytest.fixture
-def store() -> Iterator[Store]:
-    opened = Store.open("sqlite://")
+def store(store_url: str) -> Iterator[Store]:
+    opened = Store.open(store_url)
     yield opened
     opened.close()
 

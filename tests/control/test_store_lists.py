@@ -30,8 +30,8 @@ NUMBER = "+15550001111"
 
 
 @pytest.fixture
-def conn() -> Iterator[Connection]:
-    store = Store.open("sqlite://")
+def conn(store_url: str) -> Iterator[Connection]:
+    store = Store.open(store_url)
     with store._engine.connect() as opened, opened.begin():
         yield opened
     store.close()

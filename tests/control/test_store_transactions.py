@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 import trio
-from sqlalchemy import Connection, exc, text
+from sqlalchemy import Connection, exc, select, text
 
-from control.store import RecordNotFound, Store, StoreUnavailable, calls
+from control.store import RecordNotFound, Store, StoreUnavailable, calls, engine
 from control.store.records import CallRecord
+from control.store.tables import calls as table
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 
@@ -25,7 +26,14 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[Store]:
+def store(store_url: str) -> Iterator[Store]:
+    opened = Store.open(store_url, deadline_s=5)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sqlite_store(path: Path) -> Iterator[Store]:
     opened = Store.open(f"sqlite:///{path}", deadline_s=5)
     yield opened
     opened.close()
@@ -35,12 +43,13 @@ def call(number: int = 1, **columns: Any) -> CallRecord:
     return CallRecord(id=f"call_{number:04}", direction="inbound", created_at=NOW, **columns)
 
 
-async def test_store_write_is_committed_on_return(store: Store, path: Path) -> None:
+async def test_store_write_is_committed_on_return(store: Store, store_url: str) -> None:
     """Another connection sees the row as soon as `write` has returned."""
     await store.write(calls.insert, call())
-    with sqlite3.connect(path) as other:
-        assert other.execute("SELECT count(*) FROM calls").fetchone() == (1,)
-    other.close()
+    other = engine.create(store_url, busy_timeout_ms=1000, pool_size=1)
+    with other.connect() as conn:
+        assert conn.execute(text("SELECT count(*) FROM calls")).scalar() == 1
+    other.dispose()
 
 
 async def test_store_write_that_raises_is_rolled_back(store: Store) -> None:
@@ -55,14 +64,14 @@ async def test_store_write_that_raises_is_rolled_back(store: Store) -> None:
     assert await store.read(calls.get, "call_0001") is None
 
 
-async def test_store_sqlite_is_wal_full_and_keeps_references(store: Store) -> None:
+async def test_store_sqlite_is_wal_full_and_keeps_references(sqlite_store: Store) -> None:
     """The settings that durability and readers depend on are in force."""
 
     def pragmas(conn: Connection) -> list[object]:
         names = ("journal_mode", "synchronous", "foreign_keys")
         return [conn.execute(text(f"PRAGMA {name}")).scalar() for name in names]
 
-    assert await store.read(pragmas) == ["wal", 2, 1]
+    assert await sqlite_store.read(pragmas) == ["wal", 2, 1]
 
 
 async def test_store_insert_of_call_for_unknown_agent_is_an_error(store: Store) -> None:
@@ -71,15 +80,15 @@ async def test_store_insert_of_call_for_unknown_agent_is_an_error(store: Store) 
         await store.write(calls.insert, call(agent_id="agt_nobody"))
 
 
-async def test_store_with_many_writers_loses_nothing(store: Store, path: Path) -> None:
+async def test_store_with_many_writers_loses_nothing(store: Store, store_url: str) -> None:
     """Read-modify-write from many tasks and two stores on one file adds up."""
     await store.write(calls.insert, call())
-    second = Store.open(f"sqlite:///{path}")
+    second = Store.open(store_url)
 
     def count_up(conn: Connection) -> None:
-        record = calls.get(conn, "call_0001")
-        assert record is not None
-        calls.update(conn, record.id, resumes=record.resumes + 1)
+        mine = table.c.id == "call_0001"
+        resumes = conn.execute(select(table.c.resumes).where(mine).with_for_update()).scalar_one()
+        calls.update(conn, "call_0001", resumes=resumes + 1)
 
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
@@ -166,7 +175,7 @@ def test_store_open_of_read_only_file_is_unavailable(path: Path) -> None:
         Store.open(f"sqlite:///file:{path}?mode=ro&uri=true")
 
 
-async def test_store_write_to_file_turned_read_only_is_unavailable(store: Store) -> None:
+async def test_store_write_to_file_turned_read_only_is_unavailable(sqlite_store: Store) -> None:
     """The same later on: an outage, not a bug, and reads go on."""
 
     def forbid(conn: Connection) -> None:
@@ -174,8 +183,8 @@ async def test_store_write_to_file_turned_read_only_is_unavailable(store: Store)
         calls.insert(conn, call())
 
     with pytest.raises(StoreUnavailable, match="readonly"):
-        await store.write(forbid)
-    await store.ping()
+        await sqlite_store.write(forbid)
+    await sqlite_store.ping()
 
 
 def test_store_open_of_file_that_is_no_database_is_unavailable(path: Path) -> None:

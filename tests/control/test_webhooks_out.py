@@ -81,8 +81,8 @@ async def serving(*servers: Target, tls: ssl.SSLContext | None = None) -> AsyncI
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(f"sqlite:///{tmp_path / 'tandem.db'}")
+def store(store_url: str) -> Iterator[Store]:
+    opened = Store.open(store_url)
     yield opened
     opened.close()
 

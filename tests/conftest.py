@@ -1,0 +1,60 @@
+"""Both stores for every test that asks for `store_url`; PostgreSQL's tests skip where there is no server."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from control.store import Store
+from tests.postgresql_server import NoPostgresql, PostgresqlServer, is_required
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """One server for the whole run, started when the first test wants it."""
+    try:
+        server = PostgresqlServer.create()
+        server.start()
+    except NoPostgresql as reason:
+        if is_required():
+            raise
+        pytest.skip(str(reason))
+    yield server
+    server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request, tmp_path):
+    """The URL of a store of one's own, once for each kind of database."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'tandem.db'}"
+        return
+    server = request.getfixturevalue("postgresql")
+    url = server.database()
+    yield url
+    server.give_back(url)
+
+
+@pytest.fixture(autouse=True)
+def every_store_on_postgresql(request, monkeypatch):
+    """With TANDEM_TEST_STORE=postgresql whatever a test opens as SQLite is a database of the server.
+
+    One URL is one database; each store in memory is one of its own.
+    """
+    if os.environ.get("TANDEM_TEST_STORE") != "postgresql":
+        yield
+        return
+    server = request.getfixturevalue("postgresql")
+    opened, original = {}, Store.open.__func__
+
+    def open_there(cls, url, **options):
+        if url.startswith("sqlite://"):
+            key = url if url != "sqlite://" else object()
+            url = opened.get(key) or opened.setdefault(key, server.database())
+        return original(cls, url, **options)
+
+    monkeypatch.setattr(Store, "open", classmethod(open_there))
+    yield
+    for url in opened.values():
+        server.give_back(url)
