@@ -1,4 +1,4 @@
-"""`tandem`: serve, check-config, policy, ledger, lists, --version.
+"""`tandem`: serve, check-config, doctor, policy, ledger, lists, --version.
 
 Exit codes: 0 done, 1 it failed, 2 the configuration or the command line is wrong, 3 the policy refuses.
 """
@@ -36,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         run = cli_lists.run if options.command == "lists" else cli_policy.run
         return run(options, settings)
+    if options.command in cli_parsers.OPERATIONS:
+        from control import cli_operations
+
+        return cli_operations.run(options, settings)
     return _serve(settings)
 
 
@@ -77,4 +81,5 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--config", default="config.toml", metavar="FILE", help="config.toml")
     cli_parsers.add_policy(commands, common)
     cli_parsers.add_lists(commands, common)
+    cli_parsers.add_operations(commands, common)
     return parser

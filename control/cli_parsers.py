@@ -1,4 +1,4 @@
-"""The command lines of `policy`, `ledger` and `lists`; light, because every command builds them."""
+"""The command lines of `policy`, `ledger`, `lists` and of operations; light, because every command builds them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, get_args
 from control.ids import DEFAULT_TENANT_ID
 from policy.facts import Purpose
 
+OPERATIONS = ("doctor",)
 LIST_KINDS = ("opt-outs", "consents", "platform-blocks", "reassigned", "dnc")
 
 
@@ -69,6 +70,12 @@ def add_lists(commands: Any, common: argparse.ArgumentParser) -> None:
     save = actions.add_parser("export", parents=[common], help="print a list as CSV")
     save.add_argument("kind", choices=("opt-outs", "consents", "platform-blocks"))
     save.add_argument("--tenant", default=DEFAULT_TENANT_ID, metavar="ID")
+
+
+def add_operations(commands: Any, common: argparse.ArgumentParser) -> None:
+    """The parsers of the commands for whoever runs the machine."""
+    does = "check everything that a call needs; exit 1 when a check fails"
+    commands.add_parser("doctor", parents=[common], help=does, description=does)
 
 
 def _instant(text: str) -> datetime:

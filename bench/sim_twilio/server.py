@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from functools import cached_property
 from typing import TypeAlias
 from urllib.parse import parse_qsl, urlsplit
@@ -116,6 +117,7 @@ def _encode(connection: h11.Connection, response: Response) -> bytes:
     headers = [
         ("Content-Type", response.content_type),
         ("Content-Length", str(len(response.body))),
+        ("Date", formatdate(usegmt=True)),
         *response.headers.items(),
     ]
     parts = [

@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from control import log
 from control.hooks.elevenlabs import LargerRequest
+from control.hooks.probe import probe_routes
 from control.hooks.twilio import Guard, Signers, Webhooks, twilio_routes
 from control.metrics import Metrics
 
@@ -43,7 +44,7 @@ def create_hooks(
     app.url_map.strict_slashes = False
     app.register_blueprint(twilio_routes(switchboard, public_url, tokens, metrics, signers))
     guard = Guard(public_url, tokens, metrics, signers)
-    for routes in also:
+    for routes in (probe_routes, *also):
         app.register_blueprint(routes(guard))
 
     async def refused(error: HTTPException) -> Response:

@@ -161,6 +161,12 @@ async def by_e164(rest: TwilioRest, e164: str) -> Owned | None:
     return next((_owned(number) for number in found if number.phone_number == e164), None)
 
 
+async def all_owned(rest: TwilioRest) -> list[Owned]:
+    """Every number of the account, a thousand to a page."""
+    listed = partial(rest.client.incoming_phone_numbers.list, page_size=1000)
+    return [_owned(number) for number in await rest.ask("numbers.list", listed)]
+
+
 async def by_name(rest: TwilioRest, friendly_name: str) -> Owned | None:
     """The account's number of exactly this name."""
     listed = partial(rest.client.incoming_phone_numbers.list, friendly_name=friendly_name, limit=20)

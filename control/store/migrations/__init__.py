@@ -33,10 +33,29 @@ def upgrade(conn: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _config(conn: Connection) -> Config:
+def _config(conn: Connection | None) -> Config:
     config = Config()
     # The option is read with %-interpolation.
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = conn
     return config
+
+
+def known() -> frozenset[str]:
+    """Every revision that this version can read."""
+    scripts = ScriptDirectory.from_config(_config(None))
+    return frozenset(script.revision for script in scripts.walk_revisions())
+
+
+def newest() -> str:
+    """The revision that this version writes."""
+    head = ScriptDirectory.from_config(_config(None)).get_current_head()
+    assert head is not None  # there is always the first one
+    return head
+
+
+def revision(conn: Connection) -> str | None:
+    """The revision that the database is at; None when it has no tables yet."""
+    heads = MigrationContext.configure(conn).get_current_heads()
+    return str(heads[0]) if heads else None
