@@ -353,7 +353,7 @@ def test_encode_initiation_leaves_out_nothing_but_what_is_empty(variables, overr
 @pytest.mark.parametrize(
     "value",
     [float("nan"), [float("inf")], {"x": -float("inf")}, b"bytes", 2**64, "\ud800", {1: 2}, object()],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_encode_initiation_value_without_json_form_is_refused(value):
     """What JSON cannot say is an error here, not a null or a crash at the agent's end."""
