@@ -26,6 +26,7 @@ from typing import Any
 import httpx
 import trio
 
+from bench.faults import FaultProxy
 from bench.sim_elevenlabs import AgentScript, ElevenLabsSim
 from bench.sim_twilio import TwilioSim
 
@@ -34,6 +35,11 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 LIVE_TIMEOUT_S = 30.0
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+WIRES = ("public", "twilio", "elevenlabs", "agent", "post_call")
+"""Where a proxy can be put: Twilio to our public port (webhooks and streams), the daemon to Twilio's REST API,
+to ElevenLabs' REST API, to its conversation sockets, and ElevenLabs' post-call webhook to our public port."""
 
 
 class RigError(Exception):
@@ -81,6 +87,8 @@ class Rig:
     daemon: Daemon
     agents: dict[str, str] = field(default_factory=dict)
     """Our agent ids by ElevenLabs' agent ids."""
+    wires: dict[str, FaultProxy] = field(default_factory=dict)
+    """Proxies that can spoil a wire, by the names of `WIRES`; those that `open_rig` was asked for."""
 
     async def get(self, path: str, **params: Any) -> Any:
         return self._answer(await self.api.get(path, params=params))
@@ -144,10 +152,12 @@ async def open_rig(
     rules: Sequence[str] = ("base",),
     config: str = "",
     twilio: TwilioSim | None = None,
+    wires: Sequence[str] = (),
 ) -> AsyncIterator[Rig]:
     """Both simulators in this process, the daemon in its own; everything is gone at the end.
 
-    `media` are keys of `[media]`, `config` is more TOML. Raises RigError when the daemon does not start.
+    `media` are keys of `[media]`, `rules` are `policy.rules`, `config` is more TOML, `wires` get a proxy.
+    Raises RigError when the daemon does not start.
     """
     folder.mkdir(parents=True, exist_ok=True)
     auth_token, api_key, admin_key = (secrets.token_hex(16) for _ in range(3))
@@ -157,16 +167,23 @@ async def open_rig(
     async with trio.open_nursery() as nursery:
         twilio_url = await nursery.start(twilio.run)
         elevenlabs_url = await nursery.start(elevenlabs.run)
+        public_url = f"http://127.0.0.1:{public}"
+        ends = {"public": public_url, "twilio": twilio_url, "post_call": public_url}
+        ends |= {"elevenlabs": elevenlabs_url, "agent": elevenlabs_url}
+        proxies = {name: FaultProxy(int(ends[name].rpartition(":")[2])) for name in wires}
+        for name, proxy in proxies.items():
+            ends[name] = await nursery.start(proxy.run)
+        elevenlabs.base_url = ends["agent"]  # signed URLs lead there
         settings: dict[str, dict[str, Any]] = {
-            "public": {"listen": f"127.0.0.1:{public}", "url": f"http://127.0.0.1:{public}"},
+            "public": {"listen": f"127.0.0.1:{public}", "url": ends["public"]},
             "control": {"listen": f"127.0.0.1:{control}", "admin_key": admin_key},
             "twilio": {
                 "account_sid": twilio.account_sid,
                 "auth_token": twilio.auth_token,
-                "api_base_url": twilio_url,
+                "api_base_url": ends["twilio"],
                 "cps": 10.0,
             },
-            "elevenlabs": {"api_key": api_key, "base_url": elevenlabs_url},
+            "elevenlabs": {"api_key": api_key, "base_url": ends["elevenlabs"]},
             "media": {"workers": 1, "recording_dir": str(folder / "recordings"), **(media or {})},
             "store": {"url": f"sqlite:///{folder / 'tandem.db'}"},
             "log": {"level": "info", "format": "json"},
@@ -186,9 +203,10 @@ async def open_rig(
                 twilio,
                 elevenlabs,
                 api,
-                f"http://127.0.0.1:{public}",
+                public_url,
                 environment,
                 daemon,
+                wires=proxies,
             )
             try:
                 await _wait_ready(daemon, api)
