@@ -15,7 +15,7 @@ import trio
 
 from bench.sim_elevenlabs import speech
 from bench.sim_elevenlabs.record import ConversationRecord, Violation
-from bench.sim_elevenlabs.scenario import AgentScript, Utterance
+from bench.sim_elevenlabs.scenario import AgentScript, Utterance, leaves
 
 SIGNATURE_TTL_S = 15 * 60.0
 
@@ -63,8 +63,14 @@ class Agent:
             output_format=conversation["tts"]["agent_output_audio_format"],
             client_events=tuple(events) if changed else self.script.client_events,
             requires_signature=bool(self.config["platform_settings"]["auth"]["enable_auth"]),
+            overrides=tuple(path for path, is_on in leaves(self._allowed()) if is_on is True),
             **self._words(),
         )
+
+    def _allowed(self) -> Mapping[str, Any]:
+        """What of the configuration a conversation may set for itself."""
+        overrides = self.config["platform_settings"].get("overrides") or {}
+        return overrides.get("conversation_config_override") or {}
 
     def _words(self) -> dict[str, Any]:
         """First message, prompt and placeholders as REST has set them."""

@@ -17,7 +17,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from bench.sim_elevenlabs import shapes, speech, trouble
 from bench.sim_elevenlabs.record import ConversationRecord, SentEvent
-from bench.sim_elevenlabs.scenario import AgentScript
+from bench.sim_elevenlabs.scenario import AgentScript, leaves
 from bench.sim_elevenlabs.turns import Turns
 
 Handler: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
@@ -124,6 +124,17 @@ class Conversation:
     async def _apply_overrides(self, initiation: dict[str, Any]) -> None:
         """The first message is the one override that a listener can notice."""
         override = initiation.get("conversation_config_override")
+        refused = [
+            path
+            for path, value in leaves(override or {})
+            if value is not None  # a violation of its own, as is an audio format
+            and not path.endswith("audio_format")
+            and path not in self.script.overrides
+        ]
+        if refused:
+            reason = f"Override of {refused[0]} is not enabled"
+            await self.fail(1008, "override_error", reason)
+            return
         agent = override.get("agent") if isinstance(override, dict) else None
         if isinstance(agent, dict) and isinstance(agent.get("first_message"), str):
             self._greeting = agent["first_message"]

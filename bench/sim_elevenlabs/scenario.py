@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -125,6 +125,7 @@ class AgentScript:
     transcripts: tuple[str, ...] = ()
     requires_signature: bool = True  # `platform_settings.auth.enable_auth`
     client_events: tuple[str, ...] | None = None  # None: all of them
+    overrides: tuple[str, ...] = ()  # leaves that a conversation may set, as "agent.first_message"
     start_without_initiation_s: float | None = None  # begin anyway when the client says nothing
 
     speed: float = 4.0  # delivery, times real time
@@ -202,11 +203,35 @@ class AgentScript:
                 },
                 "agent": {"first_message": first, "language": "en", "prompt": {"prompt": ""}},
             },
-            "platform_settings": {"auth": {"enable_auth": self.requires_signature}},
+            "platform_settings": {
+                "auth": {"enable_auth": self.requires_signature},
+                "overrides": {"conversation_config_override": _nested(self.overrides)},
+            },
             "tags": [],
         }
         copied: dict[str, Any] = json.loads(json.dumps(config))
         return copied
+
+
+def leaves(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Each leaf with its path, `("agent.first_message", True)`."""
+    for name, value in node.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+def _nested(leaves: tuple[str, ...]) -> dict[str, Any]:
+    """`("agent.first_message",)` as REST shows it: every step an object, the leaf `true`."""
+    found: dict[str, Any] = {}
+    for leaf in leaves:
+        *steps, last = leaf.split(".")
+        inner = found
+        for step in steps:
+            inner = inner.setdefault(step, {})
+        inner[last] = True
+    return found
 
 
 ALL_CLIENT_EVENTS = [

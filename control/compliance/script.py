@@ -1,8 +1,9 @@
 """What an outbound call has to say first, and whether it will: the lines that duties become, per language.
 
 The gateway puts the lines before the agent's own first message, so they are said whatever the model does. That
-needs a first message that we know: an agent of ElevenLabs that was only adopted, and whose first message
-nobody told us, says its own; then its operator may declare in `settings.script` which lines that has.
+needs a first message that we know, and an agent at ElevenLabs that lets a conversation bring another one: those
+that the gateway made or manages do. One that was only adopted may not; then it says its own, and its operator may
+declare in `settings.script` which lines that has.
 """
 
 from __future__ import annotations
@@ -52,13 +53,20 @@ def first_message_of(agent: AgentRecord) -> str | None:
     return made if isinstance(made, str) and made.strip() else None
 
 
+def takes_lines(agent: AgentRecord) -> bool:
+    """Whether the lines can be put before its first message; ElevenLabs refuses the conversation if not."""
+    kept = agent.elevenlabs or {}
+    is_ours = bool(kept.get("created") or kept.get("managed"))
+    return bool(kept.get("takes_first_message", is_ours)) and first_message_of(agent) is not None
+
+
 def script_of(agent: AgentRecord, own: Profile) -> Script:
     """Which lines a call of this agent will have."""
     declared = agent.settings.get("script")
     flags = (
         {name: bool(declared.get(name)) for name in _FLAGS} if isinstance(declared, dict) else {}
     )
-    if first_message_of(agent) is not None:
+    if takes_lines(agent):
         flags |= dict.fromkeys(
             ("identification", "ai_disclosure", "opt_out_line", "recording_notice"), True
         )
@@ -82,7 +90,7 @@ def lines_for(
 def with_lines(agent: AgentRecord, lines: Sequence[tuple[str, str]]) -> str | None:
     """The first message with the lines before it; None when nothing has to be changed, or cannot be."""
     own = first_message_of(agent)
-    if not lines or own is None:
+    if not lines or own is None or not takes_lines(agent):
         return None
     missing = [text for _, text in lines if text not in own]
     return " ".join([*missing, own]) if missing else None

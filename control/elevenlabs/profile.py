@@ -149,6 +149,16 @@ def first_message(agent: Mapping[str, Any]) -> str | None:
     return inner if isinstance(inner, str) else None
 
 
+def takes_first_message(agent: Mapping[str, Any]) -> bool:
+    """Whether a conversation may bring its own first message; one that may not is refused with close 1008.
+
+    Source: "Overrides": each leaf has to be switched on in `platform_settings.overrides`.
+    """
+    allowed = _table(_table(agent, "platform_settings"), "overrides")
+    leaf = _table(_table(allowed, "conversation_config_override"), "agent").get("first_message")
+    return leaf is True
+
+
 def _table(outer: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     inner = outer.get(key)
     return inner if isinstance(inner, Mapping) else {}

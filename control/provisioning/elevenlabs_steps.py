@@ -191,6 +191,7 @@ async def _settle(
             "client_events": baseline.client_events and list(baseline.client_events),
         },
         first_message=profile.first_message(found),
+        takes_first_message=profile.takes_first_message(found),
     )
     run.learn(elevenlabs_status="degraded" if findings.problems else "live")
     return "; ".join(findings.problems) or None

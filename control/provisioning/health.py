@@ -40,6 +40,8 @@ class Look:
     doubts: list[str] = field(default_factory=list)
     """What could not be asked now: says nothing about the agent."""
     drift: list[dict[str, Any]] = field(default_factory=list)
+    learnt: dict[str, Any] = field(default_factory=dict)
+    """For the agent's record: its first message, and whether a conversation may bring another."""
 
 
 class Health:
@@ -182,6 +184,10 @@ class Health:
                         "mended_at": self._services.clock.now().isoformat(),
                     }
                 )
+        look.learnt = {
+            "first_message": profile.first_message(found),
+            "takes_first_message": profile.takes_first_message(found),
+        }
         findings = profile.check(found)
         bad = findings.unusable + findings.problems
         look.problems += [f"ElevenLabs agent: {problem}" for problem in bad]
@@ -214,6 +220,8 @@ def _keep(conn: Connection, seen: AgentRecord, look: Look, at: datetime) -> None
             "doubts": look.doubts,
         }
     }
+    if look.learnt:
+        columns["elevenlabs"] = (agent.elevenlabs or {}) | look.learnt
     if look.drift:
         columns["drift"] = [*(agent.drift or []), *look.drift][-DRIFT_KEPT:]
     for column, part in (("number_status", look.number), ("elevenlabs_status", look.elevenlabs)):

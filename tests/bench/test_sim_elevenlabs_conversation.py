@@ -317,7 +317,7 @@ async def test_client_close_is_recorded_with_code_and_reason(autojump_clock):
 
 async def test_overridden_first_message_with_variables_is_announced(autojump_clock):
     """The text of the greeting follows the override and the dynamic variables."""
-    sim = sim_with(first_message=GREETING)
+    sim = sim_with(first_message=GREETING, overrides=("agent.first_message",))
     initiation = {
         "conversation_config_override": {"agent": {"first_message": "Hello {{name}}!"}},
         "dynamic_variables": {"name": "Ana"},
@@ -330,7 +330,7 @@ async def test_overridden_first_message_with_variables_is_announced(autojump_clo
 
 async def test_missing_dynamic_variable_fails_the_start_with_1008(autojump_clock):
     """A template variable without a value is an error event and 1008 before any metadata."""
-    sim = sim_with(first_message=GREETING)
+    sim = sim_with(first_message=GREETING, overrides=("agent.first_message",))
     override = {"agent": {"first_message": "Hello {{name}}!"}}
     initiation = {"conversation_config_override": override}
     async with dialled(sim, "agent", initiation=initiation) as probe:
@@ -338,6 +338,20 @@ async def test_missing_dynamic_variable_fails_the_start_with_1008(autojump_clock
         await probe.until("closed")
     assert failure.body["error_type"] == "missing_dynamic_variable"
     assert probe.all("conversation_initiation_metadata") == []
+    assert record_of(sim).close_code == 1008
+
+
+@pytest.mark.parametrize("overrides", [(), ("agent.language", "tts.voice_id")])
+async def test_override_that_the_agent_does_not_allow_fails_the_start_with_1008(
+    autojump_clock, overrides
+):
+    """Every leaf has to be switched on in the agent's own configuration."""
+    sim = sim_with(first_message=GREETING, overrides=overrides)
+    initiation = {"conversation_config_override": {"agent": {"first_message": "Hello!"}}}
+    async with dialled(sim, "agent", initiation=initiation) as probe:
+        failure = await probe.until("error")
+        await probe.until("closed")
+    assert failure.body["error_type"] == "override_error"
     assert record_of(sim).close_code == 1008
 
 

@@ -308,6 +308,7 @@ async def open_rig(
     cps: float = 1000.0,
     agent: AgentRecord | None = AGENT,
     before: Any = None,
+    rules: tuple[str, ...] = ("system", "opt_out"),
 ) -> AsyncIterator[Rig]:
     """A running switchboard. `before(conn)` may put things into the store first."""
     settings = replace(
@@ -328,7 +329,7 @@ async def open_rig(
             store=store,
             pool=pool,
             twilio=twilio,
-            rules=load_rules(("system", "opt_out"), {}, _no_plugins),
+            rules=load_rules(rules, {}, _no_plugins),
             clock=FakeClock(),
             metrics=metrics,
             tickets=tickets,

@@ -1,0 +1,173 @@
+"""The lines that duties become: in which agents they can be put first, what they say, and that they were heard."""
+
+from dataclasses import replace
+
+import pytest
+
+from control.compliance.profile import Profile
+from control.compliance.script import lines_for, script_of, takes_lines, with_lines
+from control.elevenlabs import profile
+from control.refusals import PolicyRefused
+from tests.control.switchboard_rig import AGENT, open_rig
+
+RULES = ("system", "opt_out", "disc_script", "rec_notice")
+GREETING = "Your boiler is due for its service."
+DUTIES = (
+    {"kind": "offer_opt_out", "within_ms": 2000},
+    {"kind": "identify", "within_ms": 2000, "seller": "Acme Roofing LLC"},
+    {"kind": "disclose_ai", "position": 1},
+    {"kind": "voicemail", "leave_message": False},
+)
+CALLBACK = {"script": {"callback_number": True}}
+
+
+def agent_with(kept, **settings):
+    return replace(AGENT, elevenlabs=kept, settings={"purpose": "informational"} | settings)
+
+
+MADE = agent_with({"created": True, "managed": True, "first_message": GREETING}, **CALLBACK)
+ADOPTED = agent_with({"created": False, "managed": False, "first_message": GREETING}, **CALLBACK)
+
+
+@pytest.mark.parametrize(
+    ("kept", "can"),
+    [
+        ({"created": True}, True),
+        ({"created": False, "managed": True}, True),
+        ({"created": False, "managed": False}, False),
+        ({}, False),
+        (None, False),
+        ({"created": False, "takes_first_message": True}, True),
+        ({"created": True, "takes_first_message": False}, False),
+    ],
+)
+def test_lines_go_before_the_first_message_only_where_the_agent_takes_another(kept, can):
+    """ElevenLabs ends a conversation with 1008 that brings what its agent does not allow."""
+    agent = agent_with({**kept, "first_message": GREETING} if kept is not None else None)
+    agent = replace(agent, settings=agent.settings | {"first_message": GREETING})
+    lines = lines_for(agent, DUTIES, digit="9")
+    assert takes_lines(agent) is can
+    assert (with_lines(agent, lines) is not None) is can
+    script = script_of(agent, Profile())
+    said = (script.identification, script.ai_disclosure, script.opt_out_line)
+    assert said == (can, can, can)
+    assert script.recording_notice is can
+
+
+def test_agent_that_waits_for_the_caller_has_no_first_message_to_put_lines_before():
+    """An empty first message is the caller's turn."""
+    assert not takes_lines(agent_with({"created": True, "first_message": ""}))
+
+
+def test_script_of_an_adopted_agent_is_what_its_operator_declares():
+    """Its own words are not known to say what the law wants."""
+    declared = agent_with({"first_message": GREETING}, script={"identification": True, "x": 1})
+    script = script_of(declared, Profile(callback_number="+18005550100", toll_free_opt_out=True))
+    assert script.identification
+    assert not script.ai_disclosure
+    assert script.callback_number
+    assert script.toll_free_opt_out
+
+
+@pytest.mark.parametrize(
+    ("language", "sentences"),
+    [
+        (
+            "en-US",
+            "Hello, this is a call from Acme Roofing LLC. I am an automated AI assistant. "
+            "To stop these calls, press 9 or say stop calling.",
+        ),
+        (
+            "de",
+            "Guten Tag, hier ist Acme Roofing LLC. Ich bin ein automatischer KI-Assistent. "
+            "Um keine Anrufe mehr zu erhalten, drücken Sie die 9 oder sagen Sie: keine Anrufe mehr.",
+        ),
+        (
+            "pt",  # no lines in it: English
+            "Hello, this is a call from Acme Roofing LLC. I am an automated AI assistant. "
+            "To stop these calls, press 9 or say stop calling.",
+        ),
+    ],
+)
+def test_lines_are_said_in_the_order_of_the_law_and_in_the_agents_language(language, sentences):
+    """Who calls, that it is a machine, and how to stop it; then the agent's own words."""
+    agent = replace(MADE, settings=MADE.settings | {"language": language})
+    lines = lines_for(agent, DUTIES, digit="9")
+    assert [kind for kind, _ in lines] == ["identify", "disclose_ai", "offer_opt_out"]
+    assert with_lines(agent, lines) == f"{sentences} {GREETING}"
+
+
+def test_line_that_the_first_message_says_already_is_not_said_twice():
+    """An operator may have written it out."""
+    agent = agent_with(
+        {"created": True, "first_message": f"I am an automated AI assistant. {GREETING}"}
+    )
+    lines = lines_for(agent, DUTIES[2:3], digit="9")
+    assert with_lines(agent, lines) is None
+
+
+@pytest.mark.parametrize(
+    ("platform", "allowed"),
+    [
+        ({"overrides": {"conversation_config_override": {"agent": {"first_message": True}}}}, True),
+        (
+            {"overrides": {"conversation_config_override": {"agent": {"first_message": False}}}},
+            False,
+        ),
+        ({"overrides": {"conversation_config_override": {"agent": {"language": True}}}}, False),
+        ({"overrides": None}, False),
+        ({}, False),
+    ],
+)
+def test_whether_an_agent_takes_another_first_message_is_read_from_its_configuration(
+    platform, allowed
+):
+    """The leaf has to be switched on; anything else is no."""
+    found = {"conversation_config": {}, "platform_settings": platform}
+    assert profile.takes_first_message(found) is allowed
+
+
+async def test_call_of_an_adopted_agent_without_declared_lines_is_refused(tmp_path):
+    """Nothing is dialled that could not say what it has to."""
+    async with open_rig(tmp_path, agent=ADOPTED, rules=RULES) as rig:
+        with pytest.raises(PolicyRefused) as refused:
+            await rig.dial()
+        denied = {
+            one["id"]: one for one in refused.value.decision["rules"] if one["outcome"] == "deny"
+        }
+        assert set(denied) == {"DISC-SCRIPT", "REC-NOTICE"}
+        assert "ai_disclosure" in denied["DISC-SCRIPT"]["inputs"]["lacking"]
+
+
+async def test_call_of_an_adopted_agent_with_declared_lines_sends_no_override(tmp_path):
+    """It says them itself; an override would end the conversation."""
+    declared = {"identification": True, "ai_disclosure": True, "opt_out_line": True}
+    declared |= {"recording_notice": True, "callback_number": True}
+    agent = replace(ADOPTED, settings=ADOPTED.settings | {"script": declared})
+    async with open_rig(tmp_path, agent=agent, rules=RULES) as rig:
+        record = await rig.dial()
+        await rig.status(record.id, "in-progress")
+        await rig.switchboard.answer(
+            {"CallSid": record.twilio_call_sid, "CallStatus": "in-progress"}, record.id
+        )
+        assert rig.pool.plans[-1].conversation_config_override == {}
+
+
+async def test_lines_that_the_caller_has_heard_are_noted_and_those_cut_off_are_not(tmp_path):
+    """What counts is what was played, not what was generated."""
+    async with open_rig(tmp_path, agent=MADE, rules=RULES) as rig:
+        record = await rig.dial()
+        await rig.status(record.id, "in-progress")
+        await rig.switchboard.answer(
+            {"CallSid": record.twilio_call_sid, "CallStatus": "in-progress"}, record.id
+        )
+        said = rig.pool.plans[-1].conversation_config_override["agent"]["first_message"]
+        assert said.startswith("Hello, this is a call from")
+        assert said.endswith(GREETING)
+        rig.pool.event(record.id, "stream_started")
+        heard = said[: said.index("This call is recorded")]
+        rig.pool.turn(record.id, 0, "agent", said, heard=heard, interrupted=True)
+        rig.pool.report(record.id)
+        await rig.ended(record.id)
+        names = await rig.names(record.id)
+        assert names.count("disclosure_heard") == 2
