@@ -147,6 +147,8 @@ _MEDIA_RANGES: dict[str, tuple[float, float]] = {
     "agent_handshake_timeout_s": (0.1, 120),
     "agent_first_message_timeout_s": (0.1, 120),
     "agent_idle_timeout_s": (1, 3_600),
+    "agent_redials": (0, 5),
+    "agent_redial_s": (0.5, 10),
     "stream_start_timeout_s": (0.1, 120),
     "inbound_attach_timeout_s": (0.1, 600),
     "outbound_attach_timeout_s": (0.1, 600),
@@ -154,6 +156,7 @@ _MEDIA_RANGES: dict[str, tuple[float, float]] = {
     "close_timeout_s": (0.05, 60),
     "max_call_s": (1, 24 * 3600),
     "drain_timeout_s": (0, 24 * 3600),
+    "control_return_timeout_s": (0, 600),
 }
 """Lowest and highest value, both included, in the key's own unit. A call of Twilio's lasts 24 h at most."""
 

@@ -164,7 +164,7 @@ class Bridge(AgentSide):
         self._note("dtmf", now_s)  # the digit itself may be part of a card number or a PIN
         if digit == self._opt_out_digit:
             self._note("opt_out_key", now_s)
-        self._say_agent(
+        self._tell_agent(
             convai.encode_contextual_update(f"The caller pressed {digit} on the keypad.")
         )
 

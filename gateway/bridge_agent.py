@@ -6,10 +6,14 @@ from gateway import convai
 from gateway.audio import ULAW_8000, parse_format
 from gateway.bridge_core import FRAME_S, BridgeCore
 from gateway.convai import ConversationError
-from gateway.events import AgentReady, Termination, ToolCall, Turn
-from gateway.websocket import BINARY, CLOSE, PING, TEXT
+from gateway.events import AgentLost, AgentReady, Termination, ToolCall, Turn
+from gateway.websocket import BINARY, CLOSE, PING, TEXT, WebSocket
 
 CLIENT_NAME = "tandem"
+RESUME_VARIABLE = "gw_resume_context"
+_GOES_ON = (
+    "The connection to you was interrupted for a moment; the call goes on. What was said so far:"
+)
 _ENDED_EARLY = "ended the conversation before the caller was there"
 
 
@@ -20,23 +24,56 @@ class AgentSide(BridgeCore):
         """The agent leg's upgrade is done: the initiation message is the first thing to send."""
         if self.ended is not None:
             return
+        if self._lost is not None:
+            self._replace_agent()
         self._agent_is_open = True
         self._agent_last_s = now_s
         plan = self._plan
         self._say_agent(
             convai.encode_initiation(
-                dynamic_variables=plan.dynamic_variables,
-                config_override=plan.conversation_config_override,
+                dynamic_variables=plan.dynamic_variables | self._told_so_far(),
+                config_override=(
+                    # What has to be said at first was said: the talk goes on where it was.
+                    {} if self.spoken.agent_was_heard else plan.conversation_config_override
+                ),
                 user_id=plan.user_id,
                 source=CLIENT_NAME,
                 version=None,
             )
         )
 
+    def _replace_agent(self) -> None:
+        """A new WebSocket with a new conversation; nothing of the old one is sent on it."""
+        self.to_agent.clear()
+        self._agent = WebSocket(
+            client=True, max_message_bytes=self._settings.agent_message_max_bytes
+        )
+        self.uplink.attach(self._agent.encode_text)
+        self._agent_error = ""
+        self._malformed["agent"] = 0
+
+    def _told_so_far(self) -> dict[str, str]:
+        context = self.spoken.context() if self._lost is not None else ""
+        return {RESUME_VARIABLE: context} if context else {}
+
+    def agent_given_up(self, reason: str, code: int | None, now_s: float) -> None:
+        """No other agent leg could be had: the end, so that Twilio asks control how to go on."""
+        if self._lost is not None:
+            said = (
+                f"{reason} ({code})" if code is not None and f"({code})" not in reason else reason
+            )
+            self._agent_failed(said, now_s, is_final=True)
+            self._rearm()
+
     def agent_bytes(self, data: bytes, now_s: float) -> None:
         """Bytes from the agent leg's socket."""
+        if self._lost is not None and not self._agent_is_open:
+            return  # the last words of a leg that was given up
         self._agent_last_s = now_s
-        for opcode, payload in self._agent.receive(data):
+        leg = self._agent
+        for opcode, payload in leg.receive(data):
+            if self._lost is not None and not self._agent_is_open:
+                break
             if opcode == TEXT:
                 # After the end the agent may go on talking until it has read our goodbye.
                 if self.ended is None:
@@ -47,9 +84,9 @@ class AgentSide(BridgeCore):
                 self._agent_said_close(now_s)
             elif opcode == BINARY:
                 self._problem("agent", "binary_message", now_s)
-        failure = self._agent.failure
-        if failure is not None and self.ended is None:
-            self.to_agent.append(self._agent.encode_close(failure.close_code))
+        failure = leg.failure
+        if failure is not None and self.ended is None and self._agent_is_open:
+            self.to_agent.append(leg.encode_close(failure.close_code))
             self._agent_failed(f"broke the WebSocket protocol: {failure.reason}", now_s)
         self._rearm()
 
@@ -57,9 +94,10 @@ class AgentSide(BridgeCore):
         """The agent leg's socket is gone (no closing handshake, or the end of one)."""
         was_open = self._agent_is_open
         self._agent_is_open = False
-        self.uplink.close()
         if was_open and self._agent.close_received is None:
             self._agent_gone(1006, reason, now_s)
+        if self._lost is None:
+            self.uplink.close()
         self._rearm()
 
     def agent_failed(self, reason: str, now_s: float) -> None:
@@ -75,7 +113,7 @@ class AgentSide(BridgeCore):
         try:
             event = convai.decode(payload)
         except ConversationError as error:
-            if self.conversation_id is None:
+            if not self._agent_ready:
                 self._agent_failed(f"first message is not a conversation event: {error}", now_s)
             else:
                 self._problem("agent", "malformed_event", now_s, str(error))
@@ -144,8 +182,10 @@ class AgentSide(BridgeCore):
             listens = parse_format(event.user_input_audio_format or "pcm_16000")
             speaks = parse_format(event.agent_output_audio_format or "pcm_16000")
         except ValueError as error:
-            self._agent_failed(f"audio format not supported: {error}", now_s)
+            self._agent_failed(f"audio format not supported: {error}", now_s, is_final=True)
             return
+        if self.conversation_id is not None:
+            self.earlier_conversations.append(self.conversation_id)
         self.conversation_id = event.conversation_id
         self.formats = {"caller_audio": listens.name, "agent_audio": speaks.name}
         self._agent_ready = True
@@ -153,8 +193,21 @@ class AgentSide(BridgeCore):
         if listens != ULAW_8000 or speaks != ULAW_8000:
             self._note("format_mismatch", now_s, **self.formats)
         self.downlink.open_agent(speaks)
+        if self._lost is not None:
+            self._agent_is_back(self._lost, now_s)
         self.uplink.open(listens)
         self.events.append(AgentReady(event.conversation_id))
+
+    def _agent_is_back(self, lost: AgentLost, now_s: float) -> None:
+        gap_ms = (now_s - lost.at_s) * 1000.0
+        self._lost = None
+        self.agent_gaps_ms.append(gap_ms)
+        self._note("agent_back", now_s, gap_ms=round(gap_ms))
+        if context := self.spoken.context():
+            self._say_agent(convai.encode_contextual_update(f"{_GOES_ON}\n{context}"))
+        for message in self._missed:
+            self._say_agent(message)
+        self._missed.clear()
 
     def _agent_audio(
         self,
@@ -193,7 +246,7 @@ class AgentSide(BridgeCore):
     def _user_said(self, text: str, now_s: float) -> None:
         self._turns += 1
         self.downlink.end_turn()
-        self.events.append(Turn(self._turns, "user", text, now_s))
+        self._tell(Turn(self._turns, "user", text, now_s))
 
     def _tool_response(self, event: convai.AgentToolResponse, now_s: float) -> None:
         if event.tool_name == "end_call" and not event.is_error and self._draining is None:
@@ -219,19 +272,23 @@ class AgentSide(BridgeCore):
     def _agent_said_close(self, now_s: float) -> None:
         code, reason = self._agent.close_received or (1005, "")
         self.to_agent.append(self._agent.encode_close(1000 if code == 1005 else code))
-        self.uplink.close()
         self._agent_gone(code, reason, now_s)
 
     def _agent_gone(self, code: int, reason: str, now_s: float) -> None:
         self._note("agent_closed", now_s, code=code, reason=reason[:120])
+        is_wanted = self.ended is None and self._draining is None
+        if is_wanted and (code != 1000 or self._lost is not None):
+            detail = self._agent_error or reason
+            said = f"closed{f': {detail}' if detail else ''} ({code})"
+            self._agent_failed(said, now_s, code)
         self._agent_ready = False
+        if self._lost is not None:
+            return  # another leg may still come
+        self.uplink.close()
         if self.ended is not None:
             return
         if self._draining is not None:
             self._drain_step(now_s)
-        elif code != 1000:
-            detail = self._agent_error or reason
-            self._agent_failed(f"closed{f': {detail}' if detail else ''} ({code})", now_s)
         elif self._started_s is None:
             self._agent_failed(_ENDED_EARLY, now_s)
         else:

@@ -11,12 +11,13 @@ from typing import Any, Protocol
 from gateway import convai
 from gateway.audio import FRAME_MS, ULAW_8000
 from gateway.downlink import AgentTap, Downlink
-from gateway.events import BridgeEvent, Finished, Note, Termination, Turn
+from gateway.events import AgentLost, BridgeEvent, Finished, Note, Termination, Turn
 from gateway.flow import PlainCallerFlow
 from gateway.heard import AgentTurn
 from gateway.link import CallPlan
 from gateway.playout import Pace
 from gateway.settings import MediaSettings
+from gateway.spoken import Spoken
 from gateway.uplink import CallerTap, Uplink
 from gateway.websocket import WebSocket
 
@@ -27,6 +28,11 @@ END_CALL_GRACE_S = 2.0
 FRAME_S = FRAME_MS / 1000
 CALLER_IDLE_TIMEOUT_S = 60.0
 """Twilio sends audio all the time, speech or silence: a stream that says nothing for so long is dead."""
+FINAL_CODES = frozenset({400, 401, 402, 403, 404, 410, 422, 1000, 1008, 3000})
+"""HTTP statuses and close codes after which another agent leg would fare no better: it wants to end, wrong key, no such
+agent, no money."""
+MISSED_MAX = 32
+"""Keys and messages for an agent that is away; what comes when there are so many is counted and dropped."""
 REASON_MAX_CHARS = 300
 """Of what a peer says about its own end; the reason travels in every record of the call."""
 
@@ -90,6 +96,11 @@ class BridgeCore:
         self.barge_ins = 0
         self.dtmf_digits = 0
         self._opt_out_digit = plan.opt_out_digit
+        self._lost: AgentLost | None = None
+        self._missed: list[bytes] = []
+        self.spoken = Spoken()
+        self.agent_gaps_ms: list[float] = []
+        self.earlier_conversations: list[str] = []
         self.first_audio_ms: float | None = None
         self.formats: dict[str, str] = {}
 
@@ -128,6 +139,15 @@ class BridgeCore:
         """Bytes for the agent leg since the last call; empty when there are none."""
         return _take(self.to_agent)
 
+    def _tell_agent(self, message: bytes) -> None:
+        """Like `_say_agent`, of something that the agent should know also if it is away at the moment."""
+        if self._lost is None:
+            self._say_agent(message)
+        elif len(self._missed) < MISSED_MAX:
+            self._missed.append(message)
+        else:
+            self._count("agent_missed")
+
     def _say_agent(self, message: bytes) -> None:
         """A control message to the agent, behind the audio that was due before it."""
         if self._agent_is_open and self.ended is None:
@@ -135,10 +155,52 @@ class BridgeCore:
 
     # ---- a leg that fails ----------------------------------------------------------------------
 
-    def _agent_failed(self, reason: str, now_s: float) -> None:
+    @property
+    def is_without_agent(self) -> bool:
+        """Whether the agent leg was lost and another one is wanted."""
+        return self._lost is not None
+
+    def _agent_failed(
+        self, reason: str, now_s: float, code: int | None = None, *, is_final: bool = False
+    ) -> None:
         self._note("error", now_s, leg="agent", reason=reason[:200])
+        if not is_final and self._may_mend(code):
+            self._lose_agent(reason, code, now_s)
+            return
         said = f"agent leg {reason}"[:REASON_MAX_CHARS]
         self._finish(Termination("agent_fault", "agent", said, False), now_s)
+
+    def _may_mend(self, code: int | None) -> bool:
+        """Only in the midst of a talk: what fails before it is told to control, which may know better."""
+        return (
+            self._settings.agent_redials > 0
+            and self.ended is None
+            and self._started_s is not None
+            and self._draining is None
+            and (self._agent_ready or self._lost is not None)
+            and code not in FINAL_CODES
+        )
+
+    def _lose_agent(self, reason: str, code: int | None, now_s: float) -> None:
+        """The caller hears what was queued and then noise; what the caller says is held."""
+        lost = AgentLost(reason, code, now_s)
+        self.events.append(lost)
+        if self._agent_is_open and not self._agent.close_sent:
+            self.to_agent.append(self._agent.encode_close(1001, "lost"))
+        self._agent_is_open = self._agent_ready = False
+        self.uplink.pause()
+        if self._lost is None:
+            self._lost = lost
+            self._note("agent_lost", now_s, reason=reason[:200], code=code)
+            if (cut := self.downlink.abandon()) is not None:
+                self._tell_turn(cut, cut.heard_text(cut.end_byte))
+        self.downlink.fill(now_s)
+
+    def _leave_gap(self) -> None:
+        """No other agent leg is wanted any more."""
+        if self._lost is not None:
+            self._lost = None
+            self.uplink.close()
 
     def _caller_failed(self, reason: str, now_s: float) -> None:
         self._note("error", now_s, leg="caller", reason=reason[:200])
@@ -153,6 +215,8 @@ class BridgeCore:
             return
         if self._started_s is not None:
             self._play(now_s)
+            if self._lost is not None:
+                self.downlink.fill(now_s)
             if now_s - self._flow.heard_s >= CALLER_IDLE_TIMEOUT_S:
                 self._caller_failed(f"silent for {CALLER_IDLE_TIMEOUT_S:g} s", now_s)
         if self._draining is not None:
@@ -182,6 +246,8 @@ class BridgeCore:
             due_s = min(
                 due_s, self.downlink.playout.due_s, self._flow.heard_s + CALLER_IDLE_TIMEOUT_S
             )
+        if self._lost is not None and not self.downlink.playout.queued_bytes:
+            due_s = min(due_s, self.downlink.fill_due_s)
         if self._agent_is_open:
             due_s = min(due_s, self._agent_last_s + self._settings.agent_idle_timeout_s)
         self.due_s = due_s
@@ -220,6 +286,7 @@ class BridgeCore:
         if self._started_s is None:
             self._finish(termination, now_s)  # nobody is there to hear the rest
             return
+        self._leave_gap()
         self._note("draining", now_s, remaining_ms=self._remaining_ms(now_s))
         self._draining = termination
         self._ends_at_s = now_s + END_CALL_GRACE_S
@@ -257,6 +324,7 @@ class BridgeCore:
             turn.interrupted = heard != (turn.text or "".join(turn.chars))
             self._tell_turn(turn, heard)
         self.ended = termination
+        self._leave_gap()
         self.uplink.close()
         self._close_agent()
         self.due_s = math.inf
@@ -270,9 +338,9 @@ class BridgeCore:
     def say_to_agent(self, kind: str, text: str) -> None:
         """`contextual_update` (silent) or `user_message` (answered like speech)."""
         if kind == "user_message":
-            self._say_agent(convai.encode_user_message(text))
+            self._tell_agent(convai.encode_user_message(text))
         else:
-            self._say_agent(convai.encode_contextual_update(text))
+            self._tell_agent(convai.encode_contextual_update(text))
 
     # ---- bookkeeping ---------------------------------------------------------------------------
 
@@ -281,7 +349,11 @@ class BridgeCore:
 
     def _tell_turn(self, turn: AgentTurn, heard: str | None = None) -> None:
         text = turn.text or "".join(turn.chars)
-        self.events.append(Turn(turn.number, "agent", text, turn.at_s, heard, turn.interrupted))
+        self._tell(Turn(turn.number, "agent", text, turn.at_s, heard, turn.interrupted))
+
+    def _tell(self, turn: Turn) -> None:
+        self.spoken.tell(turn)
+        self.events.append(turn)
 
     def _count(self, kind: str) -> int:
         count = self._problems.get(kind, 0) + 1
@@ -307,6 +379,7 @@ class BridgeCore:
             "caller_audio": {"frames": self._flow.frames, **self.uplink.report()},
             "agent_audio": self.downlink.report(),
             "barge_ins": self.barge_ins,
+            "agent_gaps_ms": [round(gap_ms) for gap_ms in self.agent_gaps_ms],
             "dtmf_digits": self.dtmf_digits,
             "first_audio_ms": self.first_audio_ms,
             "problems": dict(self._problems),

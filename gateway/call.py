@@ -24,6 +24,7 @@ import trio
 from gateway.bridge import Bridge
 from gateway.errors import LegError
 from gateway.events import (
+    AgentLost,
     AgentReady,
     Finished,
     Note,
@@ -44,6 +45,7 @@ from gateway.link import (
 )
 from gateway.mediaplane import MediaPlane
 from gateway.recorder import CallTap, Recorder
+from gateway.redial import Redialer
 from gateway.settings import MediaSettings
 
 ENDING_TIMEOUT_S = 15.0
@@ -51,6 +53,7 @@ ENDING_TIMEOUT_S = 15.0
 RECORDING_TIMEOUT_S = 5.0
 TOOLS_MAX = 8
 """Tool calls of one conversation that may wait for control at once."""
+TOOL_UNKNOWN = "the gateway was restarted; whether this was done is not known"
 TOOL_PARAMETERS_MAX_BYTES = 32 * 1024
 """Well below a packet of the link, also when every character has to be escaped once more."""
 
@@ -89,6 +92,9 @@ class Call:
         self._ended_s = 0.0
         self._marks: dict[str, float] = {}
         self._tools: set[str] = set()
+        self._redialer = Redialer(
+            around.settings, self.bridge, self._open_agent, self._redial_note, self._command
+        )
         self._termination: Termination | None = None
 
     # ---- commands (synchronous) ----------------------------------------------------------------
@@ -160,6 +166,11 @@ class Call:
                     self._finished.set()
                 case AgentReady():
                     self._agent_ready.set()
+                    self._redialer.on_ready()
+                case AgentLost():
+                    self._tools.clear()  # of a conversation that is over
+                    self._around.plane.drop_agent(self._plane_call)
+                    self._redialer.on_lost(event)
 
     def _ask_tool(self, call: ToolCall) -> None:
         """Control runs the tool. What cannot be asked is answered here, or the agent waits in dead air."""
@@ -200,6 +211,11 @@ class Call:
             self._tools.discard(tool_call_id)
             self._answer_tool(tool_call_id, result, is_error=is_error)
 
+    def forget_tools(self) -> None:
+        """Control is gone with them: the agent shall not wait for answers that nobody will give."""
+        for tool_call_id in list(self._tools):
+            self.tool_result(tool_call_id, TOOL_UNKNOWN, is_error=True)
+
     def _answer_tool(self, tool_call_id: str, result: str, *, is_error: bool) -> None:
         self._command(
             lambda _now_s: self.bridge.tool_result(tool_call_id, result, is_error=is_error)
@@ -232,6 +248,7 @@ class Call:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._dial_agent)
                 nursery.start_soon(self._expect_stream)
+                nursery.start_soon(self._redialer.run)
                 with trio.move_on_after(self.plan.max_call_s) as lifetime:
                     await self._finished.wait()
                 if lifetime.cancelled_caught:
@@ -246,23 +263,31 @@ class Call:
                 )  # does nothing the second time
 
     async def _dial_agent(self) -> None:
-        around = self._around
         self._note("agent_dialing", trio.current_time(), {})
         try:
-            leg = await open_agent_leg(
-                self.plan, around.settings, around.http, around.tls, self._dialing_note
-            )
+            await self._open_agent()
         except LegError as error:
             self._agent_failed(str(error).removeprefix("agent leg: "))
             return
-        if self._finished.is_set():
-            leg.sock.close()  # the call ended in the instant in which its agent was there
-            return
-        self._join_agent(leg)
-        with trio.move_on_after(around.settings.agent_first_message_timeout_s):
+        with trio.move_on_after(self._around.settings.agent_first_message_timeout_s):
             await self._agent_ready.wait()
             return
         self._agent_failed("sent no conversation metadata in time")
+
+    async def _open_agent(self) -> None:
+        """Dial an agent leg and join it to the bridge. Raises LegError."""
+        around = self._around
+        leg = await open_agent_leg(
+            self.plan, around.settings, around.http, around.tls, self._dialing_note
+        )
+        is_first = self.bridge.conversation_id is None
+        if self._finished.is_set() or not (is_first or self.bridge.is_without_agent):
+            leg.sock.close()  # the call ended in the instant in which its agent was there
+        else:
+            self._join_agent(leg)
+
+    def _redial_note(self, name: str, data: dict[str, Any]) -> None:
+        self._note(name, trio.current_time(), data)
 
     def _dialing_note(self, name: str) -> None:
         self._note(name, trio.current_time(), {})
@@ -335,6 +360,7 @@ class Call:
     def _report(self, termination: Termination) -> CallReport:
         bridge = self.bridge
         media = bridge.report()
+        media["agent_redials"] = self._redialer.count
         media["uplink_latency_ms"] = self._plane_call.uplink_latency.report()
         media["clear_latency_ms"] = self._plane_call.clear_latency.report()
         media["caller_write_peak_bytes"] = self._plane_call.caller_peak_bytes
@@ -365,6 +391,7 @@ class Call:
             },
             "agent": {
                 "conversation_id": self.bridge.conversation_id,
+                "earlier_conversation_ids": self.bridge.earlier_conversations,
                 "formats": self.bridge.formats,
                 "dialed_at_ms": marks.get("agent_dialing"),
                 "connected_at_ms": marks.get("agent_connected"),

@@ -14,12 +14,16 @@ from typing import Protocol
 
 from gateway import twilio_media
 from gateway.audio import ULAW_8000, AudioFormat
+from gateway.comfort import ComfortNoise
 from gateway.heard import AgentTurn, Heard
 from gateway.playout import BYTES_PER_MS, Pace, Playout
 from gateway.settings import MediaSettings
 from gateway.transcode import Transcoder
 
 END_MARK = "end"
+COMFORT_LEAD_S = 0.06
+COMFORT_PIECE_BYTES = 40 * BYTES_PER_MS
+"""Comfort noise is kept short at Twilio, because the agent's next words come behind it."""
 _POSITION_MAX_DIGITS = 18
 
 
@@ -34,7 +38,7 @@ class AgentTap(Protocol):
 class Downlink:
     """Playout, marks and the watermark of one call.
 
-    Invariant (µ-law bytes): received = stale + overrun + sent + queued + flushed.
+    Invariant (µ-law bytes): received + comfort noise = stale + overrun + sent + queued + flushed.
     """
 
     __slots__ = (
@@ -51,6 +55,7 @@ class Downlink:
         "bad_chunks",
         "chunks",
         "cleared_bytes",
+        "comfort",
         "heard",
         "marks_echoed",
         "marks_sent",
@@ -76,6 +81,7 @@ class Downlink:
         self._frame_message = frame_message
         self.playout = Playout(settings, pace)
         self.heard = Heard()
+        self.comfort = ComfortNoise()
         self._tap = tap
         self._transcoder: Transcoder | None = None
         self._format = ULAW_8000
@@ -97,7 +103,8 @@ class Downlink:
         self.marks_echoed = 0
 
     def open_agent(self, agent_format: AudioFormat) -> None:
-        """The agent speaks in `agent_format`."""
+        """The agent speaks in `agent_format`. Each agent leg counts its events anew."""
+        self.watermark = -1
         self._format = agent_format
         self._transcoder = (
             None if agent_format == ULAW_8000 else Transcoder(agent_format, ULAW_8000)
@@ -160,10 +167,28 @@ class Downlink:
         self.playout.end_turn()
         self.heard.end_turn()
 
+    def abandon(self) -> AgentTurn | None:
+        """The agent leg is gone; what came of it plays on. Returns the turn known to be cut short."""
+        self.playout.end_turn()
+        return self.heard.abandon()
+
     # ---- out -----------------------------------------------------------------------------------
 
-    def play(self, now_s: float) -> bool:
-        """Send what is due. True when audio was sent."""
+    def fill(self, now_s: float) -> None:
+        """Comfort noise, unless anything else is queued or Twilio holds enough."""
+        playout = self.playout
+        if playout.queued_bytes or playout.horizon_s >= now_s + COMFORT_LEAD_S:
+            return
+        self.heard.filler(playout.fill(self.comfort.take(COMFORT_PIECE_BYTES), now_s))
+        self.play(now_s, is_noise=True)
+
+    @property
+    def fill_due_s(self) -> float:
+        """When `fill` has something to do, if nothing is queued before."""
+        return self.playout.horizon_s - COMFORT_LEAD_S
+
+    def play(self, now_s: float, *, is_noise: bool = False) -> bool:
+        """Send what is due. True when audio was sent. Nobody waits for the end of noise: no mark there."""
         playout = self.playout
         starts_s = playout.horizon_s
         audio = playout.take(now_s)
@@ -176,7 +201,8 @@ class Downlink:
         self.messages += 1
         if self._tap is not None:
             self._tap.agent(max(starts_s, now_s), audio)
-        if playout.sent_bytes - self._marked_bytes >= self._mark_bytes or not playout.queued_bytes:
+        is_last = not playout.queued_bytes and not is_noise
+        if playout.sent_bytes - self._marked_bytes >= self._mark_bytes or is_last:
             self._mark(f"{self._epoch}:{playout.sent_bytes}")
             self._marked_bytes = playout.sent_bytes
         return True
@@ -244,6 +270,7 @@ class Downlink:
             "late_underruns": playout.late_underruns,
             "late_underrun_ms": round(playout.late_ms, 1),
             "lead_ms": round(playout.lead_s * 1000, 1),
+            "comfort_noise_ms": round(self.comfort.bytes / BYTES_PER_MS, 1),
             "burstiness_ms": round(playout.burstiness_s * 1000, 1),
             "marks_sent": self.marks_sent,
             "marks_echoed": self.marks_echoed,

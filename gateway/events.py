@@ -49,6 +49,18 @@ class AgentReady:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentLost:
+    """The agent leg is gone and another one may mend it: `Bridge.agent_opened`, or `Bridge.agent_given_up`.
+
+    Told again when the leg that was dialled instead is lost before it was ready.
+    """
+
+    reason: str
+    code: int | None
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class StreamStarted:
     """Twilio's `start` has come: the caller can hear us."""
 
@@ -81,4 +93,4 @@ class Finished:
     at_s: float
 
 
-BridgeEvent: TypeAlias = Note | Turn | ToolCall | AgentReady | StreamStarted | Finished
+BridgeEvent: TypeAlias = Note | Turn | ToolCall | AgentReady | AgentLost | StreamStarted | Finished

@@ -107,6 +107,20 @@ class Heard:
         turn.end_byte = self._accepted
         return opened
 
+    def filler(self, size: int) -> None:
+        """`size` bytes that belong to no turn were accepted by playout."""
+        self._accepted += size
+
+    def abandon(self) -> AgentTurn | None:
+        """The agent is gone. Returns the turn that it has cut short, if that is known from the alignment."""
+        turn = self._open[-1] if self._open and not self._turn_closed else None
+        self._turn_closed = True
+        self._pending_text = None
+        if turn is None or not turn.chars or len("".join(turn.chars)) >= len(turn.text.strip()):
+            return None
+        turn.interrupted = True
+        return turn
+
     def end_turn(self) -> None:
         """The agent has finished its reply: the next audio belongs to another turn."""
         self._turn_closed = True

@@ -124,6 +124,11 @@ class MediaPlane:
 
         self._join(call, sock, join)
 
+    def drop_agent(self, call: PlaneCall) -> None:
+        """Close the agent leg that the bridge has given up; another one may be adopted."""
+        if call.agent is not None:
+            self._close(call.agent)
+
     def _join(self, call: PlaneCall, sock: socket.socket, join: Callable[[float], None]) -> None:
         if call.is_gone:
             sock.close()  # the call ended while this leg came up

@@ -122,6 +122,23 @@ class Playout:
         self.queued_bytes += size
         return size
 
+    def fill(self, ulaw: bytes, now_s: float) -> int:
+        """Queue audio that is nobody's (comfort noise): nothing is learned from it, nothing held back.
+
+        Returns the bytes accepted: all, or none while anything else is queued.
+        """
+        if self.queued_bytes:
+            return 0
+        self.end_turn()
+        if self.horizon_s < now_s:
+            self.horizon_s = now_s
+            self._started_s = now_s - self._frame_s
+        self._chunks.append(ulaw)
+        self.pushed_bytes += len(ulaw)
+        self.queued_bytes = len(ulaw)
+        self.due_s = now_s
+        return len(ulaw)
+
     def end_turn(self) -> None:
         """The agent has finished this turn: silence after it is no underrun."""
         self._mid_turn = False

@@ -48,6 +48,10 @@ class MediaSettings:
     agent_handshake_timeout_s: float = 5.0
     agent_first_message_timeout_s: float = 10.0
     agent_idle_timeout_s: float = 45.0
+    agent_redials: int = 2
+    """How often a lost agent leg is dialled anew in the same stream; 0: the stream is closed at once."""
+    agent_redial_s: float = 3.0
+    """From the loss until another agent leg is ready; then the stream is closed."""
     stream_start_timeout_s: float = 5.0
     """From the upgrade to Twilio's `start`."""
     inbound_attach_timeout_s: float = 20.0
@@ -63,3 +67,8 @@ class MediaSettings:
     warm_outbound: str = "ringing"
     """When the agent leg of an outbound call is opened: `ringing` or `answer`."""
     recording_dir: str = "recordings"
+
+    runtime_dir: str = ""
+    """Where workers can be found by a control process that was started anew; empty in a worker: nowhere."""
+    control_return_timeout_s: float = 20.0
+    """How long calls go on without a control process."""

@@ -1,6 +1,6 @@
 """Caller audio on its way to the agent: in order, complete, in the agent's format.
 
-While the agent leg comes up, the newest `caller_audio_max_ms` are held and then sent at once. From then on
+While the agent leg comes up, or up again, the newest `caller_audio_max_ms` are held and then sent at once. From then on
 a frame leaves in the same call that brought it. Pure.
 """
 
@@ -71,13 +71,22 @@ class Uplink:
 
     def open(self, agent_format: AudioFormat) -> None:
         """The agent listens from now on, in `agent_format`: send what was held."""
-        if agent_format != ULAW_8000:
-            self._transcoder = Transcoder(ULAW_8000, agent_format)
+        self._transcoder = (
+            Transcoder(ULAW_8000, agent_format) if agent_format != ULAW_8000 else None
+        )
         self.is_open = True
         while self._early:
             payload, ulaw = self._early.popleft()
             self._send(payload, ulaw)
         self._early_bytes = 0
+
+    def pause(self) -> None:
+        """The agent is away and may come back: what the caller says is held, like before the first one."""
+        self.is_open = False
+
+    def attach(self, frame_message: Callable[[bytes], bytes]) -> None:
+        """Another agent leg: what goes to it is framed by `frame_message`."""
+        self._frame_message = frame_message
 
     def close(self) -> None:
         """The agent listens no longer; what the caller says from now on is counted as unheard."""

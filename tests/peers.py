@@ -229,6 +229,12 @@ class Table:
             user_input_audio_format=listens,
         )
 
+    def lose_agent(self, reason: str = "connection reset") -> None:
+        """The agent leg's socket breaks. Another `connect_agent` is another leg."""
+        self.bridge.agent_closed(self.now_s, reason)
+        self.settle()
+        self.agent = Peer(is_client=False)
+
     def tell(self, kind: str, envelope: str, **body: object) -> None:
         self.from_agent(self.agent.json(**{"type": kind, envelope: body}))
 

@@ -105,7 +105,16 @@ def offending(imports: list[Import]) -> str:
 
 SHELLS = frozenset(
     f"gateway.{name}"
-    for name in ("mediaplane", "planecall", "intake", "legs", "call", "recorder", "worker")
+    for name in (
+        "mediaplane",
+        "planecall",
+        "intake",
+        "legs",
+        "call",
+        "redial",
+        "recorder",
+        "worker",
+    )
 )
 """The modules of the gateway that touch sockets, clocks, threads or Trio; all others are pure."""
 NOT_IN_PURE = (

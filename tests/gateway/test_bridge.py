@@ -24,6 +24,15 @@ def talk():
     return table
 
 
+@pytest.fixture
+def unmended():
+    """The same, but a lost agent leg is not dialled anew."""
+    table = Table(settings=MediaSettings(agent_redials=0))
+    table.connect_agent()
+    table.start()
+    return table
+
+
 # ---- setting up
 
 
@@ -432,34 +441,34 @@ def test_caller_socket_lost_without_stop_is_told_as_such(talk):
 
 
 @pytest.mark.parametrize("code", [1002, 1008, 1011, 3000, 3008, 4300])
-def test_agent_that_closes_abnormally_is_blamed(talk, code):
+def test_agent_that_closes_abnormally_is_blamed(unmended, code):
     """Twilio goes on with the verbs behind the stream; the record names the code."""
-    talk.from_agent(talk.agent.close(code, "because"))
-    assert talk.end.result == "agent_fault"
-    assert talk.end.blame == "agent"
-    assert str(code) in talk.end.reason
-    assert not talk.end.hang_up
+    unmended.from_agent(unmended.agent.close(code, "because"))
+    assert unmended.end.result == "agent_fault"
+    assert unmended.end.blame == "agent"
+    assert str(code) in unmended.end.reason
+    assert not unmended.end.hang_up
 
 
-def test_error_event_before_the_close_names_the_cause(talk):
+def test_error_event_before_the_close_names_the_cause(unmended):
     """The close alone says 1008; the event before it says why."""
-    talk.tell(
+    unmended.tell(
         "error",
         "error_event",
         code=1008,
         error_type="missing_dynamic_variable",
         message="Missing required dynamic variables",
     )
-    talk.from_agent(talk.agent.close(1008))
-    assert "missing_dynamic_variable" in talk.end.reason
+    unmended.from_agent(unmended.agent.close(1008))
+    assert "missing_dynamic_variable" in unmended.end.reason
 
 
-def test_agent_socket_lost_is_1006(talk):
+def test_agent_socket_lost_is_1006(unmended):
     """No closing handshake at all."""
-    talk.bridge.agent_closed(talk.now_s, "connection reset")
-    talk.settle()
-    assert "1006" in talk.end.reason
-    assert talk.end.blame == "agent"
+    unmended.bridge.agent_closed(unmended.now_s, "connection reset")
+    unmended.settle()
+    assert "1006" in unmended.end.reason
+    assert unmended.end.blame == "agent"
 
 
 def test_agent_that_ends_before_the_caller_is_there_is_at_fault():
@@ -470,12 +479,12 @@ def test_agent_that_ends_before_the_caller_is_there_is_at_fault():
     assert table.end.result == "agent_fault"
 
 
-def test_silent_agent_is_given_up_after_its_idle_limit(talk):
+def test_silent_agent_is_given_up_after_its_idle_limit(unmended):
     """45 s without a single frame, pings included."""
-    talk.run(44.9, frames=True)
-    assert talk.end is None
-    talk.run(0.3)
-    assert "silent" in talk.end.reason
+    unmended.run(44.9, frames=True)
+    assert unmended.end is None
+    unmended.run(0.3)
+    assert "silent" in unmended.end.reason
 
 
 def test_pings_alone_keep_the_agent_leg_alive(talk):
@@ -637,10 +646,10 @@ def test_bad_base64_and_garbage_in_mid_conversation_are_survived(talk):
     assert talk.end is None
 
 
-def test_broken_framing_of_the_agent_fails_the_leg(talk):
+def test_broken_framing_of_the_agent_fails_the_leg(unmended):
     """A masked frame from a server is against RFC 6455, 5.1."""
-    talk.from_agent(b"\x81\x85\x00\x00\x00\x00hello")
-    assert talk.end.blame == "agent"
+    unmended.from_agent(b"\x81\x85\x00\x00\x00\x00hello")
+    assert unmended.end.blame == "agent"
 
 
 def test_agent_audio_beyond_the_bound_is_dropped_and_counted():
@@ -779,12 +788,12 @@ def test_words_behind_the_last_mark_are_heard_before_the_end(talk):
     assert talk.agent_audio() == SPEECH[:800] + SPEECH[:8000]
 
 
-def test_long_reason_of_the_agent_is_cut(talk):
+def test_long_reason_of_the_agent_is_cut(unmended):
     """It travels in every record; a megabyte of it would not fit the link."""
-    talk.tell("error", "error_event", code=1, message="x" * 1_000_000)
-    talk.from_agent(talk.agent.close(1008, "quota"))
-    assert talk.end.result == "agent_fault"
-    assert len(talk.end.reason) <= REASON_MAX_CHARS
+    unmended.tell("error", "error_event", code=1, message="x" * 1_000_000)
+    unmended.from_agent(unmended.agent.close(1008, "quota"))
+    assert unmended.end.result == "agent_fault"
+    assert len(unmended.end.reason) <= REASON_MAX_CHARS
 
 
 def test_mark_with_a_number_that_cannot_be_is_ignored(talk):

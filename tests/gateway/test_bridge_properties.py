@@ -6,11 +6,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from gateway.comfort import NOISE
 from gateway.settings import MediaSettings
 from tests.peers import FRAME, Table
 
 SETTINGS = MediaSettings()
 LEAD_MAX_S = SETTINGS.lead_max_ms / 1000 + 0.02 + 1e-6
+DEAD = b"\x63"
+"""What a dead leg says; no event id, and not in the noise."""
+NOISE_MIN = min(NOISE)
 
 
 class BridgeMachine(RuleBasedStateMachine):
@@ -34,7 +38,11 @@ class BridgeMachine(RuleBasedStateMachine):
     @rule()
     def agent_connects(self):
         self.connected = True
+        was_without = self.table.bridge.is_without_agent
         self.table.connect_agent()
+        if was_without:
+            self.watermark = -1  # another conversation counts from the beginning
+        assert not self.table.bridge.is_without_agent
 
     @precondition(lambda self: not self.started)
     @rule()
@@ -97,6 +105,42 @@ class BridgeMachine(RuleBasedStateMachine):
         self.table.from_agent(self.table.agent.close(1000))
         self.table.bridge.agent_closed(self.table.now_s)
 
+    @precondition(lambda self: self.connected and self.table.end is None)
+    @rule(code=st.sampled_from([1006, 1001, 1011, 4300]))
+    def agent_is_lost(self, code):
+        if code == 1006:
+            self.table.lose_agent()
+        else:
+            self.table.from_agent(self.table.agent.close(code))
+            self.table.lose_agent()
+        self.connected = False
+        self.gone = self.table.end is not None  # draining, or the caller was not there yet
+        assert self.gone or self.table.bridge.is_without_agent
+
+    @precondition(lambda self: self.connected and self.table.end is None)
+    @rule()
+    def dead_leg_talks_on(self):
+        """What still comes of a leg that was lost is heard by nobody."""
+        late = self.table.agent.json(
+            type="audio",
+            audio_event={"audio_base_64": base64.b64encode(DEAD * 800).decode(), "event_id": 99},
+        )
+        self.table.lose_agent()
+        self.connected = False
+        self.gone = self.table.end is not None
+        before = self.table.bridge.downlink.chunks
+        self.table.bridge.agent_bytes(late, self.table.now_s)
+        self.table.settle()
+        assert self.table.bridge.downlink.chunks == before
+
+    @precondition(lambda self: self.table.bridge.is_without_agent)
+    @rule()
+    def redials_fail(self):
+        self.gone = True
+        self.table.bridge.agent_given_up("connection lost", 1006, self.table.now_s)
+        self.table.settle()
+        assert self.table.end.result == "agent_fault"
+
     @precondition(lambda self: self.started)
     @rule()
     def caller_stops(self):
@@ -110,7 +154,8 @@ class BridgeMachine(RuleBasedStateMachine):
         for at_s, message in received[self.seen :]:
             if message["event"] == "media":
                 audio = base64.b64decode(message["media"]["payload"])
-                assert min(audio) > self.watermark
+                assert DEAD not in audio
+                assert all(byte > self.watermark for byte in audio if byte < NOISE_MIN)
                 self.twilio_until_s = max(self.twilio_until_s, at_s) + len(audio) / 8000
                 assert self.twilio_until_s - at_s <= LEAD_MAX_S
             elif message["event"] == "clear":
@@ -141,7 +186,7 @@ class BridgeMachine(RuleBasedStateMachine):
     def every_byte_of_agent_audio_is_counted_once(self):
         downlink = self.table.bridge.downlink
         playout = downlink.playout
-        assert downlink.received_bytes == (
+        assert downlink.received_bytes + downlink.comfort.bytes == (
             downlink.stale_bytes
             + playout.overrun_bytes
             + playout.sent_bytes

@@ -170,7 +170,11 @@ async def test_agent_that_fails_in_any_way_leaves_a_caller_who_hears_why_and_a_r
     numbers = {name: f"+1415555{2000 + n}" for n, name in enumerate(AGENT_FAULTS)}
     scripts = {name: script for name, (script, _) in AGENT_FAULTS.items()} | {"good": GREETER}
     numbers["good"] = OURS
-    media = {"agent_first_message_timeout_s": 1.5, "agent_handshake_timeout_s": 2.0}
+    media = {
+        "agent_first_message_timeout_s": 1.5,
+        "agent_handshake_timeout_s": 2.0,
+        "agent_redials": 0,
+    }
     async with rig_for(tmp_path, scripts, numbers=tuple(numbers.values()), media=media) as rig:
         for name, number in numbers.items():
             await rig.create_agent(number, name)
@@ -197,7 +201,7 @@ async def test_agent_lost_once_is_replaced_with_the_talk_so_far(tmp_path):
     script = AgentScript(
         first_message=HOLD, faults=Faults(drop_after_s=1.5), response_latency_s=0.05
     )
-    async with rig_for(tmp_path, {"agent_1": script}) as rig:
+    async with rig_for(tmp_path, {"agent_1": script}, media={"agent_redials": 0}) as rig:
         await rig.create_agent(OURS, "agent_1")
         call = await rig.twilio.call_in(THEM, OURS, Caller(hangs_up=HangsUp(at_s=6.0)))
         await call.settled()
