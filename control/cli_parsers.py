@@ -10,7 +10,7 @@ from typing import Any, get_args
 from control.ids import DEFAULT_TENANT_ID
 from policy.facts import Purpose
 
-OPERATIONS = ("doctor",)
+OPERATIONS = ("doctor", "backup", "restore")
 LIST_KINDS = ("opt-outs", "consents", "platform-blocks", "reassigned", "dnc")
 
 
@@ -25,6 +25,11 @@ def add_policy(commands: Any, common: argparse.ArgumentParser) -> None:
     check.add_argument("--agent", required=True, metavar="ID")
     check.add_argument("--at", type=_instant, default=None, metavar="TIME", help="RFC 3339; now")
     check.add_argument("--purpose", choices=sorted(get_args(Purpose)), default=None)
+    check.add_argument("--channel", choices=("voice", "sms"), default="voice")
+    check.add_argument("--from", dest="from_number", default=None, metavar="NUMBER", help="caller id")
+    check.add_argument("--postcode", default=None, help="of the called party")
+    check.add_argument("--state", default=None, metavar="XX", help="of the called party")
+    check.add_argument("--timezone", default=None, metavar="ZONE", help="of the called party")
     check.add_argument("--json", action="store_true", help="print the decision object")
     explain = actions.add_parser(
         "explain", parents=[common], help="why a call was decided as it was"
@@ -76,6 +81,13 @@ def add_operations(commands: Any, common: argparse.ArgumentParser) -> None:
     """The parsers of the commands for whoever runs the machine."""
     does = "check everything that a call needs; exit 1 when a check fails"
     commands.add_parser("doctor", parents=[common], help=does, description=does)
+    does = "copy the store into a file, also while a daemon runs"
+    save = commands.add_parser("backup", parents=[common], help=does, description=does)
+    save.add_argument("file", type=Path, metavar="FILE")
+    save.add_argument("--recordings", action="store_true", help="the recordings too")
+    does = "make a backup the store; not while a daemon runs"
+    back = commands.add_parser("restore", parents=[common], help=does, description=does)
+    back.add_argument("file", type=Path, metavar="FILE")
 
 
 def _instant(text: str) -> datetime:

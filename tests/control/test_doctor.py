@@ -40,6 +40,7 @@ def configured(folder, **sections):
         "elevenlabs": {"api_key": "eleven-key"},
         "store": {"url": f"sqlite:///{folder / 'tandem.db'}"},
         "media": {"recording_dir": str(folder / "recordings")},
+        "policy": {},
     }
     for section, keys in sections.items():
         given[section] |= keys
