@@ -65,6 +65,8 @@ class Conversation:
     is_closed: bool = True
     was_cut: bool = False
     """TCP was lost: the process that held it may have died before it could say its name."""
+    has_told_its_id: bool = True
+    """It got as far as its metadata, so we could know its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +160,8 @@ def _conversations(history: History) -> Iterator[str]:
     for conversation in history.conversations:
         if not conversation.is_closed:
             yield f"conversation {conversation.id} was never closed"
-        if conversation.id not in named and not conversation.was_cut:
+        could_be_known = conversation.has_told_its_id and not conversation.was_cut
+        if could_be_known and conversation.id not in named:
             yield f"conversation {conversation.id} belongs to no record"
 
 
@@ -194,6 +197,7 @@ def read_history(
                 id=talk.conversation_id,
                 is_closed=talk.ended_at_s is not None,
                 was_cut=talk.closed_by == "network",
+                has_told_its_id=bool(talk.events("conversation_initiation_metadata")),
             )
             for talk in talks
         ),

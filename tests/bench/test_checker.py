@@ -117,7 +117,11 @@ def test_what_nobody_could_know_is_no_violation():
             RECORD_OUT,
             Record(id="call_3", has_ended=False, dial_state="uncertain"),
         ),
-        conversations=(Conversation(id="conv_1"), Conversation(id="conv_7", was_cut=True)),
+        conversations=(
+            Conversation(id="conv_1"),
+            Conversation(id="conv_7", was_cut=True),
+            Conversation(id="conv_8", has_told_its_id=False),
+        ),
     )
     assert check(history) == []
 
