@@ -119,7 +119,7 @@ async def _serve(settings: Settings) -> int:
             async with trio.open_nursery() as ports:
                 await ports.start(parts.front.serve, public)
                 await ports.start(parts.api.serve, control)
-                nursery.start_soon(parts.notifier.run_watchdog)
+                nursery.start_soon(parts.notifier.run_watchdog, parts.pool.turns)
                 parts.notifier.ready(f"{parts.pool.count} media workers")
                 log.event(
                     "ready",

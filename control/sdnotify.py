@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import trio
 
@@ -42,15 +42,17 @@ class Notifier:
         """One sign of life for the watchdog."""
         return self._send("WATCHDOG=1")
 
-    async def run_watchdog(self) -> None:
+    async def run_watchdog(self, is_alive: Callable[[], bool] = lambda: True) -> None:
         """Send signs of life, two in each interval, until cancelled; returns at once when none is wanted.
 
-        It runs as a task of the daemon's own loop, on purpose: a loop that is stuck misses its turn.
+        It runs as a task of the daemon's own loop, on purpose: a loop that is stuck misses its turn. `is_alive`
+        speaks for the loops of other processes: while it is false nothing is sent.
         """
         if self._watchdog_s is None:
             return
         while True:
-            self.alive()
+            if is_alive():
+                self.alive()
             await trio.sleep(self._watchdog_s / 2)
 
     def _send(self, message: str, status: str = "") -> bool:

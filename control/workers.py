@@ -44,6 +44,8 @@ from gateway.settings import MediaSettings
 START_TIMEOUT_S = 20.0
 HEARTBEAT_TIMEOUT_S = 10.0
 """A worker that says nothing for so long hangs: it is killed and replaced."""
+SEAT_EMPTY_MAX_S = 60.0
+"""Starting anew has not helped a seat for so long: systemd gets no sign of life any more and starts all of us anew."""
 RESTART_MIN_S = 0.2
 RESTART_MAX_S = 10.0
 EXIT_TIMEOUT_S = 5.0
@@ -94,6 +96,8 @@ class _Worker:
     """Packets, each with the descriptor that goes beside it. Whoever takes one out closes the descriptor."""
     calls: set[str] = field(default_factory=set)
     is_ready: bool = False
+    heard_s: float = 0.0
+    """When it last said anything."""
     is_draining: bool = False
     counters: dict[str, int | float] = field(default_factory=dict)
     watch: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -122,6 +126,7 @@ class WorkerPool:
         self._started = 0
         self.restarts = 0
         self._is_draining = False
+        self._all_turned_s: float | None = None
         self._worker_gone = trio.Event()
 
     # ---- life ----------------------------------------------------------------------------------
@@ -245,6 +250,7 @@ class WorkerPool:
                 await self._events_in.send(message)
 
     def _note(self, worker: _Worker, message: Up) -> None:
+        worker.heard_s = trio.current_time()
         if isinstance(message, Heartbeat):
             worker.counters = message.counters
         elif isinstance(message, CallReport):
@@ -378,6 +384,17 @@ class WorkerPool:
         while self._workers:
             self._worker_gone = trio.Event()
             await self._worker_gone.wait()
+
+    def turns(self) -> bool:
+        """Whether the loop of every seat's worker turns, or did less than `SEAT_EMPTY_MAX_S` ago. For the watchdog,
+        which asks often."""
+        now_s = trio.current_time()
+        turning = sum(
+            now_s - worker.heard_s < HEARTBEAT_TIMEOUT_S for worker in self._workers.values()
+        )
+        if turning >= self.count or self._is_draining or self._all_turned_s is None:
+            self._all_turned_s = now_s
+        return now_s - self._all_turned_s < SEAT_EMPTY_MAX_S
 
     def stats(self) -> list[WorkerStats]:
         return [

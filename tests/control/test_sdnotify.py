@@ -89,6 +89,20 @@ async def test_run_watchdog_sends_two_signs_of_life_an_interval(systemd, autojum
     assert received == [b"WATCHDOG=1"] * 4
 
 
+async def test_run_watchdog_withholds_signs_of_life_for_others_that_hang(systemd, autojump_clock):
+    """The loop of control turns, that of a worker does not: systemd is to notice."""
+    sock, path = systemd
+    notifier = Notifier({"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "20000000"})
+    answers = iter([True, False, False, True])
+    with trio.move_on_after(35):
+        await notifier.run_watchdog(lambda: next(answers))
+    received = []
+    with pytest.raises(BlockingIOError):
+        while True:
+            received.append(sock.recv(1000))
+    assert received == [b"WATCHDOG=1"] * 2
+
+
 async def test_run_watchdog_when_none_is_wanted_returns():
     """No task without work."""
     with trio.fail_after(1):

@@ -232,3 +232,29 @@ async def test_attach_between_death_and_notice_closes_the_stream(play):
                 await pool.attach("call_1", theirs, b"")
             assert is_closed_by_peer(ours)
         pool.say("call_1", "user_message", "hello")
+
+
+async def test_turns_until_a_seat_was_silent_for_too_long(play, autojump_clock):
+    """For the watchdog: a worker that is being replaced is no reason, one that never comes back is."""
+    pool = play(DEAF, settings=dataclasses.replace(SETTINGS, workers=2))
+
+    class Seat:
+        heard_s = 0.0
+
+    one, other = Seat(), Seat()
+    pool._workers = {"w1": one, "w2": other}
+    one.heard_s = other.heard_s = trio.current_time()
+    assert pool.turns()
+    other_died_s = trio.current_time()
+    while trio.current_time() < other_died_s + workers.SEAT_EMPTY_MAX_S + 5:
+        await trio.sleep(5)
+        one.heard_s = trio.current_time()
+        silent_s = trio.current_time() - other_died_s
+        assert pool.turns() is (silent_s < workers.SEAT_EMPTY_MAX_S + 5)
+    other.heard_s = trio.current_time()
+    assert pool.turns()
+    pool._workers.clear()
+    await trio.sleep(workers.SEAT_EMPTY_MAX_S)
+    assert not pool.turns()
+    pool._is_draining = True
+    assert pool.turns()
