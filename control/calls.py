@@ -161,6 +161,9 @@ class LiveCall:
     turn_offset: int = 0
     """A new agent leg counts its turns from the start; the call's transcript goes on."""
 
+    known: frozenset[tuple[str, int]] = frozenset()
+    """Lines of the timeline that a former process wrote: a worker may tell them again."""
+
     duties: tuple[dict[str, Any], ...] = ()
     """What the newest decision demands of the call: see `policy.Obligation`."""
     lines_due: list[tuple[str, str]] = field(default_factory=list)

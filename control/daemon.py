@@ -7,6 +7,7 @@ SIGTERM: no new calls (readyz 503) ─ calls end ─ HTTP goes down last, becaus
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import signal
@@ -18,7 +19,7 @@ from importlib import metadata
 
 import trio
 
-from control import log, verticals
+from control import log, returning, verticals
 from control.after import AfterCall, Needs
 from control.api import call_models
 from control.api.app import create_api
@@ -47,6 +48,7 @@ from control.urls import PublicUrls
 from control.vault import SealBroken, Vault, VaultError, open_vault
 from control.workers import WorkerPool
 from gateway.errors import LinkError
+from gateway.settings import MediaSettings
 
 EXIT_FAILED = 1
 BACKLOG = 1024
@@ -189,7 +191,11 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
     clock = Clock()
     tokens = _main_tokens(settings)
     pool = WorkerPool(
-        settings.media, log_level=settings.log.level, log_format=settings.log.format, log=log.event
+        _findable(settings),
+        log_level=settings.log.level,
+        log_format=settings.log.format,
+        log=log.event,
+        version=_version(),
     )
     twilio = TwilioRest(
         settings.twilio,
@@ -286,6 +292,17 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
     finally:
         twilio.close()
         store.close()
+
+
+def _findable(settings: Settings) -> MediaSettings:
+    """What workers are told: with the folder in which a process that replaces this one finds them."""
+    try:
+        folder = returning.runtime_dir(settings)
+    except OSError as error:
+        # Calls are carried all the same; they would end with this process.
+        log.event("runtime_dir_unusable", level="warning", error=str(error))
+        folder = ""
+    return dataclasses.replace(settings.media, runtime_dir=folder)
 
 
 def _main_tokens(settings: Settings) -> tuple[str, ...]:

@@ -59,10 +59,7 @@ class Ending:
             return
         match event:
             case CallEvent():
-                call.line(event.name, event.at_ms, event.data)
-                self.on_line(call, event)
-                if event.name == "stream_started":
-                    self._started(call, event.at_ms)
+                self._line(call, event)
             case TranscriptTurn():
                 call.said(event)
                 self.on_turn(call, event)
@@ -76,6 +73,14 @@ class Ending:
             case _:
                 pass
 
+    def _line(self, call: LiveCall, event: CallEvent) -> None:
+        if (event.name, event.at_ms) in call.known:
+            return  # told a second time, after a restart
+        call.line(event.name, event.at_ms, event.data)
+        self.on_line(call, event)
+        if event.name == "stream_started":
+            self._started(call, event.at_ms)
+
     def _started(self, call: LiveCall, at_ms: int) -> None:
         call.attached = True
         if call.status not in TERMINAL:
@@ -85,7 +90,8 @@ class Ending:
 
     def _talk_over(self, call: LiveCall, event: EndOfTalk) -> None:
         call.ending = event
-        call.line("ending", event.at_ms, {"result": event.result, "reason": event.reason})
+        if ("ending", event.at_ms) not in call.known:
+            call.line("ending", event.at_ms, {"result": event.result, "reason": event.reason})
         if event.hang_up:
             self._office.spawn(self._hang_up, call)
 

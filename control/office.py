@@ -6,7 +6,7 @@ Imported by `switchboard`, `verdict`, `warming`, `dialer`, `ending` and `reconci
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ from control.tickets import Tickets
 from control.twilio.calls import CallSeen, Created
 from control.urls import PublicUrls
 from control.workers import PoolEvent, WorkerStats
-from gateway.link import CallPlan
+from gateway.link import CallPlan, HeldCall
 from policy import Rule
 
 HANG_UP_TIMEOUT_S = 12.0
@@ -47,7 +47,12 @@ class Pool(Protocol):
     async def attach(
         self, call_id: str, sock: socket.socket, head: bytes, twilio_call_sid: str | None = None
     ) -> None: ...
+    @property
+    def reported(self) -> Collection[str]: ...
+    @property
+    def returned(self) -> Mapping[str, HeldCall]: ...
     def holds(self, call_id: str) -> bool: ...
+    def home_of(self, call_id: str) -> str | None: ...
     def cancel(self, call_id: str, reason: str) -> None: ...
     def hang_up(
         self, call_id: str, reason: str, blame: str | None = None, *, drain: bool = False

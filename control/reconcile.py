@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from control import log
 from control.calls import TERMINAL, LiveCall, Outcome
-from control.ending import CONTINUE_DEADLINE_S, Ending
+from control.ending import CONTINUE_DEADLINE_S, LENGTH_MARGIN_S, Ending
 from control.office import Office
 from control.store import StoreUnavailable, agents
 from control.store import calls as table
@@ -24,6 +24,8 @@ ASK_TIMEOUT_S = 30.0
 ASK_AGAIN_S = 60.0
 UNANSWERED_MAX_S = 3600.0
 """How long Twilio may keep a call in its own queue before it is called off."""
+SPOOL_WAIT_S = 5.0
+"""For the report of a call that ended without us; it is on the disk and about to be read."""
 AFTER_RESTART_S = 2 * CONTINUE_DEADLINE_S
 
 _NEVER_SENT = Outcome("gateway_fault", "gateway", "the daemon stopped before the call was dialled")
@@ -63,14 +65,49 @@ class Reconcile:
         if left:
             log.event("reconciling", calls=len(left))
         for record, agent in left:
-            call = self._office.adopt(record, agent)
-            self._office.spawn(self._left_open, call)
+            if record.id not in office.pool.returned:
+                self._office.spawn(self._left_open, office.adopt(record, agent))
+        await self._take_back()
+
+    async def _take_back(self) -> None:
+        """Calls that have gone on talking without us: see `control.returning`."""
+        office = self._office
+        held = dict(office.pool.returned)
+        if not held:
+            return
+        try:
+            found = await office.store.read(_calls_of, list(held))
+        except StoreUnavailable as error:
+            log.event("reconcile_failed", level="error", error=str(error))
+            return
+        for record, agent, lines in found:
+            call = office.adopt(record, agent)
+            call.worker, call.lost = office.pool.home_of(record.id), None
+            call.attached = held[record.id].attached
+            call.turn_offset = held[record.id].turn_offset
+            call.known = lines
+            office.note(call, "control_returned", worker=call.worker or "")
+            office.watch(call, office.settings.media.max_call_s + LENGTH_MARGIN_S)
+            office.spawn(self._taken_back, call)
+        for call_id in held.keys() - {record.id for record, _, _ in found}:
+            # Over for Twilio and the store, or never written down: nobody talks on it.
+            office.pool.hang_up(call_id, "the call is not known any more")
+            office.pool.close_call(call_id)
+
+    async def _taken_back(self, call: LiveCall) -> None:
+        """What Twilio may have told while nobody listened."""
+        seen = await self._ask(call) if call.twilio_call_sid else None
+        if seen is not None and not call.closing:
+            self._ending.move(call, seen.status)
 
     async def _left_open(self, call: LiveCall) -> None:
         office = self._office
         if call.twilio_call_sid is not None:
             # If it is still up, Twilio is saying the apology and will ask how to go on.
             office.watch(call, AFTER_RESTART_S)
+            if call.id in office.pool.reported:
+                with trio.move_on_after(SPOOL_WAIT_S):
+                    await call.reported.wait()
             seen = await self._ask(call)
             if seen is not None and not call.closing:
                 self._ending.move(call, seen.status)
@@ -133,3 +170,17 @@ def _open_calls(
         for record in table.open_calls(conn)
         if record.node in (None, node) or record.created_at < oldest
     ]
+
+
+def _calls_of(
+    conn: Connection, call_ids: list[str]
+) -> list[tuple[CallRecord, AgentRecord | None, frozenset[tuple[str, int]]]]:
+    """Those of these calls that are not over, each with the lines that its timeline has."""
+    found = []
+    for call_id in call_ids:
+        record = table.get(conn, call_id)
+        if record is not None and record.ended_at is None:
+            agent = agents.get(conn, record.agent_id) if record.agent_id else None
+            lines = frozenset((line.name, line.at_ms) for line in table.events(conn, call_id))
+            found.append((record, agent, lines))
+    return found

@@ -20,6 +20,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -54,6 +55,7 @@ from control.refusals import (
     PolicyRefused,
     Refusal,
 )
+from control.returning import SpoolRead
 from control.stats import gauges
 from control.stats import usage as figures
 from control.stats.usage import Usage
@@ -137,6 +139,8 @@ class Switchboard:
             self._office, self._warming, self._ending, self._dialer, self._transfers
         )
         self._reconcile = Reconcile(self._office, self._ending)
+        self._spools: list[Path] = []
+        """Files of former workers, told but perhaps not written down."""
         self.on_other_event: Callable[[PoolEvent], bool] = lambda event: False
         """Asked first for every message of the workers: true when it was about no call of ours."""
 
@@ -146,17 +150,21 @@ class Switchboard:
         """Until cancelled. `started` when former calls have been taken over and calls may come."""
         async with trio.open_nursery() as nursery:
             self._office.nursery = nursery
-            nursery.start_soon(self._read_events)
             nursery.start_soon(self._keep_ledger)
             nursery.start_soon(self._measure)
             await self._reconcile.at_start()
             await self._pump.start()
+            # Only now: what workers tell that have outlived a former process is about calls in the book.
+            nursery.start_soon(self._read_events)
             nursery.start_soon(self._pump.run)
             task_status.started()
 
     async def _read_events(self) -> None:
         async for event in self._office.pool.events:
             try:
+                if isinstance(event, SpoolRead):
+                    self._spools.append(event.path)
+                    continue
                 if self.on_other_event(event):
                     continue
                 self._ending.on_event(event)
@@ -187,7 +195,13 @@ class Switchboard:
 
     async def _write_down(self) -> None:
         office = self._office
+        read, self._spools = self._spools, []
         await office.ledger.flush(office.book)
+        if any(call.is_dirty and call.is_recorded for call in office.book):
+            self._spools += read  # the store is away, perhaps
+        else:
+            for path in read:
+                path.unlink(missing_ok=True)
         self._ending.forget_closed()
         office.metrics.calls_live.set(len(office.book))
 

@@ -167,6 +167,7 @@ class Warming:
                 else media.outbound_attach_timeout_s
             ),
             max_call_s=max_call_s(self._office, call),
+            turn_offset=max(call.spoken, default=-1) + 1,
         )
 
     def _recording_path(self, call: LiveCall) -> str:

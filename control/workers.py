@@ -1,7 +1,8 @@
 """The media workers as control sees them: started, watched, chosen, replaced.
 
 One `SOCK_SEQPACKET` pair to each. What a worker says comes out of `events` in order; when a worker dies its
-calls are named in one `WorkerLost`, and a new worker takes its place.
+calls are named in one `WorkerLost`, and a new worker takes its place. Workers that outlived a former control
+process are taken over first (`control.returning`).
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import trio
 
 import gateway
+from control import returning
+from control.returning import Outliving, SpoolRead, receive
 from gateway import link
 from gateway.errors import LinkError
 from gateway.link import (
@@ -34,6 +37,7 @@ from gateway.link import (
     Drained,
     HangUp,
     Heartbeat,
+    HeldCall,
     Prepare,
     Ready,
     ToolResult,
@@ -81,7 +85,16 @@ class WorkerStats:
     counters: dict[str, int | float]
 
 
-PoolEvent: TypeAlias = Up | WorkerLost
+PoolEvent: TypeAlias = Up | WorkerLost | SpoolRead
+
+
+class _Process(Protocol):
+    """A child, or a process that outlived its parent."""
+
+    @property
+    def pid(self) -> int: ...
+    def kill(self) -> None: ...
+    def wait(self) -> int: ...
 
 
 @dataclass(slots=True)
@@ -89,7 +102,7 @@ class _Worker:
     """One process and its link, from start to end."""
 
     worker_id: str
-    process: subprocess.Popen[bytes]
+    process: _Process
     sock: socket.socket
     send: trio.MemorySendChannel[tuple[bytes, int | None]]
     outbox: trio.MemoryReceiveChannel[tuple[bytes, int | None]]
@@ -113,8 +126,11 @@ class WorkerPool:
         log_level: str = "info",
         log_format: str = "json",
         log: Callable[..., None] | None = None,
+        version: str = "",
     ) -> None:
+        """`settings.runtime_dir`: an existing folder where workers may be found again, or empty."""
         self._settings = settings
+        self._version = version
         self._log_level = log_level
         self._log_format = log_format
         self._log = log or (lambda *_args, **_fields: None)
@@ -123,6 +139,10 @@ class WorkerPool:
         self._homes: dict[str, _Worker] = {}
         self._events_in: trio.MemorySendChannel[PoolEvent]
         self._events_in, self.events = trio.open_memory_channel[PoolEvent](EVENTS_MAX)
+        self.returned: dict[str, HeldCall] = {}
+        """Calls that a former control process began and that go on, as they were when this one started."""
+        self.reported: set[str] = set()
+        """Calls that ended without a control process: their reports come first of all."""
         self._started = 0
         self.restarts = 0
         self._is_draining = False
@@ -133,13 +153,78 @@ class WorkerPool:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the workers alive until cancelled; `started` when all of them take calls."""
+        folder = Path(self._settings.runtime_dir) if self._settings.runtime_dir else None
+        seated: list[_Worker] = []
         async with trio.open_nursery() as nursery:
-            for _ in range(self.count):
-                await nursery.start(self._keep_worker)
+            for outliving in (
+                await returning.find(folder, self._version, self._log) if folder else ()
+            ):
+                worker = self._take_over(outliving)
+                if outliving.version == self._version and len(seated) < self.count:
+                    seated.append(worker)
+                else:
+                    nursery.start_soon(self._let_finish, worker)
+            if folder is not None:
+                nursery.start_soon(self._tell_spools, await self._read_spools(folder))
+            for n in range(self.count):
+                await nursery.start(self._keep_worker, seated[n] if n < len(seated) else None)
             task_status.started()
 
+    def _take_over(self, outliving: Outliving) -> _Worker:
+        """A worker that waited for a control process. From here on it holds its calls."""
+        number = outliving.worker_id.removeprefix("w")
+        self._started = max(self._started, int(number) if number.isdecimal() else 0)
+        send, outbox = trio.open_memory_channel[tuple[bytes, "int | None"]](SEND_QUEUE_MAX)
+        worker = _Worker(outliving.worker_id, outliving.process, outliving.sock, send, outbox)
+        worker.is_ready = True
+        for held in outliving.calls:
+            worker.calls.add(held.call_id)
+            self._homes[held.call_id] = worker
+            self.returned[held.call_id] = held
+        self._workers[worker.worker_id] = worker
+        self._log(
+            "worker_returned",
+            worker=worker.worker_id,
+            pid=worker.process.pid,
+            calls=len(worker.calls),
+            version=outliving.version,
+        )
+        return worker
+
+    async def _let_finish(self, worker: _Worker) -> None:
+        """A worker of another version, or one too many: its calls go on, and then it ends."""
+        worker.is_draining = True
+        self._queue(worker, Drain(self._settings.max_call_s))
+        try:
+            await self._run_worker(lambda: None, worker)
+        except (LinkError, OSError) as error:
+            self._log("worker_failed", error=str(error))
+
+    async def _read_spools(self, folder: Path) -> list[tuple[Path, list[Up]]]:
+        """What workers left that waited in vain."""
+        read = []
+        for path in returning.spools(folder):
+            try:
+                messages = await trio.to_thread.run_sync(returning.read_spool, path, self._log)
+            except OSError as error:
+                self._log("spool_unreadable", error=str(error))
+                continue
+            self._log("spool_read", messages=len(messages))
+            self.reported |= {m.call_id for m in messages if isinstance(m, CallReport)}
+            read.append((path, messages))
+        return read
+
+    async def _tell_spools(self, spools: list[tuple[Path, list[Up]]]) -> None:
+        for path, messages in spools:
+            for message in messages:
+                await self._events_in.send(message)
+            await self._events_in.send(SpoolRead(path))
+
     async def _keep_worker(
-        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self,
+        first: _Worker | None = None,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """One seat: a worker, and after its death another, with growing pauses while they die young."""
         pause_s = RESTART_MIN_S
@@ -154,7 +239,8 @@ class WorkerPool:
         while True:
             began_s = trio.current_time()
             try:
-                await self._run_worker(tell_started)
+                worker, first = first, None
+                await self._run_worker(tell_started, worker)
             except (LinkError, OSError) as error:
                 if not is_told and not self._workers:
                     raise LinkError(f"a media worker could not be started: {error}") from error
@@ -170,8 +256,10 @@ class WorkerPool:
                 return
             self.restarts += 1
 
-    async def _run_worker(self, on_ready: Callable[[], None]) -> None:
-        worker = self._spawn()
+    async def _run_worker(
+        self, on_ready: Callable[[], None], worker: _Worker | None = None
+    ) -> None:
+        worker = worker or self._spawn()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write_link, worker)
@@ -192,8 +280,12 @@ class WorkerPool:
     async def _attend(self, worker: _Worker, on_ready: Callable[[], None]) -> LinkError | None:
         """Listen to a worker until its link ends. Returns what went wrong, if anything did."""
         try:
+            if worker.is_ready:  # since a former control process
+                on_ready()
+                await self._read_link(worker)
+                return None
             with trio.fail_after(START_TIMEOUT_S):
-                message = await _receive(worker.sock)
+                message = await receive(worker.sock)
             if not isinstance(message, Ready):
                 raise LinkError("worker ended before it was ready")
             if self._is_draining:
@@ -230,7 +322,9 @@ class WorkerPool:
         ours.setblocking(False)
         send, outbox = trio.open_memory_channel[tuple[bytes, "int | None"]](SEND_QUEUE_MAX)
         worker = _Worker(f"w{self._started}", process, ours, send, outbox)
-        configure = Configure(worker.worker_id, self._settings, self._log_level, self._log_format)
+        configure = Configure(
+            worker.worker_id, self._settings, self._log_level, self._log_format, self._version
+        )
         send.send_nowait((link.encode(configure), None))
         return worker
 
@@ -239,7 +333,7 @@ class WorkerPool:
             message = None
             # Only the worker's silence counts: when the switchboard is slow the worker is not to blame.
             with trio.move_on_after(HEARTBEAT_TIMEOUT_S) as patience:
-                message = await _receive(worker.sock)
+                message = await receive(worker.sock)
             if patience.cancelled_caught:
                 self._log("worker_silent", worker=worker.worker_id)
                 return
@@ -335,6 +429,11 @@ class WorkerPool:
 
     def holds(self, call_id: str) -> bool:
         return call_id in self._homes
+
+    def home_of(self, call_id: str) -> str | None:
+        """The worker that holds the call."""
+        worker = self._homes.get(call_id)
+        return None if worker is None else worker.worker_id
 
     def cancel(self, call_id: str, reason: str) -> None:
         self._command(call_id, Cancel(call_id, reason))
@@ -454,19 +553,3 @@ def worker_environment() -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
     }
-
-
-async def _receive(sock: socket.socket) -> Up | None:
-    """The next message of a worker; None at the end of the link."""
-    while True:
-        try:
-            packet = sock.recv(link.PACKET_MAX_BYTES)
-        except BlockingIOError:
-            await trio.lowlevel.wait_readable(sock)
-            continue
-        except OSError:
-            return None
-        if not packet:
-            return None
-        message = link.decode(packet)
-        return message  # type: ignore[return-value]  # a worker only ever sends Up messages

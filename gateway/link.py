@@ -37,6 +37,15 @@ class Configure:
     settings: MediaSettings
     log_level: str = "info"
     log_format: str = "json"
+    version: str = ""
+    """Of the program; a control process of another one lets this worker finish its calls and no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """The first message of a control process that has come back, to a worker that outlived its former one."""
+
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,8 @@ class CallPlan:
     max_call_s: float = 14_400.0
     opt_out_digit: str | None = None
     """The key that asks not to be called again: pressed, it is a line of its own, `opt_out_key`."""
+    turn_offset: int = 0
+    """What control adds to this leg's turns; told again in `HeldCall`."""
 
     def __repr__(self) -> str:
         return f"CallPlan(call_id={self.call_id!r}, direction={self.direction!r})"
@@ -147,6 +158,24 @@ class Drain:
 class Ready:
     worker_id: str
     pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldCall:
+    """A call that goes on, told to a control process that has come back."""
+
+    call_id: str
+    attached: bool
+    """Whether its stream has started."""
+    turn_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Behind the `HeldCall`s: who this worker is. What was not told, or perhaps not heard, follows."""
+
+    worker_id: str
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +273,28 @@ class Drained:
 
 
 Down: TypeAlias = (
-    Configure | Prepare | Attach | Cancel | HangUp | CloseCall | AgentSay | ToolResult | Drain
+    Configure
+    | Resume
+    | Prepare
+    | Attach
+    | Cancel
+    | HangUp
+    | CloseCall
+    | AgentSay
+    | ToolResult
+    | Drain
 )
 Up: TypeAlias = (
-    Ready | Heartbeat | CallEvent | TranscriptTurn | ToolRequest | Ending | CallReport | Drained
+    Ready
+    | HeldCall
+    | Returned
+    | Heartbeat
+    | CallEvent
+    | TranscriptTurn
+    | ToolRequest
+    | Ending
+    | CallReport
+    | Drained
 )
 
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (*get_args(Down), *get_args(Up))}

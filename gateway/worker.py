@@ -7,7 +7,9 @@
     └─ calls                        one task each, behind one boundary
 
 Started by control as `python -m gateway.worker --link-fd N`, N being one end of a `SOCK_SEQPACKET` pair.
-When that link ends control is gone: the calls are ended in order and the process exits.
+When that link ends control is gone: calls go on, and what is to be told waits, until a new control process has
+found this one (`gateway.lifeline`). If none comes in time, the calls are ended in order, what was to be told is
+left in a file for the next one, and the process exits.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from gateway.call import Call, CallSurroundings
 from gateway.errors import LinkError
 from gateway.events import Termination
 from gateway.legs import agent_tls_context, http_client
+from gateway.lifeline import Lifeline, is_of_a_call
 from gateway.link import (
     AgentSay,
     Attach,
@@ -46,8 +49,11 @@ from gateway.link import (
     Drained,
     HangUp,
     Heartbeat,
+    HeldCall,
     Prepare,
     Ready,
+    Returned,
+    ToolRequest,
     ToolResult,
     TranscriptTurn,
     Up,
@@ -58,6 +64,11 @@ from gateway.recorder import Recorder
 LINK_QUEUE_MAX = 20_000
 """Messages that wait for control. Above it timeline lines are dropped and counted, above twice as many what
 was said as well; what ends a call never is (there is one of each for a call)."""
+RETOLD_S = 10.0
+"""Control writes down what it hears every half second; what was sent in this time is told again to the next one,
+which drops what it finds in the store."""
+RETOLD_MAX = 20_000
+"""Messages kept for that; of more the oldest are forgotten."""
 PACKETS_PER_PASS = 32
 """Of control's packets, before the rest of the process has its turn."""
 HEARTBEAT_S = 1.0
@@ -87,11 +98,35 @@ class LinkWriter:
 
     def __init__(self, sock: socket.socket) -> None:
         """`sock` does not block."""
-        self._sock = sock
+        self._sock: socket.socket | None = sock
         self._queue: deque[Up] = deque()
+        self._sent: deque[tuple[float, Up]] = deque(maxlen=RETOLD_MAX)
+        """What a control process that is killed now may not have written down."""
         self._bell = trio.Event()
         self._sending = trio.Lock()
         self.dropped_events = 0
+
+    def lose(self) -> None:
+        """Control is gone: what it may not have written down is told again to the next one."""
+        self._sock = None
+        newest_s = trio.current_time() - RETOLD_S
+        again = [message for at_s, message in self._sent if at_s >= newest_s]
+        self._sent.clear()
+        # Tools that were asked for are answered by the calls themselves: see `Call.forget_tools`.
+        waiting = [message for message in self._queue if not isinstance(message, ToolRequest)]
+        self._queue = deque([*again, *waiting])
+
+    def find(self, sock: socket.socket, first: list[Up]) -> None:
+        """A new control is there; `first` goes before all that waits."""
+        self._queue.extendleft(reversed(first))
+        self._sock = sock
+        self._bell.set()
+
+    def untold(self) -> list[Up]:
+        """What waits and will not be sent any more."""
+        left = list(self._queue)
+        self._queue.clear()
+        return left
 
     def tell(self, message: Up) -> None:
         """Queue a message; never waits."""
@@ -117,18 +152,20 @@ class LinkWriter:
         Without a pass through Trio for each packet: the media plane lets it have one every few milliseconds.
         """
         async with self._sending:
-            while self._queue:
+            while self._queue and (sock := self._sock) is not None:
                 packet = _packet(self._queue[0])
                 try:
-                    self._sock.send(packet)
+                    sock.send(packet)
                 except BlockingIOError:
-                    await trio.lowlevel.wait_writable(self._sock)
+                    with contextlib.suppress(trio.ClosedResourceError):
+                        await trio.lowlevel.wait_writable(sock)
                     continue
                 except OSError:
-                    # Control is gone; the link reader sees it too and ends the calls.
-                    self._queue.clear()
+                    # Control is gone; the link reader sees it too and looks for another.
                     return
-                self._queue.popleft()
+                message = self._queue.popleft()
+                if is_of_a_call(message):
+                    self._sent.append((trio.current_time(), message))
 
 
 def _packet(message: Up) -> bytes:
@@ -156,6 +193,8 @@ class Worker:
         self._drain_asked = trio.Event()
         self._call_gone = trio.Event()
         self._refused = 0
+        self._version = configure.version
+        self._lifeline = _lifeline(configure.settings.runtime_dir)
 
     async def run(self) -> None:
         tls = agent_tls_context()
@@ -192,7 +231,22 @@ class Worker:
             self._writer.tell(Drained(self._id))
             with trio.move_on_after(2.0):
                 await self._writer.flush()
+            self._leave()
             plane_nursery.cancel_scope.cancel()
+
+    def _leave(self) -> None:
+        """What nobody could be told stays in the runtime directory."""
+        if self._lifeline is None:
+            return
+        self._lifeline.close()
+        untold = [message for message in self._writer.untold() if is_of_a_call(message)]
+        try:
+            left_out = self._lifeline.spool(untold)
+        except OSError as error:
+            _complain("spool_failed", messages=len(untold), error=str(error))
+        else:
+            if untold:
+                _complain("spooled", messages=len(untold) - left_out, left_out=left_out)
 
     # ---- the link ------------------------------------------------------------------------------
 
@@ -210,7 +264,9 @@ class Worker:
             except OSError:
                 packet, fds = b"", []
             if not packet:
-                # Control is gone. Nobody can prepare, attach or end calls any more.
+                if await self._found_again():
+                    continue
+                # Nobody can prepare, attach or end calls any more.
                 self._ask_drain(Drain(timeout_s=0.0))
                 return
             try:
@@ -220,6 +276,30 @@ class Worker:
                 _close_fds(fds)
                 continue
             self._handle(message, fds, calls, around)
+
+    async def _found_again(self) -> bool:
+        """Control is gone: keep the calls talking until another one is there. False when none came."""
+        if self._lifeline is None or self._drain is not None:
+            return False
+        _complain("control_lost", calls=len(self._calls))
+        trio.lowlevel.notify_closing(self._raw)
+        self._raw.close()
+        self._writer.lose()
+        for call in self._calls.values():
+            call.forget_tools()
+        self._lifeline.turn_away()
+        found = await self._lifeline.control(self._settings.control_return_timeout_s)
+        if found is None:
+            _complain("control_did_not_return", calls=len(self._calls))
+            return False
+        self._raw, hello = found
+        first: list[Up] = [
+            HeldCall(call_id, call.bridge.stream_sid is not None, call.plan.turn_offset)
+            for call_id, call in self._calls.items()
+        ]
+        self._writer.find(self._raw, [*first, Returned(self._id, self._version)])
+        _complain("control_returned", calls=len(first), version=hello.version)
+        return True
 
     def _handle(
         self, message: Down | Up, fds: list[int], calls: trio.Nursery, around: CallSurroundings
@@ -382,8 +462,19 @@ def _close_fds(fds: list[int]) -> None:
 
 def _complain(event: str, **fields: Any) -> None:
     """A line for the log. Workers have hardly anything to log; control masks and stores the rest."""
-    sys.stderr.write(json.dumps({"event": event, "process": "worker", **fields}) + "\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # whoever read the log may have gone together with control
+        sys.stderr.write(json.dumps({"event": event, "process": "worker", **fields}) + "\n")
+        sys.stderr.flush()
+
+
+def _lifeline(folder: str) -> Lifeline | None:
+    if not folder:
+        return None
+    try:
+        return Lifeline(folder)
+    except OSError as error:
+        _complain("runtime_dir_unusable", error=str(error))
+        return None
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -113,6 +113,7 @@ SHELLS = frozenset(
         "call",
         "redial",
         "recorder",
+        "lifeline",
         "worker",
     )
 )
@@ -144,6 +145,7 @@ CONTROL_MAY_USE = {
         "gateway.link",
         "gateway.settings",
         "gateway.errors",
+        "gateway.lifeline",  # names in the runtime directory, and who is at the other end of a socket
     ),
     "policy": (
         "policy",

@@ -85,6 +85,8 @@ class FakePool:
     commands: list[tuple[str, ...]] = field(default_factory=list)
     attached: list[tuple[str, bytes, str | None]] = field(default_factory=list)
     drained: bool = False
+    returned: dict[str, Any] = field(default_factory=dict)
+    reported: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._say, self.events = trio.open_memory_channel[Any](1000)
@@ -105,6 +107,9 @@ class FakePool:
             raise WorkerGone(call_id)
         self.attached.append((call_id, head, twilio_call_sid))
         self.sock = sock
+
+    def home_of(self, call_id: str) -> str | None:
+        return "w1" if self.holds(call_id) else None
 
     def holds(self, call_id: str) -> bool:
         return call_id in self.homes
