@@ -61,6 +61,8 @@ class Store:
     def __init__(self, engine: Engine, *, deadline_s: float = DEADLINE_S) -> None:
         self._engine = engine
         self._deadline_s = deadline_s
+        self._writes_fail = False
+        """Whether the last write found the database unusable."""
         self._reads = trio.CapacityLimiter(READ_THREADS)
         # One writer at a time is all SQLite has; waiting here is fair, waiting in SQLite is not.
         self._writes = trio.CapacityLimiter(1 if engine.dialect.name == "sqlite" else READ_THREADS)
@@ -106,16 +108,28 @@ class Store:
         Raises StoreUnavailable; after a deadline it is not known whether the write came to pass.
         """
         with trio.CancelScope(shield=True):
-            result = await self._in_thread(
-                lambda: self._write_now(fn, *args, **kwargs), self._writes, self._deadline_s
-            )
+            try:
+                result = await self._in_thread(
+                    lambda: self._write_now(fn, *args, **kwargs), self._writes, self._deadline_s
+                )
+            except StoreUnavailable:
+                self._writes_fail = True
+                raise
+            self._writes_fail = False
         return result
 
     async def ping(self) -> None:
-        """Raises StoreUnavailable unless the database answers a question."""
-        await self._in_thread(
-            lambda: self._read_now(_ping), self._reads, min(PING_DEADLINE_S, self._deadline_s)
-        )
+        """Raises StoreUnavailable unless the database answers, and takes a write if the last one failed.
+
+        A full disk still answers every question.
+        """
+        deadline_s = min(PING_DEADLINE_S, self._deadline_s)
+        await self._in_thread(lambda: self._read_now(_ping), self._reads, deadline_s)
+        if self._writes_fail:
+            await self._in_thread(
+                lambda: self._write_now(tenants.prove_writable), self._writes, deadline_s
+            )
+            self._writes_fail = False
 
     def close(self) -> None:
         """Close the connections."""

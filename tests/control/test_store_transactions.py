@@ -184,7 +184,9 @@ async def test_store_write_to_file_turned_read_only_is_unavailable(sqlite_store:
 
     with pytest.raises(StoreUnavailable, match="readonly"):
         await sqlite_store.write(forbid)
-    await sqlite_store.ping()
+    assert await sqlite_store.read(calls.get, "call_nobody") is None
+    with pytest.raises(StoreUnavailable, match="readonly"):
+        await sqlite_store.ping()
 
 
 def test_store_open_of_file_that_is_no_database_is_unavailable(path: Path) -> None:
