@@ -312,6 +312,8 @@ def _final_status(call: LiveCall, outcome: Outcome) -> str:
     """Twilio's word for an end that Twilio has not told us (yet)."""
     if call.attached or call.answered or outcome.result == "completed":
         return "completed"
+    if call.direction == "inbound" and outcome.result == "agent_fault":
+        return "completed"  # Twilio picks up to say the apology
     by_result = {
         "busy": "busy",
         "no_answer": "no-answer",
