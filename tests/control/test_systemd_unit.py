@@ -3,13 +3,47 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from control.config import SECTIONS, load
 from gateway.settings import MediaSettings
 
 SYSTEMD = Path(__file__).parents[2] / "systemd"
 CONFIG = '[public]\nurl = "https://voice.example.com"\n'
+
+
+EXPOSURE_MAX = 1.5
+ANALYZE = shutil.which("systemd-analyze")
+needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
+
+
+def analyze(*arguments):
+    return subprocess.run(
+        [ANALYZE, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@needs_systemd
+def test_unit_exposes_no_more_than_promised():
+    """Every directive of the sandbox counts; one that is dropped shows here."""
+    threshold = f"--threshold={EXPOSURE_MAX * 10:.0f}"
+    done = analyze("security", "--offline=true", threshold, str(SYSTEMD / "tandem.service"))
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr
+
+
+@needs_systemd
+def test_unit_has_no_line_that_systemd_does_not_understand(tmp_path):
+    """A misspelt directive is ignored by systemd, with a word about it that nobody reads."""
+    unit = tmp_path / "tandem.service"
+    text = (SYSTEMD / "tandem.service").read_text()
+    unit.write_text(text.replace("/opt/tandem/bin/tandem serve", "/bin/true"))
+    done = analyze("verify", "--man=no", str(unit))
+    about_us = [line for line in done.stderr.splitlines() if "tandem.service" in line]
+    assert not about_us, done.stderr
 
 
 def unit_values(key):
