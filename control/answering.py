@@ -117,7 +117,8 @@ class Answering:
         office.book.remove(call)
         if former.ended_at is not None:
             return twiml.hangup()
-        return await self._go_on(office.adopt(former, agent))
+        known = await office.find(former.id, None, take_over=True)
+        return twiml.hangup() if known is None else await self._go_on(known)
 
     # ---- outbound ------------------------------------------------------------------------------
 
@@ -218,7 +219,7 @@ class Answering:
     async def _ours(self, form: Form, call_id: str | None, sid: str, what: str) -> LiveCall | None:
         """The live call that Twilio asks about. Its SID has to be the one that we know."""
         try:
-            call = await self._office.find(call_id, sid)
+            call = await self._office.find(call_id, sid, take_over=True)
         except StoreUnavailable as error:
             log.event("call_unreadable", level="error", what=what, sid=sid, error=str(error))
             return None

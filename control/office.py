@@ -21,13 +21,13 @@ from control.compliance.number_file import Shelf
 from control.config import Settings
 from control.ledger import Ledger
 from control.metrics import Metrics
-from control.store import Store, agents, calls
+from control.store import Store, agents, calls, nodes
 from control.store.records import AgentRecord, CallRecord
 from control.tickets import Tickets
 from control.twilio.calls import CallSeen, Created
 from control.urls import PublicUrls
 from control.workers import PoolEvent, WorkerStats
-from gateway.link import CallPlan, HeldCall
+from gateway.link import CallPlan
 from policy import Rule
 
 HANG_UP_TIMEOUT_S = 12.0
@@ -49,8 +49,6 @@ class Pool(Protocol):
     ) -> None: ...
     @property
     def reported(self) -> Collection[str]: ...
-    @property
-    def returned(self) -> Mapping[str, HeldCall]: ...
     def holds(self, call_id: str) -> bool: ...
     def home_of(self, call_id: str) -> str | None: ...
     def cancel(self, call_id: str, reason: str) -> None: ...
@@ -152,18 +150,28 @@ class Office:
             raise RuntimeError("the switchboard does not run")
         self.nursery.start_soon(_guarded, work, *arguments)
 
-    async def find(self, call_id: str | None, sid: str | None) -> LiveCall | None:
+    async def find(
+        self, call_id: str | None, sid: str | None, *, take_over: bool = False
+    ) -> LiveCall | None:
         """The live call with this id or SID, also one that a former process began; None if over.
 
+        A call that another living daemon carries is None, too, unless `take_over` makes it ours.
         Raises StoreUnavailable.
         """
         call = self.book.get(call_id) or self.book.by_sid(sid)
         if call is not None:
             return call
-        found = await self.store.read(_find, call_id, sid)
+        now = self.clock.now()
+        found = await self.store.read(_find, call_id, sid, now)
         if found is None or found[0].ended_at is not None:
             return None
-        return self.adopt(*found)
+        record, agent, is_carried = found
+        if record.node != self.node:
+            if is_carried and not take_over:
+                return None
+            if not await self.store.write(nodes.take_over, record, self.node, now):
+                return None  # over, or another daemon was quicker
+        return self.adopt(record, agent)
 
     def adopt(self, record: CallRecord, agent: AgentRecord | None) -> LiveCall:
         """Take over a call that a former process began."""
@@ -171,6 +179,8 @@ class Office:
         if known is not None:
             return known
         call = from_record(record, agent)
+        if record.node != self.node:
+            call.change(node=self.node)
         self.book.add(call)
         self.note(call, "adopted", status=call.status)
         return call
@@ -191,12 +201,12 @@ def ms_to_datetime(at_ms: int) -> datetime:
 
 
 def _find(
-    conn: Connection, call_id: str | None, sid: str | None
-) -> tuple[CallRecord, AgentRecord | None] | None:
+    conn: Connection, call_id: str | None, sid: str | None, now: datetime
+) -> tuple[CallRecord, AgentRecord | None, bool] | None:
     record = calls.get(conn, call_id) if call_id else None
     if record is None and sid:
         record = calls.by_sid(conn, sid)
     if record is None:
         return None
     agent = agents.get(conn, record.agent_id) if record.agent_id else None
-    return record, agent
+    return record, agent, nodes.is_alive(conn, record.node, now)

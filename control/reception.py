@@ -102,6 +102,7 @@ class Reception:
             to_number=call.to_number,
             status="ringing",
             twilio_call_sid=call.twilio_call_sid,
+            node=self._office.node,
             ringing_at=call.created_at,
             metadata=_vouched(form),
             decision=decided.decision,

@@ -6,16 +6,17 @@ telephone call goes on that nobody here knows of.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import trio
 from sqlalchemy import Connection
 
 from control import log
 from control.calls import TERMINAL, LiveCall, Outcome
+from control.cluster import let_go
 from control.ending import CONTINUE_DEADLINE_S, LENGTH_MARGIN_S, Ending
 from control.office import Office
-from control.store import StoreUnavailable, agents
+from control.store import StoreUnavailable, agents, nodes
 from control.store import calls as table
 from control.store.records import AgentRecord, CallRecord
 from control.twilio.rest import CallSeen, TwilioError
@@ -50,15 +51,11 @@ class Reconcile:
     async def at_start(self) -> None:
         """Take over the calls that this node's former process left open. Raises nothing of the store's.
 
-        Not those of other nodes, which are alive as far as anybody here knows; unless they are so old that
-        no daemon can be carrying them any more. Nor those in the dial queue: they have an order of their own.
+        And those of nodes whose lease has run out. Not those in the dial queue: they have an order of their own.
         """
         office = self._office
-        oldest = office.clock.now() - timedelta(
-            seconds=office.settings.media.max_call_s + UNANSWERED_MAX_S
-        )
         try:
-            left = await office.store.read(_open_calls, office.node, oldest)
+            left = await office.store.write(_left_calls, office.node, office.clock.now())
         except StoreUnavailable as error:
             log.event("reconcile_failed", level="error", error=str(error))
             return
@@ -66,7 +63,7 @@ class Reconcile:
             log.event("reconciling", calls=len(left))
         for record, agent in left:
             if record.id not in office.pool.returned:
-                self._office.spawn(self._left_open, office.adopt(record, agent))
+                self._office.spawn(self.left_open, office.adopt(record, agent))
         await self._take_back()
 
     async def _take_back(self) -> None:
@@ -100,7 +97,8 @@ class Reconcile:
         if seen is not None and not call.closing:
             self._ending.move(call, seen.status)
 
-    async def _left_open(self, call: LiveCall) -> None:
+    async def left_open(self, call: LiveCall) -> None:
+        """A call that a daemon which is no more has left to us."""
         office = self._office
         if call.twilio_call_sid is not None:
             # If it is still up, Twilio is saying the apology and will ask how to go on.
@@ -115,7 +113,22 @@ class Reconcile:
             call.status = "failed"
             self._ending.close(call, _NEVER_SENT)
 
+    async def _is_ours(self, call: LiveCall) -> bool:
+        """False when another daemon has taken the call over, while this one was slow: it is let go."""
+        office = self._office
+        if not call.is_recorded or "node" in call.columns or call.writes:
+            return True
+        try:
+            if await office.store.read(nodes.is_mine, call.id, office.node):
+                return True
+        except StoreUnavailable:
+            return True
+        await let_go(office, call)
+        return False
+
     async def _overdue(self, call: LiveCall) -> None:
+        if not await self._is_ours(call):
+            return
         if call.ended_status or call.twilio_call_sid is None:
             self._ending.close(call)
             return
@@ -162,13 +175,12 @@ class Reconcile:
         return (self._office.clock.now() - call.created_at).total_seconds()
 
 
-def _open_calls(
-    conn: Connection, node: str, oldest: datetime
+def _left_calls(
+    conn: Connection, node: str, now: datetime
 ) -> list[tuple[CallRecord, AgentRecord | None]]:
     return [
         (record, agents.get(conn, record.agent_id) if record.agent_id else None)
-        for record in table.open_calls(conn)
-        if record.node in (None, node) or record.created_at < oldest
+        for record in nodes.inherit(conn, node, now, own=True)
     ]
 
 

@@ -29,6 +29,8 @@ from sqlalchemy import Connection
 from control import ledger, log, verdict
 from control.answering import Answering
 from control.calls import LiveCall, Outcome
+from control.cluster import Cluster, relay
+from control.compliance.facts import with_meaning
 from control.compliance.in_call import InCallOptOut
 from control.config import Settings
 from control.dialer import HUNG_UP, Dialer, find_agent
@@ -59,7 +61,7 @@ from control.returning import SpoolRead
 from control.stats import gauges
 from control.stats import usage as figures
 from control.stats.usage import Usage
-from control.store import Store, StoreUnavailable, provider_events, tenants, webhooks_seen
+from control.store import Store, StoreUnavailable, nodes, provider_events, tenants, webhooks_seen
 from control.store import calls as table
 from control.store.provider_events import ProviderEventRecord
 from control.store.records import CallRecord
@@ -72,6 +74,7 @@ from control.verdict import Question, Verdict
 from control.warming import Warming
 from control.workers import PoolEvent
 from policy import Rule
+from policy.facts import Channel
 
 __all__ = [
     "AgentNotFound",
@@ -139,6 +142,8 @@ class Switchboard:
             self._office, self._warming, self._ending, self._dialer, self._transfers
         )
         self._reconcile = Reconcile(self._office, self._ending)
+        self._cluster = Cluster(self._office, self._reconcile.left_open, self._on_message)
+        self._cluster = Cluster(self._office, self._reconcile.left_open, self._on_message)
         self._spools: list[Path] = []
         """Files of former workers, told but perhaps not written down."""
         self.on_other_event: Callable[[PoolEvent], bool] = lambda event: False
@@ -152,12 +157,38 @@ class Switchboard:
             self._office.nursery = nursery
             nursery.start_soon(self._keep_ledger)
             nursery.start_soon(self._measure)
+            await self._join_cluster()
             await self._reconcile.at_start()
             await self._pump.start()
+            nursery.start_soon(self._cluster.run)
             # Only now: what workers tell that have outlived a former process is about calls in the book.
             nursery.start_soon(self._read_events)
             nursery.start_soon(self._pump.run)
             task_status.started()
+
+    async def _join_cluster(self) -> None:
+        try:
+            await self._cluster.join()
+        except StoreUnavailable as error:
+            log.event("beat_failed", level="warning", error=str(error))
+
+    def _on_message(self, call: LiveCall, message: nodes.Message) -> None:
+        match message.what:
+            case "status":
+                self._ending.on_status(call, message.form)
+            case "amd":
+                self._machines.heard(call, message.form)
+            case "hang_up" if not (call.closing or call.ended_status):
+                call.hang_up_wanted = True
+                self._office.note(call, "hang_up_requested")
+                self._office.spawn(self._end_now, call)
+
+    async def _relayed(self, what: str, form: Form, call_id: str | None) -> bool:
+        """Whether another living daemon carries this call: it has been told. Raises StoreUnavailable."""
+        office = self._office
+        message = nodes.Message(call_id or "", what, dict(form))
+        sid, now = form.get("CallSid", ""), office.clock.now()
+        return await office.store.write(relay, message, sid, office.node, now)
 
     async def _read_events(self) -> None:
         async for event in self._office.pool.events:
@@ -281,6 +312,8 @@ class Switchboard:
         call = await self._known(form, call_id)
         if call is not None:
             self._ending.on_status(call, form)
+        elif await self._relayed("status", form, call_id):
+            return
         elif not await self._late_status(form, call_id):
             unknown_call("status", form)
 
@@ -299,10 +332,10 @@ class Switchboard:
     async def machine_detected(self, form: Form, call_id: str | None = None) -> None:
         """Who has answered an outbound call. Raises StoreUnavailable: then it has to be sent again."""
         call = await self._known(form, call_id)
-        if call is None:
-            unknown_call("amd", form)
-        else:
+        if call is not None:
             self._machines.heard(call, form)
+        elif not await self._relayed("amd", form, call_id):
+            unknown_call("amd", form)
 
     async def provider_event(self, form: Form) -> None:
         """An event of Twilio's Debugger. Raises StoreUnavailable: then it has to be sent again."""
@@ -404,18 +437,23 @@ class Switchboard:
         direction: str = "outbound",
         at: datetime | None = None,
         tenant_id: str | None = None,
+        channel: Channel = "voice",
+        from_number: str | None = None,
+        meaning: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """The decision that such a call would get; kept, but nothing is dialled.
 
-        `to` is the other side's number in both directions. Raises AgentNotFound, StoreUnavailable.
+        `to` is the other side's number in both directions; `from_number` another caller id than the agent's,
+        `meaning` what a call's metadata would say of purpose and place. Raises AgentNotFound, StoreUnavailable.
         """
         agent = await find_agent(self._office, agent_id, tenant_id)
-        ours = agent.number_e164 or ""
+        ours = from_number or agent.number_e164 or ""
         question = (
             Question("inbound", "check", agent.tenant_id, agent.id, to, ours)
             if direction == "inbound"
             else Question("outbound", "check", agent.tenant_id, agent.id, ours, to)
         )
+        question = with_meaning(replace(question, channel=channel), meaning or {})
         decided = await verdict.ask(self._office, question, at)
         await self._office.store.write(ledger.add, None, decided.ruling)
         return decided.decision
@@ -456,6 +494,8 @@ class Switchboard:
             return cancelled
         call = await office.find(call_id, None)
         if call is None:
+            if await self._relayed("hang_up", {}, call_id):
+                return await self._record(call_id)
             await self._record(call_id)  # CallNotFound
             raise CallOver("the call is over")
         if call.closing or call.ended_status:

@@ -1,0 +1,115 @@
+"""Daemons that share the database: a lease each, whose a call is, and messages from one to another.
+
+`calls.node` names the daemon that carries a call. While its lease lasts nobody else touches the call, except
+where Twilio asks another daemon how the call goes on: then the call is that one's (`claim`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from control.store import calls as call_table
+from control.store.records import CallRecord
+from control.store.tables import calls
+from control.store.tables.nodes import node_messages, nodes
+
+MESSAGES_AT_ONCE = 200
+
+
+class Message(NamedTuple):
+    """`what` is `status`, `amd` (callbacks of Twilio's, `form`), `hang_up`, or `let_go`: another daemon has the call."""
+
+    call_id: str
+    what: str
+    form: dict[str, str]
+
+
+def beat(conn: Connection, name: str, until: datetime) -> None:
+    """A sign of life."""
+    done = conn.execute(update(nodes).where(nodes.c.name == name).values(lease_until=until))
+    if done.rowcount == 0:
+        conn.execute(insert(nodes).values(name=name, lease_until=until))
+
+
+def leave(conn: Connection, name: str) -> None:
+    """The daemon has ended in order."""
+    conn.execute(delete(nodes).where(nodes.c.name == name))
+
+
+def is_alive(conn: Connection, name: str | None, now: datetime) -> bool:
+    """Whether this daemon's lease lasts."""
+    if name is None:
+        return False
+    mine = (nodes.c.name == name) & (nodes.c.lease_until > now)
+    return conn.execute(select(nodes.c.name).where(mine)).scalar() is not None
+
+
+def claim(conn: Connection, record: CallRecord, node: str) -> bool:
+    """The call is `node`'s now, unless it has ended or gone to another since `record` was read."""
+    seen = calls.c.node.is_(None) if record.node is None else calls.c.node == record.node
+    mine = (calls.c.id == record.id, calls.c.ended_at.is_(None), seen)
+    return conn.execute(update(calls).where(*mine).values(node=node)).rowcount > 0
+
+
+def is_mine(conn: Connection, call_id: str, node: str) -> bool:
+    """Whether the call is open and still `node`'s."""
+    mine = (calls.c.id == call_id, calls.c.ended_at.is_(None), calls.c.node == node)
+    return conn.execute(select(calls.c.id).where(*mine)).scalar() is not None
+
+
+def inherit(conn: Connection, node: str, now: datetime, *, own: bool) -> list[CallRecord]:
+    """Open calls of daemons that are no more, claimed for `node`; with `own` also those of its own past.
+
+    Not those in the dial queue, which has leases of its own.
+    """
+    alive = set(conn.execute(select(nodes.c.name).where(nodes.c.lease_until > now)).scalars())
+    found = []
+    for record in call_table.open_calls(conn):
+        is_left = own if record.node in (None, node) else record.node not in alive
+        if is_left and (record.node == node or claim(conn, record, node)):
+            found.append(record)
+    return found
+
+
+def tell(
+    conn: Connection, node: str, record: CallRecord, what: str, form: dict[str, str], at: datetime
+) -> None:
+    """Leave a message for another daemon."""
+    values: dict[str, Any] = {"node": node, "call_id": record.id, "what": what, "form": form}
+    conn.execute(insert(node_messages).values(tenant_id=record.tenant_id, at=at, **values))
+
+
+def is_anything_told(conn: Connection, node: str) -> bool:
+    """Whether `listen` would find something."""
+    mine = node_messages.c.node == node
+    return conn.execute(select(node_messages.c.id).where(mine).limit(1)).scalar() is not None
+
+
+def listen(conn: Connection, node: str) -> list[Message]:
+    """The messages for a daemon, in order; they are gone afterwards."""
+    m = node_messages
+    statement = select(m.c.id, m.c.call_id, m.c.what, m.c.form).where(m.c.node == node)
+    found = conn.execute(statement.order_by(m.c.id).limit(MESSAGES_AT_ONCE)).all()
+    if found:
+        conn.execute(delete(m).where(m.c.id.in_([row.id for row in found])))
+    return [Message(row.call_id, row.what, dict(row.form)) for row in found]
+
+
+def purge(conn: Connection, before: datetime) -> None:
+    """Forget daemons that never came back, and what nobody has read."""
+    conn.execute(delete(node_messages).where(node_messages.c.at < before))
+    conn.execute(delete(nodes).where(nodes.c.lease_until < before))
+
+
+def take_over(conn: Connection, record: CallRecord, node: str, now: datetime) -> bool:
+    """Twilio has asked this daemon how the call goes on: it is its own now, and the former is told."""
+    if record.node == node:
+        return True
+    if not claim(conn, record, node):
+        return False
+    if record.node is not None and is_alive(conn, record.node, now):
+        tell(conn, record.node, record, "let_go", {}, now)
+    return True
