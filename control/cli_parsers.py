@@ -26,7 +26,9 @@ def add_policy(commands: Any, common: argparse.ArgumentParser) -> None:
     check.add_argument("--at", type=_instant, default=None, metavar="TIME", help="RFC 3339; now")
     check.add_argument("--purpose", choices=sorted(get_args(Purpose)), default=None)
     check.add_argument("--channel", choices=("voice", "sms"), default="voice")
-    check.add_argument("--from", dest="from_number", default=None, metavar="NUMBER", help="caller id")
+    check.add_argument(
+        "--from", dest="from_number", default=None, metavar="NUMBER", help="caller id"
+    )
     check.add_argument("--postcode", default=None, help="of the called party")
     check.add_argument("--state", default=None, metavar="XX", help="of the called party")
     check.add_argument("--timezone", default=None, metavar="ZONE", help="of the called party")

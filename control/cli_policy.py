@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -21,8 +22,8 @@ from control.config import PolicySettings, Settings
 from control.plugins import build_rules
 from control.store import StoreError, StoreUnavailable, agents, decisions
 from control.store.decisions import DecisionRecord
-from policy import Facts, Rule, evaluate
-from policy.facts import Clock
+from policy import Facts, Rule, evaluate, packaged
+from policy.facts import Clock, Location
 from policy.loader import law_of
 from policy.pack_reading import PackError
 from policy.sentences import describe
@@ -55,9 +56,11 @@ def _check(options: argparse.Namespace, settings: Settings) -> int:
             "check",
             agent.tenant_id,
             agent.id,
-            agent.number_e164 or "",
+            options.from_number or agent.number_e164 or "",
             options.to,
+            channel=options.channel,
             purpose=options.purpose,
+            location=_place(options, now),
         )
         return facts.assemble(conn, asked, at, now, Shelf(Path(settings.policy.lists_dir)))
 
@@ -70,6 +73,23 @@ def _check(options: argparse.Namespace, settings: Settings) -> int:
     shown = decision.to_dict()
     print(json.dumps(shown, indent=2) if options.json else "\n".join(in_words(shown)))
     return 0 if decision.allowed else EXIT_REFUSED
+
+
+def _place(options: argparse.Namespace, now: datetime) -> Location | None:
+    """Where the command line says that the called party is. Raises ValueError naming the option."""
+    if options.timezone and packaged().zone(options.timezone) is None:
+        raise ValueError(f"--timezone: {options.timezone!r} is no time zone of the IANA database")
+    if options.state and not re.fullmatch("[A-Z]{2}", options.state):
+        raise ValueError(f"--state: {options.state!r}: expected two capital letters")
+    if not (options.timezone or options.postcode or options.state):
+        return None
+    return Location(
+        zone=options.timezone,
+        zone_source="command line",
+        zone_as_of=now,
+        postcode=options.postcode,
+        state=options.state,
+    )
 
 
 def in_words(decision: dict[str, Any]) -> Iterable[str]:

@@ -17,6 +17,7 @@ from pydantic import (
 
 from control.api.agent_models import Variables
 from control.api.answers import Answer, PageQuery
+from control.api.called_party import AboutCall
 from control.api.event_models import ProviderEvent, event_shown
 from control.api.reading import E164, Body
 from control.store.dialing import QueueRecord
@@ -25,7 +26,7 @@ from control.store.records import CallRecord, EventRecord, TurnRecord
 
 TWILIO_CALL_SID = "twilio_call_sid"
 CONVERSATION_ID = "elevenlabs_conversation_id"
-RESERVED_METADATA = (TWILIO_CALL_SID, CONVERSATION_ID)
+RESERVED_METADATA = (TWILIO_CALL_SID, CONVERSATION_ID, "called_party")
 
 Direction = Literal["inbound", "outbound"]
 CallStatus = Literal[
@@ -117,7 +118,7 @@ class MachineDetection(Body):
         return self
 
 
-class CallInitiate(Body):
+class CallInitiate(AboutCall):
     """A call to be made."""
 
     agent_id: str = Field(min_length=1, max_length=64)
@@ -165,13 +166,17 @@ class HangUpRequest(Body):
     """Nothing to say; the body may be empty."""
 
 
-class PolicyCheck(Body):
+class PolicyCheck(AboutCall):
     """A call that is only asked about."""
 
     agent_id: str = Field(min_length=1, max_length=64)
     to: E164
     direction: Direction = "outbound"
     at: AwareDatetime | None = Field(None, description="The moment to judge; now when left out.")
+    channel: Literal["voice", "sms"] = "voice"
+    from_: E164 | None = Field(
+        None, alias="from", description="The caller id; the agent's own number when left out."
+    )
 
     model_config = ConfigDict(
         json_schema_extra={

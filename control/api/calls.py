@@ -68,7 +68,7 @@ async def initiate_call() -> Response:
                 agent_id=given.agent_id,
                 to=given.to,
                 variables=dict(given.variables),
-                metadata=given.metadata,
+                metadata=given.metadata | given.meaning(dependencies().clock.now()),
                 tenant_id=visible_tenant(),
                 not_before=given.not_before,
                 may_be_put_off=given.on_blocked == "schedule",

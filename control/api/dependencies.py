@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from quart import current_app
 
@@ -58,6 +58,9 @@ class Switchboard(Protocol):
         direction: str,
         at: datetime | None,
         tenant_id: str | None,
+        channel: Literal["voice", "sms"] = "voice",
+        from_number: str | None = None,
+        meaning: dict[str, Any] | None = None,
     ) -> dict[str, Any]: ...
 
     async def hang_up(self, call_id: str) -> CallRecord: ...

@@ -39,5 +39,8 @@ async def check_policy() -> Response:
             direction=given.direction,
             at=given.at,
             tenant_id=visible_tenant(),
+            channel=given.channel,
+            from_number=given.from_,
+            meaning=given.meaning(dependencies().clock.now()),
         )
     return Response(orjson.dumps(decision), content_type="application/json")

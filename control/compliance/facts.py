@@ -69,7 +69,7 @@ class Asked:
 
 
 def with_meaning(asked: Asked, metadata: Mapping[str, Any]) -> Asked:
-    """With the `purpose`, `subject` and `debt_id` that a call's metadata names, where nothing else says it."""
+    """With the `purpose`, `subject`, `debt_id` and `called_party` of a call's metadata, where nothing else says it."""
 
     def text(name: str) -> str | None:
         value = metadata.get(name)
@@ -80,6 +80,21 @@ def with_meaning(asked: Asked, metadata: Mapping[str, Any]) -> Asked:
         purpose=asked.purpose or text("purpose"),
         subject=asked.subject or text("subject"),
         debt_id=asked.debt_id or text("debt_id"),
+        location=asked.location or _said(metadata.get("called_party")),
+    )
+
+
+def _said(kept: Any) -> Location | None:
+    """Where the one who asked for the call says that the called party is; as of the moment it was said."""
+    if not isinstance(kept, Mapping) or not kept:
+        return None
+    as_of = kept.get("as_of")
+    return Location(
+        zone=kept.get("timezone"),
+        zone_source="request",
+        zone_as_of=datetime.fromisoformat(as_of) if isinstance(as_of, str) else None,
+        postcode=kept.get("postcode"),
+        state=kept.get("state"),
     )
 
 
@@ -132,7 +147,7 @@ def assemble(
 def _completed(conn: Connection, asked: Asked) -> Asked:
     """What the call is about is kept with its record."""
     record = calls.get(conn, asked.call_id) if asked.call_id else None
-    if record is None or asked.purpose is not None:
+    if record is None:
         return asked
     return with_meaning(asked, record.metadata)
 

@@ -138,6 +138,10 @@ async def test_document_body_fields_are_those_that_are_read(document: dict[str, 
     """The field names of the contract, with what is required and that nothing else is taken."""
     schema = document["components"]["schemas"]["CallInitiate"]
     assert list(schema["properties"]) == [
+        "purpose",
+        "postcode",
+        "state",
+        "timezone",
         "agent_id",
         "to",
         "variables",

@@ -176,3 +176,17 @@ def test_kept_facts_come_back_equal(conn, tmp_path):
     assert isinstance(again, Facts)
     assert again == found
     assert decisions.verify(conn).flaws == []
+
+
+def test_purpose_and_place_that_the_request_said_are_facts_at_the_moment_of_dialling_too(
+    conn, tmp_path
+):
+    """They are kept with the call; as of the moment they were said, and before any consent's own place."""
+    consents.insert_consent(conn, consent())
+    place = {"timezone": "America/Chicago", "state": "FL", "as_of": NOW.isoformat()}
+    call(conn, "now", 1, metadata={"purpose": "survey", "called_party": place})
+    known = read(conn, tmp_path)
+    assert known.purpose == "survey"
+    said = known.location
+    assert (said.zone, said.zone_source, said.zone_as_of) == ("America/Chicago", "request", NOW)
+    assert (said.state, said.postcode) == ("FL", None)
