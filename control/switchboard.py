@@ -29,6 +29,7 @@ from sqlalchemy import Connection
 from control import ledger, log, verdict
 from control.answering import Answering
 from control.calls import LiveCall, Outcome
+from control.cluster import Cluster, relay
 from control.compliance.facts import with_meaning
 from control.compliance.in_call import InCallOptOut
 from control.config import Settings
@@ -60,7 +61,7 @@ from control.returning import SpoolRead
 from control.stats import gauges
 from control.stats import usage as figures
 from control.stats.usage import Usage
-from control.store import Store, StoreUnavailable, provider_events, tenants, webhooks_seen
+from control.store import Store, StoreUnavailable, nodes, provider_events, tenants, webhooks_seen
 from control.store import calls as table
 from control.store.provider_events import ProviderEventRecord
 from control.store.records import CallRecord
@@ -141,6 +142,8 @@ class Switchboard:
             self._office, self._warming, self._ending, self._dialer, self._transfers
         )
         self._reconcile = Reconcile(self._office, self._ending)
+        self._cluster = Cluster(self._office, self._reconcile.left_open, self._on_message)
+        self._cluster = Cluster(self._office, self._reconcile.left_open, self._on_message)
         self._spools: list[Path] = []
         """Files of former workers, told but perhaps not written down."""
         self.on_other_event: Callable[[PoolEvent], bool] = lambda event: False
@@ -154,12 +157,38 @@ class Switchboard:
             self._office.nursery = nursery
             nursery.start_soon(self._keep_ledger)
             nursery.start_soon(self._measure)
+            await self._join_cluster()
             await self._reconcile.at_start()
             await self._pump.start()
+            nursery.start_soon(self._cluster.run)
             # Only now: what workers tell that have outlived a former process is about calls in the book.
             nursery.start_soon(self._read_events)
             nursery.start_soon(self._pump.run)
             task_status.started()
+
+    async def _join_cluster(self) -> None:
+        try:
+            await self._cluster.join()
+        except StoreUnavailable as error:
+            log.event("beat_failed", level="warning", error=str(error))
+
+    def _on_message(self, call: LiveCall, message: nodes.Message) -> None:
+        match message.what:
+            case "status":
+                self._ending.on_status(call, message.form)
+            case "amd":
+                self._machines.heard(call, message.form)
+            case "hang_up" if not (call.closing or call.ended_status):
+                call.hang_up_wanted = True
+                self._office.note(call, "hang_up_requested")
+                self._office.spawn(self._end_now, call)
+
+    async def _relayed(self, what: str, form: Form, call_id: str | None) -> bool:
+        """Whether another living daemon carries this call: it has been told. Raises StoreUnavailable."""
+        office = self._office
+        message = nodes.Message(call_id or "", what, dict(form))
+        sid, now = form.get("CallSid", ""), office.clock.now()
+        return await office.store.write(relay, message, sid, office.node, now)
 
     async def _read_events(self) -> None:
         async for event in self._office.pool.events:
@@ -283,6 +312,8 @@ class Switchboard:
         call = await self._known(form, call_id)
         if call is not None:
             self._ending.on_status(call, form)
+        elif await self._relayed("status", form, call_id):
+            return
         elif not await self._late_status(form, call_id):
             unknown_call("status", form)
 
@@ -301,10 +332,10 @@ class Switchboard:
     async def machine_detected(self, form: Form, call_id: str | None = None) -> None:
         """Who has answered an outbound call. Raises StoreUnavailable: then it has to be sent again."""
         call = await self._known(form, call_id)
-        if call is None:
-            unknown_call("amd", form)
-        else:
+        if call is not None:
             self._machines.heard(call, form)
+        elif not await self._relayed("amd", form, call_id):
+            unknown_call("amd", form)
 
     async def provider_event(self, form: Form) -> None:
         """An event of Twilio's Debugger. Raises StoreUnavailable: then it has to be sent again."""
@@ -463,6 +494,8 @@ class Switchboard:
             return cancelled
         call = await office.find(call_id, None)
         if call is None:
+            if await self._relayed("hang_up", {}, call_id):
+                return await self._record(call_id)
             await self._record(call_id)  # CallNotFound
             raise CallOver("the call is over")
         if call.closing or call.ended_status:
