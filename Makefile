@@ -12,6 +12,8 @@ BENCH_VENV ?= .venv-bench
 BENCH_INSTALLED := $(BENCH_VENV)/.installed
 BINARY_VENV ?= .venv-binary
 BINARY_INSTALLED := $(BINARY_VENV)/.installed
+AUDIT_VENV ?= .venv-audit
+AUDIT_INSTALLED := $(AUDIT_VENV)/.installed
 BENCH ?= --calls 50,100,200,500 --seconds 15 --baselines
 
 .PHONY: demo test check format bench bench-smoke quality binary binary-demo package lock clean
@@ -79,6 +81,28 @@ $(BINARY_INSTALLED): requirements-binary.lock pyproject.toml
 	$(BINARY_VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# Known vulnerabilities in what is pinned: exit 1 when there are some, 3 when the registry could not be asked.
+.PHONY: audit sbom
+audit: $(AUDIT_INSTALLED)
+	@mkdir -p build && rm -f build/audit.json
+	@for lock in requirements.lock requirements-binary.lock; do \
+		$(AUDIT_VENV)/bin/pip-audit --requirement $$lock --require-hashes --disable-pip --progress-spinner off \
+			--format json --output build/audit.json && continue; \
+		test -s build/audit.json && { cat build/audit.json; exit 1; }; \
+		echo "audit: the registry told no vulnerabilities of $$lock: is it within reach, does it serve them?" >&2; exit 3; \
+	done
+
+# What is in a release, as CycloneDX (JSON), from the lock of the binary.
+sbom: $(AUDIT_INSTALLED)
+	@mkdir -p dist
+	$(AUDIT_VENV)/bin/cyclonedx-py requirements requirements-binary.lock --pyproject pyproject.toml \
+		--output-reproducible --output-format JSON --output-file dist/tandem.cdx.json
+
+$(AUDIT_INSTALLED): requirements-audit.txt
+	test -x $(AUDIT_VENV)/bin/python || $(PYTHON) -m venv $(AUDIT_VENV)
+	$(AUDIT_VENV)/bin/python -m pip install --quiet --requirement requirements-audit.txt
+	@touch $@
+
 # Pins versions with hashes and writes no address. Needs uv.
 lock:
 	uv pip compile pyproject.toml --extra sim --extra test --extra check --extra build --universal \
@@ -93,4 +117,4 @@ lock:
 
 clean:
 	rm -f gateway/_express.c gateway/*.so bench/load/_swift.c bench/load/*.so
-	rm -rf $(VENV) $(BENCH_VENV) $(BINARY_VENV) build dist *.egg-info demo-out bench-out
+	rm -rf $(VENV) $(BENCH_VENV) $(BINARY_VENV) $(AUDIT_VENV) build dist *.egg-info demo-out bench-out
