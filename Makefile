@@ -46,6 +46,17 @@ quality: $(BENCH_INSTALLED)
 bench-smoke: $(INSTALLED)
 	$(BIN)/python -m bench.load --smoke --calls 5 --seconds 3 --warmup 1 --targets tandem,relay-epoll
 
+.PHONY: faults fuzz
+# The fault table, on a machine that does nothing else.
+faults: $(INSTALLED)
+	TANDEM_FAULTS=1 $(BIN)/python -m pytest tests/faults
+
+# The decoders, FUZZ_SECONDS for each target (findings and a grown corpus in fuzz-out/).
+FUZZ_SECONDS ?= 600
+fuzz: $(INSTALLED)
+	for target in websocket twilio elevenlabs link webhook_form config; do \
+		$(BIN)/python tests/fuzz/fuzz.py $$target fuzz-out/$$target -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
 # One file that needs no Python where it runs; and the demo with it.
 binary: dist/tandem
 
