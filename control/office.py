@@ -27,7 +27,7 @@ from control.tickets import Tickets
 from control.twilio.calls import CallSeen, Created
 from control.urls import PublicUrls
 from control.workers import PoolEvent, WorkerStats
-from gateway.link import CallPlan
+from gateway.link import CallPlan, HeldCall
 from policy import Rule
 
 HANG_UP_TIMEOUT_S = 12.0
@@ -47,6 +47,8 @@ class Pool(Protocol):
     async def attach(
         self, call_id: str, sock: socket.socket, head: bytes, twilio_call_sid: str | None = None
     ) -> None: ...
+    @property
+    def returned(self) -> Mapping[str, HeldCall]: ...
     @property
     def reported(self) -> Collection[str]: ...
     def holds(self, call_id: str) -> bool: ...

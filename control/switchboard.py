@@ -143,7 +143,6 @@ class Switchboard:
         )
         self._reconcile = Reconcile(self._office, self._ending)
         self._cluster = Cluster(self._office, self._reconcile.left_open, self._on_message)
-        self._cluster = Cluster(self._office, self._reconcile.left_open, self._on_message)
         self._spools: list[Path] = []
         """Files of former workers, told but perhaps not written down."""
         self.on_other_event: Callable[[PoolEvent], bool] = lambda event: False
