@@ -408,7 +408,7 @@ def test_tracked_files_name_no_registry_no_machine_path_and_nothing_outside():
         content = path.read_bytes()
         if b"\0" in content:
             continue
-        for number, line in enumerate(content.decode("utf-8").splitlines(), 1):
+        for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
             if (
                 any(name in line for name in _REGISTRIES)
                 or _OUTSIDE in line
