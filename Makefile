@@ -21,8 +21,9 @@ BENCH ?= --calls 50,100,200,500 --seconds 15 --baselines
 demo: $(INSTALLED)
 	$(BIN)/python -m bench.demo
 
+# Most of the slow tests wait for processes and clocks, so more of them run at once than there are cores.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 4 --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import trio
 from twilio.base.exceptions import TwilioException, TwilioRestException
-from twilio.rest import Client  # noqa: TID251
+from twilio.rest import Client
 
 from bench.sim_twilio import TwilioSim
 from tests import provider_specs

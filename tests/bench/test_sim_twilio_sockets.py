@@ -13,7 +13,7 @@ from hypercorn.trio import serve
 from trio_websocket import WebSocketRequest, serve_websocket
 from twilio.base.exceptions import TwilioRestException
 from twilio.http.http_client import TwilioHttpClient
-from twilio.rest import Client  # noqa: TID251
+from twilio.rest import Client
 
 from bench.sim_twilio import Caller, HangsUp, Says, TwilioSim
 from tests.bench.tiny_gateway import ACCOUNT, CALLER, OURS, TOKEN, Session, TinyGateway, tone

@@ -6,8 +6,8 @@ from datetime import date, datetime, timedelta
 
 import pytest
 from twilio.base.version import Version
-from twilio.rest import Client  # noqa: TID251  # for its record objects, without the network
-from twilio.rest.api.v2010.account.usage.record import RecordInstance  # noqa: TID251
+from twilio.rest import Client  # for its record objects, without the network
+from twilio.rest.api.v2010.account.usage.record import RecordInstance
 
 from control.stats.usage import usage
 from control.store import Store
