@@ -96,8 +96,8 @@ $(BINARY_INSTALLED): requirements-binary.lock pyproject.toml
 # Known vulnerabilities in what is pinned: exit 1 when there are some, 3 when the registry could not be asked.
 .PHONY: audit sbom
 audit: $(AUDIT_INSTALLED)
-	@mkdir -p build && rm -f build/audit.json
-	@for lock in requirements.lock requirements-binary.lock; do \
+	@mkdir -p build
+	@for lock in requirements.lock requirements-binary.lock; do rm -f build/audit.json; \
 		$(AUDIT_VENV)/bin/pip-audit --requirement $$lock --require-hashes --disable-pip --progress-spinner off \
 			--format json --output build/audit.json && continue; \
 		test -s build/audit.json && { cat build/audit.json; exit 1; }; \

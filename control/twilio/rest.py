@@ -120,6 +120,9 @@ class TwilioRest(CallRequests):
             # Not empty, or the client would look into the process's own environment.
             environment={"TANDEM": "1"},
         )
+        if shares is None:
+            # The client imports its resources when they are first used: half a second of the event loop.
+            self._client.api.v2010  # noqa: B018
 
     def for_account(self, account_sid: str, key_sid: str, secret: str) -> TwilioRest:
         """A client that acts in another account, with a key of that account; connections are shared."""
