@@ -10,8 +10,8 @@ import pytest
 import trio
 from sqlalchemy import Connection
 
+from control import cluster, verdict
 from control import switchboard as switchboard_module
-from control import verdict
 from control.dialing import intake, pump
 from control.ledger import Ruling
 from control.refusals import PolicyRefused
@@ -28,6 +28,14 @@ from tests.control.switchboard_rig import NOW
 
 TENANTS = 10
 CPS = 5.0
+
+
+@pytest.fixture(autouse=True)
+def seldom_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Days pass in here; a daemon that looks twice a second would look a million times."""
+    monkeypatch.setattr(cluster, "LISTEN_EVERY_S", 600.0)
+    monkeypatch.setattr(cluster, "BEAT_EVERY_S", 60.0)
+    monkeypatch.setattr(cluster, "LEASE", timedelta(seconds=300))
 
 
 @pytest.fixture
