@@ -16,7 +16,9 @@ record must not be. Threads do not see a mock clock: tests that use a store use 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Concatenate, ParamSpec, TypeVar
 
 import trio
@@ -68,6 +70,10 @@ class Store:
         self._writes = trio.CapacityLimiter(1 if engine.dialect.name == "sqlite" else READ_THREADS)
         if engines.is_memory(engine.url):
             self._reads = self._writes
+        self._idle = threading.Condition()
+        self._in_use = 0
+        """Connections in threads, also in those whose answer nobody waits for any more."""
+        self._closed = False
 
     @classmethod
     def open(cls, url: str, *, deadline_s: float = DEADLINE_S) -> Store:
@@ -132,8 +138,28 @@ class Store:
             self._writes_fail = False
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, once the threads that nobody waits for are done with theirs.
+
+        Blocks for as long as the database may take for an answer, at most the deadline.
+        """
+        with self._idle:
+            self._closed = True
+            self._idle.wait_for(lambda: not self._in_use, self._deadline_s)
         self._engine.dispose()
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        with self._idle:
+            if self._closed:
+                raise StoreUnavailable("the store is closed")
+            self._in_use += 1
+        try:
+            with self._engine.connect() as conn:
+                yield conn
+        finally:
+            with self._idle:
+                self._in_use -= 1
+                self._idle.notify_all()
 
     async def _in_thread(
         self, fn: Callable[[], T], limiter: trio.CapacityLimiter, deadline_s: float
@@ -150,7 +176,7 @@ class Store:
         self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         try:
-            with self._engine.connect() as raw:
+            with self._connection() as raw:
                 conn = raw.execution_options(**engines.reading(self._engine))
                 with conn.begin():
                     return fn(conn, *args, **kwargs)
@@ -162,7 +188,7 @@ class Store:
     ) -> T:
         for tries_left in reversed(range(WRITE_TRIES)):
             try:
-                with self._engine.connect() as raw:
+                with self._connection() as raw:
                     conn = raw.execution_options(**{engines.WRITE: True})
                     with conn.begin():
                         return fn(conn, *args, **kwargs)

@@ -224,3 +224,41 @@ async def test_store_in_memory_works_for_tasks_at_once() -> None:
     found, _ = await store.read(calls.list_calls, limit=100)
     assert len(found) == 20
     store.close()
+
+
+async def test_store_closed_over_a_read_nobody_waits_for_closes_its_connection(
+    store_url: str,
+) -> None:
+    """A cancelled read goes on in its thread; its connection is not left open behind the store."""
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    store = Store.open(store_url, deadline_s=5)
+    opened: list[Any] = []
+
+    def slow(conn: Connection) -> None:
+        opened.append(conn.connection.dbapi_connection)
+        begun.set()
+        go_on.wait(5)
+
+    def close() -> None:
+        store.close()
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.read, slow)
+        await trio.to_thread.run_sync(begun.wait, 5)
+        nursery.cancel_scope.cancel()
+    closing = threading.Thread(target=close)
+    closing.start()
+    try:
+        assert not ended.is_set()
+    finally:
+        go_on.set()
+        closing.join(5)
+    assert ended.is_set()
+    if store_url.startswith("sqlite"):
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            opened[0].execute("SELECT 1")
+    else:
+        assert opened[0].closed
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await store.read(calls.get, "call_0001")
