@@ -248,13 +248,14 @@ class Results:
         record = calls.get(conn, call_id)
         if record is None:
             return
-        shown = self._show(record, calls.events(conn, call_id), calls.turns(conn, call_id))
         events.emit(
             conn,
             event=event,
             key=call_id,
             tenant_id=record.tenant_id,
-            data=shown,
+            data=lambda: self._show(
+                record, calls.events(conn, call_id), calls.turns(conn, call_id)
+            ),
             now=now,
             call_id=call_id,
         )

@@ -49,7 +49,7 @@ def announce(conn: Connection, message_id: str, now: datetime) -> None:
         event=events.MESSAGE_UPDATED if record.direction == "outbound" else events.MESSAGE_RECEIVED,
         key=f"{record.id} {record.status}",
         tenant_id=record.tenant_id,
-        data=shown(record),
+        data=lambda: shown(record),
         now=now,
         call_id=record.call_id,
     )

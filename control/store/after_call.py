@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 from sqlalchemy import update as sql_update
 
 from control.store import outbox
 from control.store.tables import calls
 
 KIND = "after_call"
+_TENANT = select(calls.c.tenant_id).where(calls.c.id == bindparam("id"))
 
 
 def ended(conn: Connection, call_id: str, tenant_id: str, at: datetime) -> None:
@@ -25,7 +26,7 @@ def ended_by(conn: Connection, call_id: str, columns: Mapping[str, Any]) -> None
     at = columns.get("ended_at")
     if at is None:
         return
-    tenant_id = conn.execute(select(calls.c.tenant_id).where(calls.c.id == call_id)).scalar_one()
+    tenant_id = conn.execute(_TENANT, {"id": call_id}).scalar_one()
     ended(conn, call_id, tenant_id, at)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, exc, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, exc, or_, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
@@ -38,20 +38,26 @@ def insert(conn: Connection, record: AgentRecord) -> None:
 
 def get(conn: Connection, agent_id: str, *, to_change: bool = False) -> AgentRecord | None:
     """The agent with this id, closed or not. `to_change`: nobody else changes it before we have."""
-    query = _query().where(agents.c.id == agent_id)
-    return _one(conn, query.with_for_update() if to_change else query)
+    if not to_change:
+        return rows.find(conn, agents, AgentRecord, id=agent_id)
+    return _one(conn, _query().where(agents.c.id == agent_id).with_for_update())
 
 
 def by_number(conn: Connection, e164: str) -> AgentRecord | None:
     """The agent, not closed, whose number this is; with this number's place, when the number has one."""
-    first = _one(conn, _query().where(agents.c.number_e164 == e164, agents.c.status != CLOSED))
-    if first is not None:
-        return first
+    row = conn.execute(_BY_NUMBER, {"e164": e164}).one_or_none()
+    if row is not None:
+        return rows.build(AgentRecord, row)
     number = _number(conn, agent_numbers.c.e164 == e164)
     if number is None:
         return None
     agent = get(conn, number.agent_id)
     return None if agent is None or agent.status == CLOSED else at_number(agent, number)
+
+
+_BY_NUMBER = rows.query(agents, AgentRecord).where(
+    agents.c.number_e164 == bindparam("e164"), agents.c.status != CLOSED
+)
 
 
 def at_number(agent: AgentRecord, number: AgentNumberRecord) -> AgentRecord:

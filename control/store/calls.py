@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Select, bindparam, select
+from sqlalchemy import Connection, Executable, Select, Update, bindparam, select
 from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from control.store import after_call, rows
 from control.store import cursor as cursors
@@ -24,19 +24,19 @@ EVENT_NAME_MAX_CHARS = 64
 
 def insert(conn: Connection, record: CallRecord) -> None:
     """Add a call."""
-    conn.execute(sql_insert(calls).values(rows.values(record)))
+    rows.insert(conn, calls, record)
     if record.ended_at is not None:
         after_call.ended(conn, record.id, record.tenant_id, record.ended_at)
 
 
 def get(conn: Connection, call_id: str) -> CallRecord | None:
     """The call with this id."""
-    return _one(conn, _query().where(calls.c.id == call_id))
+    return rows.find(conn, calls, CallRecord, id=call_id)
 
 
 def by_sid(conn: Connection, sid: str) -> CallRecord | None:
     """The call that Twilio knows by this call SID."""
-    return _one(conn, _query().where(calls.c.twilio_call_sid == sid))
+    return rows.find(conn, calls, CallRecord, twilio_call_sid=sid)
 
 
 def update(conn: Connection, call_id: str, **columns: Any) -> None:
@@ -91,7 +91,7 @@ def append_events(
     if not batch:
         return
     tenant_id = _tenant_of(conn, call_id)
-    conn.execute(sql_insert(call_events), [line | {"tenant_id": tenant_id} for line in batch])
+    conn.execute(_INSERT_EVENT, [line | {"tenant_id": tenant_id} for line in batch])
 
 
 def events(conn: Connection, call_id: str) -> list[EventRecord]:
@@ -141,27 +141,28 @@ def apply(conn: Connection, changes: Sequence[Changes]) -> None:
             values = {_KEY: change.call_id, **change.columns}
             by_columns.setdefault(tuple(sorted(change.columns)), []).append(values)
     for names, updates in by_columns.items():
-        _update_many(conn, names, updates)
+        if conn.execute(_update(names), updates).rowcount < len(updates):
+            raise RecordNotFound("a call of the batch is not there")
     for change in changes:
         if (ended_at := change.columns.get("ended_at")) is not None:
             after_call.ended(conn, change.call_id, change.tenant_id, ended_at)
     if lines := [line for change in changes for line in _line_rows(change)]:
-        conn.execute(sql_insert(call_events), lines)
+        conn.execute(_INSERT_EVENT, lines)
     if said := [turn for change in changes for turn in _turn_rows(change)]:
         _upsert_turns(conn, said)
 
 
 _KEY = "_call_id"
+_INSERT_EVENT = sql_insert(call_events)
 
 
-def _update_many(conn: Connection, names: Sequence[str], updates: list[dict[str, Any]]) -> None:
-    statement = (
+@lru_cache(maxsize=256)  # sets of columns that change together: a few dozen
+def _update(names: tuple[str, ...]) -> Update:
+    return (
         sql_update(calls)
         .where(calls.c.id == bindparam(_KEY))
         .values({name: bindparam(name) for name in names})
     )
-    if conn.execute(statement, updates).rowcount < len(updates):
-        raise RecordNotFound("a call of the batch is not there")
 
 
 def _line_rows(change: Changes) -> Iterator[dict[str, Any]]:
@@ -190,17 +191,18 @@ def _turn_rows(change: Changes) -> Iterator[dict[str, Any]]:
 
 
 def _upsert_turns(conn: Connection, said: list[dict[str, Any]]) -> None:
-    # The two dialects spell it alike, but SQLAlchemy has no common word for it.
-    insert_of: Any = sqlite.insert if conn.dialect.name == "sqlite" else postgresql.insert
-    statement = insert_of(call_turns)
+    conn.execute(_upsert(conn.dialect.name), said)
+
+
+@lru_cache(maxsize=2)
+def _upsert(dialect: str) -> Executable:
+    statement = rows.dialect_insert(dialect, call_turns)
     changed = ("role", "text", "at_ms", "heard", "interrupted")
-    conn.execute(
-        statement.on_conflict_do_update(
-            index_elements=["call_id", "turn"],
-            set_={name: statement.excluded[name] for name in changed},
-        ),
-        said,
+    upsert: Executable = statement.on_conflict_do_update(
+        index_elements=["call_id", "turn"],
+        set_={name: statement.excluded[name] for name in changed},
     )
+    return upsert
 
 
 def upsert_turn(
@@ -251,11 +253,6 @@ _FILTERS: dict[str, Any] = {
 
 def _query() -> Select[Any]:
     return rows.query(calls, CallRecord)
-
-
-def _one(conn: Connection, statement: Select[Any]) -> CallRecord | None:
-    row = conn.execute(statement).one_or_none()
-    return None if row is None else rows.build(CallRecord, row)
 
 
 def _tenant_of(conn: Connection, call_id: str) -> str:

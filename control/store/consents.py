@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Select, Table, bindparam, insert, update
 
 from control.ids import DEFAULT_TENANT_ID
 from control.store import cursor as cursors
@@ -92,19 +92,13 @@ def insert_consents(conn: Connection, records: list[ConsentRecord]) -> None:
 
 def get(conn: Connection, consent_id: str) -> ConsentRecord | None:
     """One grant."""
-    statement = rows.query(consents, ConsentRecord).where(consents.c.id == consent_id)
-    row = conn.execute(statement).one_or_none()
-    return None if row is None else rows.build(ConsentRecord, row)
+    return rows.find(conn, consents, ConsentRecord, id=consent_id)
 
 
 def of_number(conn: Connection, tenant_id: str, e164: str) -> list[ConsentRecord]:
     """Every grant of this number to this tenant, withdrawn ones included, the oldest first."""
-    statement = (
-        rows.query(consents, ConsentRecord)
-        .where(consents.c.tenant_id == tenant_id, consents.c.e164 == e164)
-        .order_by(consents.c.occurred_at, consents.c.id)
-    )
-    return [rows.build(ConsentRecord, row) for row in conn.execute(statement)]
+    whose = {"tenant_id": tenant_id, "e164": e164}
+    return [rows.build(ConsentRecord, row) for row in conn.execute(_GRANTS, whose)]
 
 
 def list_consents(
@@ -147,10 +141,8 @@ def add_revocation(conn: Connection, record: RevocationRecord) -> None:
 
 def revocations_of(conn: Connection, tenant_id: str, e164: str) -> list[RevocationRecord]:
     """Every request to stop of this number to this tenant, the oldest first."""
-    mine = (revocations.c.tenant_id == tenant_id) & (revocations.c.e164 == e164)
-    statement = rows.query(revocations, RevocationRecord).where(mine)
-    statement = statement.order_by(revocations.c.occurred_at, revocations.c.id)
-    return [rows.build(RevocationRecord, row) for row in conn.execute(statement)]
+    whose = {"tenant_id": tenant_id, "e164": e164}
+    return [rows.build(RevocationRecord, row) for row in conn.execute(_REVOCATIONS, whose)]
 
 
 def add_answer(conn: Connection, record: ReassignedRecord) -> None:
@@ -160,12 +152,22 @@ def add_answer(conn: Connection, record: ReassignedRecord) -> None:
 
 def newest_answer(conn: Connection, tenant_id: str, e164: str) -> ReassignedRecord | None:
     """The newest answer about a number."""
-    t = reassigned_answers
-    statement = (
-        select(*rows.columns(t, ReassignedRecord))
-        .where(t.c.tenant_id == tenant_id, t.c.e164 == e164)
-        .order_by(t.c.asked_at.desc(), t.c.id.desc())
-        .limit(1)
-    )
-    row = conn.execute(statement).one_or_none()
+    row = conn.execute(_NEWEST_ANSWER, {"tenant_id": tenant_id, "e164": e164}).one_or_none()
     return None if row is None else rows.build(ReassignedRecord, row)
+
+
+def _of_number(table: Table, record: type[Any]) -> Select[Any]:
+    mine = (table.c.tenant_id == bindparam("tenant_id")) & (table.c.e164 == bindparam("e164"))
+    return rows.query(table, record).where(mine)
+
+
+# Every call asks these.
+_GRANTS = _of_number(consents, ConsentRecord).order_by(consents.c.occurred_at, consents.c.id)
+_REVOCATIONS = _of_number(revocations, RevocationRecord).order_by(
+    revocations.c.occurred_at, revocations.c.id
+)
+_NEWEST_ANSWER = (
+    _of_number(reassigned_answers, ReassignedRecord)
+    .order_by(reassigned_answers.c.asked_at.desc(), reassigned_answers.c.id.desc())
+    .limit(1)
+)

@@ -33,11 +33,7 @@ class ConversationRecord:
 
 def get(conn: Connection, conversation_id: str) -> ConversationRecord | None:
     """The conversation with this id."""
-    statement = rows.query(table, ConversationRecord).where(
-        table.c.conversation_id == conversation_id
-    )
-    row = conn.execute(statement).one_or_none()
-    return None if row is None else rows.build(ConversationRecord, row)
+    return rows.find(conn, table, ConversationRecord, conversation_id=conversation_id)
 
 
 def put(conn: Connection, record: ConversationRecord) -> bool:

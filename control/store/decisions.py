@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from control.store import rows
@@ -90,29 +90,40 @@ def append(
         facts_hash=facts_hash,
     )
     conn.execute(
-        insert(decisions).values(
-            call_id=call_id,
-            tenant_id=tenant_id,
-            phase=phase,
-            decision=decision,
-            at=at,
-            seq=seq + 1,
-            prev_hash=prev_hash,
-            hash=link,
-            facts=facts,
-            facts_hash=facts_hash,
-        )
+        _INSERT,
+        {
+            "call_id": call_id,
+            "tenant_id": tenant_id,
+            "phase": phase,
+            "decision": decision,
+            "at": at,
+            "seq": seq + 1,
+            "prev_hash": prev_hash,
+            "hash": link,
+            "facts": facts,
+            "facts_hash": facts_hash,
+        },
     )
-    mine = decision_heads.c.tenant_id == tenant_id
-    conn.execute(update(decision_heads).where(mine).values(seq=seq + 1, hash=link))
+    conn.execute(_MOVE_HEAD, {"whose": tenant_id, "seq": seq + 1, "hash": link})
     return seq + 1
+
+
+_INSERT = insert(decisions)
+_MOVE_HEAD = (
+    update(decision_heads)
+    .where(decision_heads.c.tenant_id == bindparam("whose"))
+    .values(seq=bindparam("seq"), hash=bindparam("hash"))
+)
+_HEAD = (
+    select(decision_heads.c.seq, decision_heads.c.hash)
+    .where(decision_heads.c.tenant_id == bindparam("whose"))
+    .with_for_update()
+)
 
 
 def _lock_head(conn: Connection, tenant_id: str) -> tuple[int, str]:
     """The newest link. Its row is held until the end of the transaction, so links are added one by one."""
-    mine = decision_heads.c.tenant_id == tenant_id
-    statement = select(decision_heads.c.seq, decision_heads.c.hash).where(mine).with_for_update()
-    row = conn.execute(statement).one_or_none()
+    row = conn.execute(_HEAD, {"whose": tenant_id}).one_or_none()
     if row is None:
         try:
             with conn.begin_nested():
@@ -120,7 +131,7 @@ def _lock_head(conn: Connection, tenant_id: str) -> tuple[int, str]:
                 conn.execute(insert(decision_heads).values(first))
         except IntegrityError:
             pass  # another machine was first
-        row = conn.execute(statement).one()
+        row = conn.execute(_HEAD, {"whose": tenant_id}).one()
     return row.seq, row.hash
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
 from control.store import cursor as cursors
 from control.store import rows
@@ -52,9 +52,7 @@ def block(conn: Connection, record: BlockRecord) -> bool:
 
 def get_block(conn: Connection, e164: str) -> BlockRecord | None:
     """The entry of a number."""
-    statement = rows.query(platform_blocks, BlockRecord).where(platform_blocks.c.e164 == e164)
-    row = conn.execute(statement).one_or_none()
-    return None if row is None else rows.build(BlockRecord, row)
+    return rows.find(conn, platform_blocks, BlockRecord, e164=e164)
 
 
 def unblock(conn: Connection, e164: str) -> bool:
@@ -107,9 +105,13 @@ def all_lists(conn: Connection) -> list[DncListRecord]:
 
 def get_profile(conn: Connection, tenant_id: str) -> dict[str, Any] | None:
     """What the tenant was granted and what it narrowed; None when nobody said."""
-    statement = select(tenant_policies.c.profile).where(tenant_policies.c.tenant_id == tenant_id)
-    profile: dict[str, Any] | None = conn.execute(statement).scalar()
+    profile: dict[str, Any] | None = conn.execute(_PROFILE, {"tenant_id": tenant_id}).scalar()
     return profile
+
+
+_PROFILE = select(tenant_policies.c.profile).where(
+    tenant_policies.c.tenant_id == bindparam("tenant_id")
+)
 
 
 def put_profile(

@@ -42,9 +42,7 @@ def add(conn: Connection, record: OptOutRecord) -> OptOutRecord:
 
 def get(conn: Connection, tenant_id: str, e164: str) -> OptOutRecord | None:
     """The entry of a number."""
-    mine = (opt_outs.c.tenant_id == tenant_id) & (opt_outs.c.e164 == e164)
-    row = conn.execute(rows.query(opt_outs, OptOutRecord).where(mine)).one_or_none()
-    return None if row is None else rows.build(OptOutRecord, row)
+    return rows.find(conn, opt_outs, OptOutRecord, tenant_id=tenant_id, e164=e164)
 
 
 def list_opt_outs(

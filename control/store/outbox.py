@@ -9,13 +9,24 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
+from sqlalchemy import (
+    Connection,
+    Executable,
+    Integer,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+)
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
-from sqlalchemy.exc import IntegrityError
 
 from control.ids import new_id
 from control.store import rows
@@ -72,12 +83,17 @@ def add(
         lane=lane,
         payload=payload or {},
     )
-    try:
-        with conn.begin_nested():
-            conn.execute(sql_insert(table).values(rows.values(item)))
-    except IntegrityError:
-        return False
-    return True
+    return conn.execute(_add(conn.dialect.name), rows.values(item)).rowcount > 0
+
+
+@lru_cache(maxsize=2)
+def _add(dialect: str) -> Executable:
+    add: Executable = (
+        rows.dialect_insert(dialect, table)
+        .on_conflict_do_nothing(index_elements=["kind", "key"])
+        .execution_options(preserve_rowcount=True)
+    )
+    return add
 
 
 def claim(
@@ -91,36 +107,13 @@ def claim(
     busy_lanes: Collection[str] = (),
 ) -> list[OutboxItem]:
     """Lease up to `limit` due items of these kinds, the longest due first; one of a lane, none of a busy one."""
-    free = or_(table.c.lease_until.is_(None), table.c.lease_until <= now)
-    lane = case((table.c.lane == "", table.c.id), else_=table.c.lane)
-    place = func.row_number().over(partition_by=lane, order_by=(table.c.due_at, table.c.id))
-    ready = select(table.c.id, place.label("place")).where(_ready(kinds, now, busy_lanes))
-    first = ready.subquery()
-    due = (
-        select(table.c.id)
-        .where(table.c.id.in_(select(first.c.id).where(first.c.place == 1)))
-        .order_by(table.c.due_at, table.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    ids = list(conn.execute(due).scalars())
+    asked = {"kinds": list(kinds), "now": now, "busy_lanes": list(busy_lanes)}
+    ids = list(conn.execute(_DUE, asked | {"how_many": limit}).scalars())
     if not ids:
         return []
-    # The condition again: without row locks (SQLite) another daemon may have been quicker.
-    conn.execute(
-        sql_update(table)
-        .where(table.c.id.in_(ids), free)
-        .values(
-            lease_owner=owner,
-            lease_until=now + lease,
-            attempts=table.c.attempts + 1,
-            updated_at=now,
-        )
-    )
-    mine = rows.query(table, OutboxItem).where(
-        table.c.id.in_(ids), table.c.lease_owner == owner, table.c.lease_until == now + lease
-    )
-    return [rows.build(OutboxItem, row) for row in conn.execute(mine.order_by(table.c.due_at))]
+    mine = {"ids": ids, "whose": owner, "until": now + lease}
+    conn.execute(_LEASE, mine | {"now": now})
+    return [rows.build(OutboxItem, row) for row in conn.execute(_LEASED, mine)]
 
 
 def done(conn: Connection, item: OutboxItem, now: datetime) -> bool:
@@ -179,29 +172,22 @@ def revive(conn: Connection, kind: str, key: str, now: datetime) -> bool:
 
 def get(conn: Connection, kind: str, key: str) -> OutboxItem | None:
     """The item with this key."""
-    statement = rows.query(table, OutboxItem).where(table.c.kind == kind, table.c.key == key)
-    row = conn.execute(statement).one_or_none()
-    return None if row is None else rows.build(OutboxItem, row)
+    return rows.find(conn, table, OutboxItem, kind=kind, key=key)
 
 
 def due_kinds(
     conn: Connection, kinds: Collection[str], now: datetime, busy_lanes: Collection[str] = ()
 ) -> list[str]:
     """The kinds of which something can be begun now."""
-    statement = select(table.c.kind).where(_ready(kinds, now, busy_lanes)).distinct()
-    return list(conn.execute(statement).scalars())
+    asked = {"kinds": list(kinds), "now": now, "busy_lanes": list(busy_lanes)}
+    return list(conn.execute(_DUE_KINDS, asked).scalars())
 
 
 def next_due(conn: Connection, kinds: Collection[str], now: datetime) -> datetime | None:
     """When the next item may be begun, later than `now`; None when nothing waits."""
-    pending = (table.c.status == PENDING) & table.c.kind.in_(kinds)
-    due = conn.execute(
-        select(func.min(table.c.due_at)).where(pending, table.c.due_at > now)
-    ).scalar()
-    leased = conn.execute(
-        select(func.min(table.c.lease_until)).where(pending, table.c.lease_until > now)
-    ).scalar()
-    return min((at for at in (due, leased) if at is not None), default=None)
+    asked = {"kinds": list(kinds), "now": now}
+    moments = (conn.execute(statement, asked).scalar() for statement in _NEXT)
+    return min((at for at in moments if at is not None), default=None)
 
 
 def counts(conn: Connection) -> dict[str, int]:
@@ -218,29 +204,82 @@ def purge(conn: Connection, before: datetime) -> int:
     return conn.execute(statement).rowcount
 
 
-def _ready(
-    kinds: Collection[str], now: datetime, busy_lanes: Collection[str]
-) -> ColumnElement[bool]:
-    free = or_(table.c.lease_until.is_(None), table.c.lease_until <= now)
-    return and_(
-        table.c.status == PENDING,
-        table.c.due_at <= now,
-        table.c.kind.in_(kinds),
-        table.c.lane.not_in(busy_lanes),
-        free,
-    )
-
-
 def _settle(conn: Connection, item: OutboxItem, now: datetime, **columns: Any) -> bool:
-    statement = sql_update(table).where(
-        table.c.id == item.id,
-        table.c.lease_owner == item.lease_owner,
-        # Of two leases of one owner the second is another attempt.
-        table.c.attempts == item.attempts,
-        table.c.status == PENDING,
-    )
     settled = {"lease_owner": None, "lease_until": None, "updated_at": now} | columns
-    return conn.execute(statement.values(settled)).rowcount > 0
+    which = {"item": item.id, "whose": item.lease_owner, "attempt": item.attempts}
+    return conn.execute(_settled(*settled), which | settled).rowcount > 0
+
+
+# ---- statements, built once (see `control.store.rows`) ---------------------------------------------
+
+_NOW = bindparam("now", type_=table.c.due_at.type)
+_OF_KINDS = table.c.kind.in_(bindparam("kinds", expanding=True))
+_IS_FREE = or_(table.c.lease_until.is_(None), table.c.lease_until <= _NOW)
+_IS_READY = and_(
+    table.c.status == PENDING,
+    table.c.due_at <= _NOW,
+    _OF_KINDS,
+    table.c.lane.not_in(bindparam("busy_lanes", expanding=True)),
+    _IS_FREE,
+)
+_DUE_KINDS = select(table.c.kind).where(_IS_READY).distinct()
+_NEXT = tuple(
+    select(func.min(at)).where(table.c.status == PENDING, _OF_KINDS, at > _NOW)
+    for at in (table.c.due_at, table.c.lease_until)
+)
+
+
+def _due() -> Select[Any]:
+    """The first of each lane, the longest due first."""
+    lane = case((table.c.lane == "", table.c.id), else_=table.c.lane)
+    place = func.row_number().over(partition_by=lane, order_by=(table.c.due_at, table.c.id))
+    first = select(table.c.id, place.label("place")).where(_IS_READY).subquery()
+    return (
+        select(table.c.id)
+        .where(table.c.id.in_(select(first.c.id).where(first.c.place == 1)))
+        .order_by(table.c.due_at, table.c.id)
+        .limit(bindparam("how_many", type_=Integer))
+        .with_for_update(skip_locked=True)
+    )
+
+
+_DUE = _due()
+_THESE = table.c.id.in_(bindparam("ids", expanding=True))
+_LEASE = (
+    sql_update(table)
+    # The condition again: without row locks (SQLite) another daemon may have been quicker.
+    .where(_THESE, _IS_FREE)
+    .values(
+        lease_owner=bindparam("whose"),
+        lease_until=bindparam("until"),
+        attempts=table.c.attempts + 1,
+        updated_at=_NOW,
+    )
+)
+_LEASED = (
+    rows.query(table, OutboxItem)
+    .where(
+        _THESE,
+        table.c.lease_owner == bindparam("whose"),
+        table.c.lease_until == bindparam("until"),
+    )
+    .order_by(table.c.due_at)
+)
+
+
+@lru_cache(maxsize=8)
+def _settled(*names: str) -> Update:
+    return (
+        sql_update(table)
+        .where(
+            table.c.id == bindparam("item"),
+            table.c.lease_owner == bindparam("whose"),
+            # Of two leases of one owner the second is another attempt.
+            table.c.attempts == bindparam("attempt"),
+            table.c.status == PENDING,
+        )
+        .values({name: bindparam(name) for name in names})
+    )
 
 
 def _cut(error: str | None) -> str | None:

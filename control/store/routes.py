@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Column, Connection, Select, bindparam, delete, func, insert, select, update
 
 from control.ids import DEFAULT_TENANT_ID
 from control.store import rows
@@ -31,9 +31,7 @@ class NumberRoutesRecord:
 
 def get(conn: Connection, e164: str) -> NumberRoutesRecord | None:
     """The routes of this number."""
-    statement = rows.query(number_routes, NumberRoutesRecord).where(number_routes.c.e164 == e164)
-    row = conn.execute(statement).one_or_none()
-    return None if row is None else rows.build(NumberRoutesRecord, row)
+    return rows.find(conn, number_routes, NumberRoutesRecord, e164=e164)
 
 
 def put(conn: Connection, record: NumberRoutesRecord) -> NumberRoutesRecord:
@@ -71,6 +69,8 @@ class Acquaintance:
 
 
 CALLS_COUNTED_MAX = 999
+LOOKED_AT = 5
+"""Of the latest calls, for one that has a summary."""
 
 
 def acquaintance(conn: Connection, tenant_id: str, number: str) -> Acquaintance:
@@ -78,17 +78,30 @@ def acquaintance(conn: Connection, tenant_id: str, number: str) -> Acquaintance:
     if not number:
         return Acquaintance()
     count, newest, summary = 0, None, None
-    # Two reads by index; one with OR would walk the whole table.
-    for column in (calls.c.from_number, calls.c.to_number):
-        statement = (
-            select(calls.c.created_at, calls.c.summary)
-            .where(calls.c.tenant_id == tenant_id, column == number, calls.c.ended_at.is_not(None))
-            .order_by(calls.c.id.desc())
-            .limit(CALLS_COUNTED_MAX)
-        )
-        found = conn.execute(statement).all()
-        count += len(found)
+    whose = {"tenant_id": tenant_id, "number": number}
+    for how_many, latest in _EARLIER_CALLS:
+        found = conn.execute(latest, whose).all()
+        if len(found) < LOOKED_AT:
+            count += len(found)
+        else:
+            count += conn.execute(how_many, whose).scalar_one()
         if found and (newest is None or found[0].created_at > newest):
             newest = found[0].created_at
-            summary = next((row.summary for row in found[:5] if row.summary), None)
+            summary = next((row.summary for row in found if row.summary), None)
     return Acquaintance(min(count, CALLS_COUNTED_MAX), newest, summary)
+
+
+def _earlier_calls(column: Column[Any]) -> tuple[Select[Any], Select[Any]]:
+    """How many there are, counted by the database as far as anybody wants to know; and the latest few."""
+    mine = (
+        calls.c.tenant_id == bindparam("tenant_id"),
+        column == bindparam("number"),
+        calls.c.ended_at.is_not(None),
+    )
+    some = select(calls.c.id).where(*mine).limit(CALLS_COUNTED_MAX).subquery()
+    latest = select(calls.c.created_at, calls.c.summary).where(*mine).order_by(calls.c.id.desc())
+    return select(func.count()).select_from(some), latest.limit(LOOKED_AT)
+
+
+# Two reads by index; one with OR would walk the whole table.
+_EARLIER_CALLS = (_earlier_calls(calls.c.from_number), _earlier_calls(calls.c.to_number))

@@ -1,15 +1,21 @@
 """Rows to records: a record's fields name the columns it is read from.
 
 Columns that a record does not name are not read, so an older program can read a newer schema.
+
+To build a statement of forty columns and the key under which SQLAlchemy has it compiled takes four times as long
+as to run it (217 µs against 53 µs): what every call asks is built once, with `bindparam`s for its values.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, Select, Table, select
+from sqlalchemy import Connection, Insert, Row, Select, Table, bindparam, select
+from sqlalchemy import insert as sql_insert
+from sqlalchemy.dialects import postgresql, sqlite
 
 from control.store import cursor as cursors
 
@@ -34,6 +40,33 @@ def build(record: Callable[..., R], row: Row[Any]) -> R:
 def query(table: Table, record: type[Any]) -> Select[Any]:
     """`SELECT` of the record's columns."""
     return select(*columns(table, record))
+
+
+def find(conn: Connection, table: Table, record: type[R], **equal: Any) -> R | None:
+    """The one record whose columns are equal to these values (none of them None)."""
+    statement = _by(table, record, *equal)  # type: ignore[arg-type]  # a class can be hashed
+    row = conn.execute(statement, equal).one_or_none()
+    return None if row is None else build(record, row)
+
+
+def insert(conn: Connection, table: Table, record: Any) -> None:
+    """Add a record as a row."""
+    conn.execute(_insert(table), values(record))
+
+
+def dialect_insert(dialect: str, table: Table) -> Any:
+    """An insert that can say `ON CONFLICT`: both dialects spell it alike, SQLAlchemy has no common word for it."""
+    return (sqlite if dialect == "sqlite" else postgresql).insert(table)
+
+
+@cache  # as many as there are questions in this program
+def _by(table: Table, record: type[Any], *names: str) -> Select[Any]:
+    return query(table, record).where(*(table.c[name] == bindparam(name) for name in names))
+
+
+@cache
+def _insert(table: Table) -> Insert:
+    return sql_insert(table)
 
 
 def page(

@@ -43,8 +43,10 @@ def add(conn: Connection, record: TenantRecord) -> None:
 
 def get(conn: Connection, tenant_id: str, *, to_change: bool = False) -> TenantRecord | None:
     """The tenant with this id. `to_change`: nobody else changes it before we have."""
+    if not to_change:
+        return rows.find(conn, tenants, TenantRecord, id=tenant_id)
     query = rows.query(tenants, TenantRecord).where(tenants.c.id == tenant_id)
-    row = conn.execute(query.with_for_update() if to_change else query).one_or_none()
+    row = conn.execute(query.with_for_update()).one_or_none()
     return None if row is None else rows.build(TenantRecord, row)
 
 

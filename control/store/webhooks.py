@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
@@ -84,9 +84,11 @@ def count(conn: Connection, tenant_id: str) -> int:
 
 def of_tenant(conn: Connection, tenant_id: str, event: str) -> list[WebhookRecord]:
     """The tenant's targets that want this event."""
-    statement = rows.query(webhooks, WebhookRecord).where(webhooks.c.tenant_id == tenant_id)
-    found = [rows.build(WebhookRecord, row) for row in conn.execute(statement)]
+    found = [rows.build(WebhookRecord, row) for row in conn.execute(_TARGETS, {"whose": tenant_id})]
     return [record for record in found if record.wants(event)]
+
+
+_TARGETS = rows.query(webhooks, WebhookRecord).where(webhooks.c.tenant_id == bindparam("whose"))
 
 
 def list_webhooks(

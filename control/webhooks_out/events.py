@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -36,16 +37,19 @@ def emit(
     event: str,
     key: str,
     tenant_id: str,
-    data: dict[str, Any],
+    data: Callable[[], dict[str, Any]],
     now: datetime,
     call_id: str | None = None,
 ) -> int:
-    """Have `data` pushed to each of the tenant's targets that wants `event`; to how many."""
+    """Have what `data` makes pushed to each of the tenant's targets that wants `event`; to how many.
+
+    `data` is not called when nobody wants it: most tenants have no target, and a record is dear to make.
+    """
     targets = webhooks.of_tenant(conn, tenant_id, event)
     if not targets:
         return 0
     identity = event_id(event, key)
-    body = orjson.dumps({"type": event, "timestamp": now, "data": data}).decode()
+    body = orjson.dumps({"type": event, "timestamp": now, "data": data()}).decode()
     added = 0
     for target in targets:
         record = webhooks.DeliveryRecord(

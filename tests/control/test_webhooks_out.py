@@ -110,8 +110,11 @@ async def add_target(store: Store, vault: Vault, url: str, secret: str, **more: 
 
 
 async def emit(store: Store, key: str = "k", event: str = events.CALL_RESULT) -> int:
+    def shown() -> dict[str, Any]:
+        return {"id": key}
+
     return await store.write(
-        events.emit, event=event, key=key, tenant_id=TENANT, data={"id": key}, now=Clock().now()
+        events.emit, event=event, key=key, tenant_id=TENANT, data=shown, now=Clock().now()
     )
 
 
