@@ -19,6 +19,7 @@ from quart_trio import QuartTrio
 from control import log
 from control.http import CONNECTIONS_MAX, HEAD_MAX_BYTES, HttpServer, Serve
 from control.metrics import Metrics
+from control.one_request import serve_one
 from control.store import StoreUnavailable
 from control.tickets import TicketRefused
 from control.twilio import signature
@@ -59,11 +60,11 @@ class HeadRefused(Exception):
 
 
 class Front(HttpServer):
-    """Sorts the connections of the public port. Media streams that a worker has taken are not counted."""
+    """Sorts the connections of the public port. Media streams that a worker has taken are not counted.
 
-    requests_kept_alive = 0
-    """A connection is sorted by its first bytes, once. A proxy that keeps connections to us would sooner or
-    later send a media upgrade behind a webhook, on a connection that has been sorted already."""
+    A connection is sorted by its first bytes, once, and so it is for one request: a proxy that keeps connections
+    to us would sooner or later send a media upgrade behind a webhook, on one that has been sorted already.
+    """
 
     def __init__(
         self,
@@ -96,7 +97,7 @@ class Front(HttpServer):
         if start == MEDIA_START:
             await self._serve_media(stream)
         else:
-            await serve_http(stream)
+            await serve_one(stream, self.counted)
 
     # ---- media ---------------------------------------------------------------------------------
 

@@ -36,9 +36,6 @@ Serve = Callable[[trio.SocketStream], Awaitable[None]]
 class HttpServer:
     """Serves an application with one task a connection."""
 
-    requests_kept_alive = 1000
-    """So many requests may follow the first on one connection."""
-
     def __init__(self, app: QuartTrio, *, connections_max: int = CONNECTIONS_MAX) -> None:
         self._app = app
         self._connections_max = connections_max
@@ -65,9 +62,8 @@ class HttpServer:
     ) -> None:
         """Until `stop`; then requests under way get SHUTDOWN_GRACE_S to be answered."""
         config = hypercorn_config()
-        config.keep_alive_max_requests = self.requests_kept_alive
         state: dict[str, Any] = {}
-        wrapped = wrap_app(self._counted, config.wsgi_max_body_size, "asgi")
+        wrapped = wrap_app(self.counted, config.wsgi_max_body_size, "asgi")
         lifespan = Lifespan(wrapped, config, state)
         context = WorkerContext(None)
 
@@ -104,7 +100,7 @@ class HttpServer:
                 await lifespan.wait_for_shutdown()
             around.cancel_scope.cancel()
 
-    async def _counted(self, scope: Any, receive: Any, send: Any) -> None:
+    async def counted(self, scope: Any, receive: Any, send: Any) -> None:
         """The application, with requests under way counted."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""The public port over real sockets: sorting, refusals, the hand-over, and Hypercorn's server behind it."""
+"""The public port over real sockets: sorting, refusals, the hand-over, and the HTTP behind it."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ async def test_short_request_that_ends_goes_to_http():
         assert (await rig.ask(b"G\r\n\r\n", end=True)).startswith(b"HTTP/1.1 400")
 
 
-async def test_http_is_served_by_hypercorn_for_one_request_a_connection():
+async def test_http_is_served_for_one_request_a_connection():
     """One request a connection: a media upgrade behind a webhook could not be sorted any more."""
     async with open_front() as rig:
         async with await rig.connect() as stream:
