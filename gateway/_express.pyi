@@ -31,7 +31,7 @@ class Intake:
         self,
         caller_fd: int,
         agent_fd: int,
-        hands_over: bool,
+        write: Callable[[bytes], int] | None,
         flow: PlainCallerFlow,
         stream_sid: bytes,
         fir: object | None,

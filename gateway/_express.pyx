@@ -237,7 +237,7 @@ cdef class Lane:
 
     cdef int caller_fd, agent_fd
     cdef bint is_open
-    cdef bint hands_over   # the agent leg is TLS: frames go out through Python
+    cdef object write      # sends through TLS what it is given; None for a plain socket
     cdef bint is_pcm
     cdef CallerFlow flow
     cdef bytes stream_sid
@@ -472,10 +472,10 @@ cdef class Intake:
                 (<Lane>found).is_open = False
             self._by_fd[fd] = None
 
-    def join(self, int caller_fd, int agent_fd, bint hands_over, CallerFlow flow, bytes stream_sid, fir, bint is_pcm, owner):
+    def join(self, int caller_fd, int agent_fd, write, CallerFlow flow, bytes stream_sid, fir, bint is_pcm, owner):
         """From now on the usual audio of this caller leg goes to that agent leg by itself."""
         cdef Lane lane = Lane()
-        lane.caller_fd, lane.agent_fd, lane.hands_over = caller_fd, agent_fd, hands_over
+        lane.caller_fd, lane.agent_fd, lane.write = caller_fd, agent_fd, write
         lane.flow, lane.stream_sid, lane.owner = flow, stream_sid, owner
         lane.fir, lane.is_pcm = fir, is_pcm
         lane.is_open = True
@@ -580,20 +580,28 @@ cdef class Intake:
             lane.flow.heard_s = now_s
             self.relayed_frames += frames
         if made:
-            sent = 0
-            if not lane.hands_over:
+            if lane.write is None:
                 sent = send(lane.agent_fd, self._out, made, MSG_DONTWAIT | MSG_NOSIGNAL)
                 if sent < 0:
                     sent = 0
+            else:
+                sent = self._encrypt(lane, made)
             if sent < made:
                 # In order: what follows goes the long way until the bridge says otherwise.
                 rest.append((lane.agent_fd, 0, PyBytes_FromStringAndSize(<char *>self._out + sent, made - sent)))
-                if not lane.hands_over:
-                    self.part(lane.caller_fd)
+                self.part(lane.caller_fd)
             if lane.flow.sent_frames % self._sample_every == 0:
                 self.samples.append((lane.owner, (_mono() - began_s) * 1000.0))
         if used < size:
             rest.append((lane.caller_fd, mask, PyBytes_FromStringAndSize(<char *>self._in + used, size - used)))
+
+    cdef ssize_t _encrypt(self, Lane lane, int made):
+        """One TLS record for what is in `_out`; the bytes that were taken. Why none were, the plane finds out:
+        it tries the same bytes again, as OpenSSL wants it."""
+        try:
+            return lane.write(PyBytes_FromStringAndSize(<char *>self._out, made))
+        except OSError:  # WANT_WRITE, and all that ssl raises
+            return 0
 
     cdef int _frame(self, Lane lane, uint8_t *frame, int length, uint8_t *out, double now_s) noexcept:
         """One masked frame at `frame` into one for the agent at `out`; its bytes, or -1 and nothing is changed."""

@@ -227,11 +227,11 @@ class MediaPlane:
                     self._read_again(now_s)
                 continue
             try:
-                if not mask and type(data) is bytes:  # from the lane, which cannot send (all of) it
-                    if not leg.is_tls:
-                        self._leave_lane(leg.call)  # as it has already done itself
-                        touched.append(leg.call)
+                if not mask and type(data) is bytes:  # from the lane, which could not send it
+                    self._leave_lane(leg.call)  # as it has already done itself
                     self._write(leg, data, now_s)
+                    self._choose_way(leg.call)
+                    touched.append(leg.call)
                     continue
                 touched.append(leg.call)
                 if mask & select.EPOLLOUT:
@@ -374,7 +374,7 @@ class MediaPlane:
             self._intake.join(
                 caller.fd,
                 agent.fd,
-                agent.is_tls,
+                agent.sock.send if agent.is_tls else None,
                 bridge.flow,
                 stream_sid,
                 bridge.uplink.fir,

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import socket
+import ssl
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +21,7 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bench.sim_elevenlabs.tls import throwaway_tls
 from gateway import flow
 from gateway.audio import PCM_RATES_HZ
 from gateway.bridge import Bridge
@@ -54,7 +57,7 @@ class Observer:
 class Scene:
     """One call on a plane that is turned by hand."""
 
-    def __init__(self, intake, stack: contextlib.ExitStack, agent_format: str) -> None:
+    def __init__(self, intake, stack: contextlib.ExitStack, agent_format: str, tls=None) -> None:
         self.plane = MediaPlane(leg_write_max_bytes=1 << 20, intake=intake)
         stack.callback(self.plane._epoll.close)
         self.bridge = Bridge(PLAN, MediaSettings(), None, self.plane.pace)
@@ -68,6 +71,10 @@ class Scene:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         self.caller_sock.setblocking(False)
         self.agent_sock.setblocking(False)
+        if tls is not None:
+            ours_too, self.agent_sock = encrypted(ours_too, self.agent_sock, tls)
+            stack.callback(self.agent_sock.close)
+            stack.callback(ours_too.close)
         self.plane.adopt_agent(self.call, ours_too, b"")
         formats = {
             "agent_output_audio_format": "ulaw_8000",
@@ -105,7 +112,9 @@ class Scene:
             self.plane._wake(self.plane._intake.poll(0.0, 0.0, 1), trio.current_time())
         for peer, sock in ((self.agent, self.agent_sock), (self.caller, self.caller_sock)):
             with contextlib.suppress(OSError):
-                peer.hear(sock.recv(1 << 20), trio.current_time())
+                while data := sock.recv(1 << 20):  # of TLS, a record each
+                    peer.hear(data, trio.current_time())
+                peer.hear(b"", trio.current_time())
 
     def outcome(self) -> dict:
         return {
@@ -117,6 +126,28 @@ class Scene:
             "ended": self.bridge.ended,
             "crashes": self.observer.crashes,
         }
+
+
+@pytest.fixture(scope="module")
+def contexts(tmp_path_factory):
+    server, certificate = throwaway_tls(tmp_path_factory.mktemp("tls"))
+    return server, ssl.create_default_context(cafile=os.fspath(certificate))
+
+
+def encrypted(client: socket.socket, server: socket.socket, tls) -> tuple:
+    """Both ends of a pair after the handshake, not blocking."""
+    client.setblocking(False)
+    ends = (
+        tls[1].wrap_socket(client, server_hostname="localhost", do_handshake_on_connect=False),
+        tls[0].wrap_socket(server, server_side=True, do_handshake_on_connect=False),
+    )
+    waiting = list(ends)
+    while waiting:
+        for end in list(waiting):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+                waiting.remove(end)
+    return ends
 
 
 def message(
@@ -240,10 +271,11 @@ def without_times(outcome: dict) -> dict:
     }
 
 
-async def test_usual_frames_take_the_lane(mock_clock):
+@pytest.mark.parametrize("leg", ["plain", "TLS"])
+async def test_usual_frames_take_the_lane(mock_clock, leg, contexts):
     """Not one of them is seen by the bridge's Python once the call is under way."""
     with contextlib.ExitStack() as stack:
-        scene = Scene(new_intake, stack, "ulaw_8000")
+        scene = Scene(new_intake, stack, "ulaw_8000", contexts if leg == "TLS" else None)
         scene.send(scene.caller.text(message(0)))  # the first one sets the time
         before = scene.plane._intake.relayed_frames
         for k in range(1, 101):
@@ -258,10 +290,11 @@ async def test_usual_frames_take_the_lane(mock_clock):
         assert heard == [b64(FRAME)] * 101
 
 
-async def test_lane_whose_agent_takes_nothing_keeps_the_order(mock_clock):
+@pytest.mark.parametrize("leg", ["plain", "TLS"])
+async def test_lane_whose_agent_takes_nothing_keeps_the_order(mock_clock, leg, contexts):
     """A full socket: what was not sent waits in the bounded buffer, and nothing overtakes it."""
     with contextlib.ExitStack() as stack:
-        scene = Scene(new_intake, stack, "ulaw_8000")
+        scene = Scene(new_intake, stack, "ulaw_8000", contexts if leg == "TLS" else None)
         scene.call.agent.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         frames = [bytes((k + n) % 256 for n in range(160)) for k in range(300)]
         for k, audio in enumerate(frames):
@@ -279,6 +312,26 @@ async def test_lane_whose_agent_takes_nothing_keeps_the_order(mock_clock):
             if "user_audio_chunk" in body
         ]
         assert heard == [b64(audio) for audio in frames]
+        before = scene.plane._intake.relayed_frames
+        mock_clock.jump(0.02)
+        scene.send(scene.caller.text(message(len(frames))))
+        assert scene.plane._intake.relayed_frames == before + 1  # the lane is open again
+
+
+@pytest.mark.parametrize("leg", ["plain", "TLS"])
+async def test_lane_whose_agent_is_gone_ends_the_leg(mock_clock, leg, contexts):
+    """What the socket raises in the lane is found out by the plane, and told to the bridge."""
+    with contextlib.ExitStack() as stack:
+        scene = Scene(new_intake, stack, "ulaw_8000", contexts if leg == "TLS" else None)
+        scene.send(scene.caller.text(message(0)))
+        scene.agent_sock.shutdown(socket.SHUT_RDWR)
+        scene.plane._intake.forget(scene.call.agent.fd)  # nobody reads that it was closed
+        scene.plane._epoll.modify(scene.call.agent.fd, 0)
+        for k in range(1, 4):
+            mock_clock.jump(0.02)
+            scene.send(scene.caller.text(message(k)))
+        assert scene.call.agent is None
+        assert not scene.observer.crashes
 
 
 @pytest.mark.parametrize("to_hz", PCM_RATES_HZ)
