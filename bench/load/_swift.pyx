@@ -5,10 +5,18 @@ Optional, like all that is compiled here; `bench.load.hot` says what is used ins
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.errno cimport EAGAIN, errno
-from libc.stdint cimport uint8_t
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy
+
+cdef extern from "<sys/epoll.h>" nogil:
+    ctypedef union epoll_data_t:
+        int fd
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout)
 
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t recv(int fd, void *buf, size_t size, int flags)
@@ -27,6 +35,7 @@ cdef enum:
     IN_MAX = 65536
     FRAME_MAX = 4096
     READ = 1
+    EVENTS_MAX = 1024
 
 cdef uint8_t received[IN_MAX]
 cdef uint8_t frame[FRAME_MAX]
@@ -115,7 +124,7 @@ cdef class StreamHot:
         self.lead_s, self.lead_at_s = lead_s, lead_at_s
         self.prefix = b""
 
-    def frame(self, list heads):
+    cpdef frame(self, list heads):
         """Send the next 20 ms."""
         cdef bytes head, tail
         cdef int phase
@@ -138,7 +147,7 @@ cdef class StreamHot:
         if sent != size:
             self.stream.keep(PyBytes_FromStringAndSize(<char *>frame + sent, size - sent))
 
-    def ready(self, int mask):
+    cpdef ready(self, int mask):
         """One receive; whole frames of audio are counted here."""
         cdef ssize_t size
         cdef Py_ssize_t used = 0, length, body, first, last, prefix_bytes
@@ -205,7 +214,8 @@ cdef class AgentHot:
         self.check_every = check_every
         self.next_middle = frame_bytes / 2
 
-    def ready(self, int mask):
+    cpdef ready(self, int mask):
+        """One receive; whole frames of the usual size are counted here."""
         cdef ssize_t size
         cdef Py_ssize_t used = 0
         cdef uint8_t *at
@@ -235,3 +245,48 @@ cdef class AgentHot:
             used += self.usual
         if used < size:
             self.agent._take(PyBytes_FromStringAndSize(<char *>received + used, size - used), at_s)
+
+
+def speak(list streams, list heads):
+    """All of a slot send their next 20 ms."""
+    for stream in streams:
+        (<StreamHot>stream._hot).frame(heads)
+
+
+cdef class Look:
+    """The loop's look at its sockets, and the way from there to whoever is ready."""
+
+    cdef int epoll_fd
+    cdef list handlers
+
+    def __init__(self, int epoll_fd):
+        self.epoll_fd = epoll_fd
+        self.handlers = []
+
+    def hand(self, int fd, handler):
+        """Who looks after a descriptor: a StreamHot, an AgentHot, something to call with the mask, or None."""
+        while len(self.handlers) <= fd:
+            self.handlers.append(None)
+        self.handlers[fd] = handler
+
+    def turn(self, double wait_s, int events_max) -> float:
+        """Wait, then let everybody do what they have to; the instant of waking."""
+        cdef epoll_event events[EVENTS_MAX]
+        cdef int count, i, fd
+        cdef int timeout_ms = <int>(wait_s * 1000.0 + 0.999) if wait_s > 0.0 else 0
+        cdef double woken_s
+        with nogil:
+            count = epoll_wait(self.epoll_fd, events, min(events_max, EVENTS_MAX), timeout_ms)
+        woken_s = now()
+        if count < 0 and errno != EINTR:
+            raise OSError(errno, "epoll_wait")
+        for i in range(count):
+            fd = events[i].data.fd
+            handler = self.handlers[fd] if fd < len(self.handlers) else None
+            if type(handler) is AgentHot:
+                (<AgentHot>handler).ready(events[i].events)
+            elif type(handler) is StreamHot:
+                (<StreamHot>handler).ready(events[i].events)
+            elif handler is not None:
+                handler(events[i].events)
+        return woken_s

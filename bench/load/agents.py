@@ -95,7 +95,7 @@ class Agent(Peer):
         self._barges = False
         super().__init__(loop, sock, rest)
         if not is_plain:
-            loop.hand(sock, self._hot.ready)
+            loop.hand(sock, self._hot)
 
     @property
     def audio_bytes(self) -> int:

@@ -247,7 +247,7 @@ class Stream(Peer):
                 tally.lead_at_s,
             )
             self.frame = hot.frame  # type: ignore[method-assign]
-            shared.loop.hand(sock, hot.ready)
+            shared.loop.hand(sock, hot)
         self._started_s = now()
         door = shared.door
         self.send(wire.CONNECTED + wire.start(self._sid, caller.call_sid, door.account_sid, {}))

@@ -25,6 +25,7 @@ import numpy as np
 from bench.load import wire
 from bench.load.agents import Agent, AgentManners
 from bench.load.callers import Caller, Callers, Door
+from bench.load.hot import speak
 from bench.load.loop import Loop, now
 from bench.load.plan import StepPlan
 from bench.load.providers import Providers
@@ -208,8 +209,7 @@ class Generator:
         if not self._slot % len(slots):
             self._heads.grow(int((now() - self._origin_s) * 50) + 100)
         heads = self._heads.made
-        for stream in slots[self._slot % len(slots)][:]:
-            stream.frame(heads)
+        speak(slots[self._slot % len(slots)][:], heads)
         self._slot += 1
         self._loop.at(due_s + SLOT_S, self._tick)
 
@@ -233,7 +233,8 @@ class Generator:
         for caller in self._callers:
             if caller.agent is not None:
                 self._tally.uplink(caller.sent_at, caller.agent.arrived_at)
-        accounts = [caller.account() for caller in self._callers + self._short]
+        accounts = [caller.account() for caller in self._callers]
+        accounts += [caller.account() | {"is_short": True} for caller in self._short]
         return {
             **self._tally.summary(),
             "calls": len(self._callers),
@@ -260,7 +261,8 @@ class Generator:
         off = sum(
             abs(a["frames_sent"] - a["agent_heard_bytes"] / frame_bytes) > slack for a in whole
         )
-        lost = [a for a in whole if not a["interrupted"]]
+        # Short calls are hung up while their agent speaks.
+        lost = [a for a in whole if not a["interrupted"] and not a.get("is_short")]
         unheard = sum(a["agent_said_bytes"] * said_factor - a["caller_heard_bytes"] for a in lost)
         off_down = sum(
             abs(a["agent_said_bytes"] * said_factor - a["caller_heard_bytes"])
@@ -275,7 +277,7 @@ class Generator:
             "calls_with_uplink_off": off,
             "agent_bytes_unheard": round(unheard),
             "calls_with_downlink_off": off_down,
-            "calls_interrupted": len(whole) - len(lost),
+            "calls_interrupted": sum(a["interrupted"] > 0 for a in whole),
             "balances": off == 0 and off_down == 0 and len(whole) == len(accounts),
         }
 

@@ -42,14 +42,21 @@ class PlainAgentHot:
         self.k = 0
 
 
+def plain_speak(streams: list[Any], heads: list[tuple[bytes, int]]) -> None:
+    """All of a slot send their next 20 ms."""
+    for stream in streams:
+        stream.frame(heads)
+
+
 try:
     from bench.load import _swift
 
     Times: Any = _swift.Times
     ClockState: Any = _swift.ClockState
+    speak: Any = _swift.speak
 except ImportError:
     _swift = None
-    Times, ClockState = PlainTimes, PlainClockState
+    Times, ClockState, speak = PlainTimes, PlainClockState, plain_speak
 
 swift = _swift
 

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from bench.load.hot import swift
+
 READ = select.EPOLLIN
 READ_WRITE = select.EPOLLIN | select.EPOLLOUT
 
@@ -20,12 +22,38 @@ TIMERS_PER_LOOK = 32
 now = time.monotonic
 
 
+class _PlainLook:
+    """The loop's look at its sockets, where nothing was compiled."""
+
+    def __init__(self, epoll: select.epoll) -> None:
+        self._poll = epoll.poll
+        self._handlers: dict[int, Callable[[int], None]] = {}
+
+    def hand(self, fd: int, handler: Callable[[int], None] | None) -> None:
+        """Who looks after a descriptor; None: nobody."""
+        if handler is None:
+            self._handlers.pop(fd, None)
+        else:
+            self._handlers[fd] = handler
+
+    def turn(self, wait_s: float, events_max: int) -> float:
+        """Wait, then let everybody do what they have to; the instant of waking."""
+        ready = self._poll(wait_s, events_max)
+        woken_s = now()
+        for fd, mask in ready:
+            handler = self._handlers.get(fd)
+            if handler is not None:
+                handler(mask)
+        return woken_s
+
+
 class Loop:
     """`run` until `stop`. A handler is called with the epoll mask when its socket is ready."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._look = _PlainLook(self._epoll) if swift is None else swift.Look(self._epoll.fileno())
+        self._watched: set[int] = set()
         self._timers: list[tuple[float, int, Callable[..., None], Any]] = []
         self._count = 0
         self._running = False
@@ -38,22 +66,25 @@ class Loop:
 
     def watch(self, fd: int, handler: Callable[[int], None], events: int = READ) -> None:
         """Watch a descriptor."""
-        self._handlers[fd] = handler
+        self._look.hand(fd, handler)
+        self._watched.add(fd)
         self._epoll.register(fd, events)
 
     def change(self, sock: socket.socket, events: int) -> None:
         """Watch for something else."""
         self._epoll.modify(sock.fileno(), events)
 
-    def hand(self, sock: socket.socket, handler: Callable[[int], None]) -> None:
-        """Somebody else looks after this socket now."""
-        self._handlers[sock.fileno()] = handler
+    def hand(self, sock: socket.socket, handler: Any) -> None:
+        """Somebody else looks after this socket now: to be called with the mask, or compiled (`_swift`)."""
+        self._look.hand(sock.fileno(), handler)
         self._epoll.modify(sock.fileno(), READ)
 
     def close(self, sock: socket.socket) -> None:
         """Forget and close; closing twice is as good as once."""
         fd = sock.fileno()
-        if fd >= 0 and self._handlers.pop(fd, None) is not None:
+        if fd in self._watched:
+            self._watched.remove(fd)
+            self._look.hand(fd, None)
             self._epoll.unregister(fd)
         sock.close()
 
@@ -67,20 +98,14 @@ class Loop:
 
     def run(self) -> None:
         """Until `stop`."""
-        poll = self._epoll.poll
-        handlers = self._handlers
+        turn = self._look.turn
         timers = self._timers
         pop = heapq.heappop
         self._running = True
         looked_s = now()
         while self._running:
             wait_s = timers[0][0] - now() if timers else 1.0
-            events = poll(wait_s if wait_s > 0.0 else 0.0, EVENTS_MAX)
-            woken_s = now()
-            for fd, mask in events:
-                handler = handlers.get(fd)
-                if handler is not None:
-                    handler(mask)
+            woken_s = turn(wait_s if wait_s > 0.0 else 0.0, EVENTS_MAX)
             budget = TIMERS_PER_LOOK
             while budget and timers and timers[0][0] <= now():
                 _, _, run, argument = pop(timers)
