@@ -199,6 +199,7 @@ def _parse() -> argparse.Namespace:
         "--barge", type=float, default=0.1, help="share of the calls that are interrupted each turn"
     )
     add("--churn", type=float, default=0.0, help="short calls a second beside the steady ones")
+    add("--list-calls", action="store_true", help="list the calls over the API in a loop meanwhile")
     add("--generator-cores", type=_cores, default=None)
     add("--target-cores", type=_cores, default=None)
     add("--priority", type=int, default=0, help="niceness of both sides, where other work runs")
@@ -249,6 +250,7 @@ def _bench(options: argparse.Namespace) -> Bench:
         workers=options.workers,
         media=media,
         priority=options.priority,
+        lists_calls=options.list_calls,
         with_records=options.records or options.smoke,
     )
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.load import procfs
+from bench.load.lister import Lister
 from bench.load.plan import StepPlan
 from bench.load.targets import DAEMON, ROOT, Daemon, Place, Target, TargetFailed, baseline
 
@@ -43,6 +44,8 @@ class Bench:
     """Further keys of `[media]`."""
     priority: int = 0
     """Niceness of generator and target: below 0 for a machine that has other work (needs the right)."""
+    lists_calls: bool = False
+    """List the calls over the control API all through the window."""
     with_records: bool = False
     """Read every call's record afterwards and compare its counters."""
 
@@ -157,6 +160,8 @@ def _drive(
     at_start = procfs.usage(everyone)
     generator.tell(target.door)
     window: dict[str, Any] = {}
+    lister = Lister(target) if bench.lists_calls and isinstance(target, Daemon) else None
+    listed: dict[str, Any] = {}
     while True:
         event = generator.next(STALL_S)
         progress(event)
@@ -167,6 +172,8 @@ def _drive(
                     "begin": procfs.usage(everyone),
                     "cores_begin": procfs.cores(),
                 }
+                if lister is not None:
+                    lister.start()
             case "window_end":
                 window["seconds"] = time.monotonic() - window["at_s"]
                 window["end"] = procfs.usage(everyone)
@@ -174,6 +181,8 @@ def _drive(
                 window["pss_kib"] = {
                     role: sum(map(procfs.pss_kib, pids)) for role, pids in roles.items()
                 }
+                if lister is not None:
+                    listed = lister.stop()
             case "done":
                 result = event["result"]
                 break
@@ -190,6 +199,8 @@ def _drive(
         }
         | {f"{role}_idle_kib": kib for role, kib in idle_kib.items()},
     }
+    if listed:
+        result["listed"] = listed
     if isinstance(target, Daemon):
         result["control_ms_per_call"] = _control_ms(roles, at_start, window, result)
         if bench.with_records:
