@@ -318,7 +318,7 @@ class Worker:
             case HangUp():
                 self._end(
                     message.call_id,
-                    Termination(_result_of(message.blame), message.blame, message.reason, True),
+                    Termination(_result_of(message), message.blame, message.reason, True),
                     drain=message.drain,
                 )
             case CloseCall():
@@ -442,10 +442,12 @@ class Worker:
                 await self._call_gone.wait()
 
 
-def _result_of(blame: str | None) -> str:
-    if blame is None:
+def _result_of(order: HangUp) -> str:
+    if order.hand_over:
+        return "handed_over"
+    if order.blame is None:
         return "completed"
-    return "policy" if blame == "policy" else f"{blame}_fault"
+    return "policy" if order.blame == "policy" else f"{order.blame}_fault"
 
 
 def _innermost(error: Exception) -> Exception:
