@@ -29,8 +29,6 @@ from bench.sim_twilio import Caller, SimCall, TwilioSim
 
 OURS = "+14155550199"
 AGENT = "agent_deploy"
-STAYS_S = 3.0
-"""How long callers stay on the line once everybody hears the agent of the new instance."""
 KNOCK_EVERY_S = 0.02
 TALK_WAIT_S = 60.0
 STOP_WAIT_S = 90.0
@@ -50,6 +48,8 @@ class Plan:
     say_s_per_char: float = 0.06
     calls_per_s: float = 10.0
     workers: int = 1
+    stays_s: float = 3.0
+    """How long callers stay on the line once everybody hears the agent of the new instance."""
 
 
 @dataclass
@@ -114,7 +114,7 @@ class _Deploy:
         with trio.move_on_after(TALK_WAIT_S):
             while not all(call.is_over or _hears(call) for call in calls):
                 await trio.sleep(0.05)
-        await trio.sleep(STAYS_S)
+        await trio.sleep(self._plan.stays_s)
         for call in calls:
             if not call.is_over:
                 call.note("hears" if _hears(call) else "hears-nothing")

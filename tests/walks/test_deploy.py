@@ -15,7 +15,12 @@ GREETER = AgentScript(first_message=SHORT, response_latency_s=0.05)
 async def test_deploy_with_calls_in_progress_drops_none(tmp_path):
     """Calls begun before, and while both serve; every one goes on, and no request to the public port is refused."""
     plan = deploy.Plan(
-        calls=5, between=2, outbound_share=3, drain_timeout_s=1.0, say_s_per_char=0.01
+        calls=5,
+        between=2,
+        outbound_share=3,
+        drain_timeout_s=0.5,
+        say_s_per_char=0.01,
+        stays_s=0.5,
     )
     with trio.fail_after(180):
         outcome = await deploy.run(tmp_path, plan)
