@@ -58,7 +58,7 @@ fuzz: $(INSTALLED)
 	for target in websocket twilio elevenlabs link webhook_form config; do \
 		$(BIN)/python tests/fuzz/fuzz.py $$target fuzz-out/$$target -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
-# One file that needs no Python where it runs; and the demo with it.
+# The program for machines without Python, as one file and as a folder (dist/tandem-dir); and the demo with it.
 binary: dist/tandem
 
 dist/tandem: $(BINARY_INSTALLED) $(wildcard gateway/*.py gateway/*.pyx control/*.py control/*/*.py policy/*.py policy/*/*) systemd/binary/tandem.spec systemd/binary/entry.py
@@ -68,9 +68,18 @@ dist/tandem: $(BINARY_INSTALLED) $(wildcard gateway/*.py gateway/*.pyx control/*
 binary-demo: dist/tandem $(INSTALLED)
 	TANDEM_EXECUTABLE=$(abspath dist/tandem) $(BIN)/python -m bench.demo
 
-# A Debian package of that file with the unit, the configuration and their folders. Needs dpkg-deb.
+# A Debian package of that folder with the units, the configuration and the user. Needs dpkg-deb.
 package: dist/tandem
-	systemd/debian/build dist/tandem dist
+	systemd/debian/build dist/tandem-dir dist
+
+# The package unpacked and tried: what is in it, its scripts, and the daemon as systemd would start it.
+package-check: package $(INSTALLED)
+	TANDEM_PACKAGE="$$(ls -t dist/tandem_*.deb | head -1)" $(BIN)/python -m pytest -q tests/package
+
+# A deploy with 50 calls in progress: none may be dropped.
+.PHONY: deploy-demo package-check
+deploy-demo: $(INSTALLED)
+	$(BIN)/python -m bench.deploy
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Tandem needs Python 3.11 or newer with venv (Debian: apt install python3-venv)" >&2; exit 1; }

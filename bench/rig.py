@@ -62,11 +62,13 @@ class Daemon:
                 lines.append(json.loads(line))
         return lines
 
-    async def stop(self, signal_number: int = signal.SIGTERM) -> int:
+    async def stop(
+        self, signal_number: int = signal.SIGTERM, *, within_s: float = STOP_TIMEOUT_S
+    ) -> int:
         """Ask it to stop and wait; it is killed after a deadline. Returns its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal_number)
-        with trio.move_on_after(STOP_TIMEOUT_S):
+        with trio.move_on_after(within_s):
             while self.process.poll() is None:
                 await trio.sleep(0.02)
         if self.process.poll() is None:
@@ -87,6 +89,8 @@ class Rig:
     daemon: Daemon
     agents: dict[str, str] = field(default_factory=dict)
     """Our agent ids by ElevenLabs' agent ids."""
+    former: list[Daemon] = field(default_factory=list)
+    """Instances beside which another one was started; stopped at the end, too."""
     wires: dict[str, FaultProxy] = field(default_factory=dict)
     """Proxies that can spoil a wire, by the names of `WIRES`; those that `open_rig` was asked for."""
 
@@ -135,6 +139,18 @@ class Rig:
                     if item["metadata"].get("twilio_call_sid") == call_sid and item["ended_at"]:
                         return await self.get(f"/v2/calls/{item['id']}")
                 await trio.sleep(0.1)
+
+    async def start_beside(self, name: str) -> Daemon:
+        """Start a second instance on the same public port and store, and turn to its API; returns the first one."""
+        former = self.daemon
+        self.former.append(former)
+        control = _free_port()
+        environment = {**self.environment, "TANDEM_CONTROL_LISTEN": f"127.0.0.1:{control}"}
+        self.daemon = _spawn(self.folder, environment, name)
+        self.api.base_url = f"http://127.0.0.1:{control}"
+        await _wait_ready(self.daemon, self.api)
+        self.environment = environment
+        return former
 
     async def restart_daemon(self) -> None:
         """Start the daemon again, on the same configuration and store."""
@@ -213,7 +229,8 @@ async def open_rig(
                 yield rig
             finally:
                 with trio.CancelScope(shield=True):
-                    await rig.daemon.stop()
+                    for daemon in (*rig.former, rig.daemon):
+                        await daemon.stop()
         nursery.cancel_scope.cancel()
 
 
@@ -223,8 +240,8 @@ def _executable(environment: Mapping[str, str]) -> list[str]:
     return [named] if named else [sys.executable, "-m", "control"]
 
 
-def _spawn(folder: Path, environment: dict[str, str]) -> Daemon:
-    log_path, config_path = folder / "daemon.log", folder / "config.toml"
+def _spawn(folder: Path, environment: dict[str, str], name: str = "daemon") -> Daemon:
+    log_path, config_path = folder / f"{name}.log", folder / "config.toml"
     with log_path.open("ab") as log:
         process = subprocess.Popen(
             [*_executable(environment), "serve", "--config", str(config_path)],

@@ -188,13 +188,15 @@ class Answering:
             return twiml.hangup()
         if call.away:
             return await self._transfers.after_failure(call)
-        if office.pool.holds(call.id) and not call.attached and not call.rejoined:
-            # The stream never came, but the agent leg is there: one more try.
-            call.rejoined = True
-            return self._warming.document(call)
-        if self._warming.may_resume(call) and await self._warming.resume(call):
-            office.watch(call, office.settings.media.inbound_attach_timeout_s + STREAM_DEADLINE_S)
-            return self._warming.document(call)
+        async with call.going_on:
+            if office.pool.holds(call.id) and not call.attached and not call.rejoined:
+                # The stream never came, or the call has: the agent leg is there; one more try.
+                call.rejoined = True
+                return self._warming.document(call)
+            if self._warming.may_resume(call) and await self._warming.resume(call):
+                within_s = office.settings.media.inbound_attach_timeout_s + STREAM_DEADLINE_S
+                office.watch(call, within_s)
+                return self._warming.document(call)
         self._ending.close(call)
         return twiml.say_hangup(REGRET)
 

@@ -132,6 +132,10 @@ class LiveCall:
     reported: trio.Event = field(default_factory=trio.Event)
     earlier: list[CallReport] = field(default_factory=list)
     """Reports of agent legs before a resume."""
+    earlier_media: list[dict[str, Any]] = field(default_factory=list)
+    """Counters of agent legs that a former process, or another daemon, has written down."""
+    going_on: trio.Lock = field(default_factory=trio.Lock)
+    """Held while somebody opens another agent leg for the call: one is enough."""
     lost: str | None = None
     """Why the call has to go on elsewhere, when its worker is gone."""
     outcome: Outcome | None = None
@@ -279,8 +283,19 @@ def from_record(record: CallRecord, agent: AgentRecord | None) -> LiveCall:
         legs=dict(record.legs),
         away=(record.legs.get("transfer") or {}).get("status") in AWAY,
         is_recorded=True,
-        lost="the daemon was restarted",
+        earlier_media=_apart(record.media or {}),
+        lost=(
+            "handed over by another daemon"
+            if record.legs.get("handed_over")
+            else "the daemon was restarted"
+        ),
     )
+
+
+def _apart(media: dict[str, Any]) -> list[dict[str, Any]]:
+    """The counters of each agent leg, the oldest first."""
+    last = {name: value for name, value in media.items() if name != "before_resume"}
+    return [*media.get("before_resume", []), *([last] if last else [])]
 
 
 class Book:

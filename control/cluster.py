@@ -30,15 +30,18 @@ Left = tuple[CallRecord, AgentRecord | None]
 
 
 class Cluster:
-    """Runs in the switchboard's nursery. `on_left` gets each call of a daemon that is no more."""
+    """Runs in the switchboard's nursery. `on_left` gets each call of a daemon that is no more, `on_given` before it
+    those that a daemon which leaves has given to this one."""
 
     def __init__(
         self,
         office: Office,
         on_left: Callable[[LiveCall], Awaitable[None]],
         on_message: Callable[[LiveCall, nodes.Message], None],
+        on_given: Callable[[LiveCall], Awaitable[None]],
     ) -> None:
         self._office = office
+        self._on_given = on_given
         self._on_left = on_left
         self._on_message = on_message
 
@@ -79,6 +82,25 @@ class Cluster:
             # The other daemon may only have lost the store, and the two may be talking still.
             self._office.watch(call, self._office.settings.media.max_call_s)
 
+    async def leave(self) -> None:
+        """This daemon ends in order: what it leaves open is anybody's at once."""
+        with contextlib.suppress(StoreUnavailable):
+            await self._office.store.write(nodes.leave, self._office.node)
+
+    async def _given(self, call_id: str) -> None:
+        """A daemon that leaves has made a call ours. Twilio may have asked us about it already."""
+        office = self._office
+        if office.book.get(call_id) is not None:
+            return
+        try:
+            call = await office.find(call_id, None)
+        except StoreUnavailable as error:
+            log.event("call_unreadable", level="warning", call_id=call_id, error=str(error))
+            return
+        if call is not None:
+            await self._on_given(call)
+            await self._inherited(call)
+
     async def _listen(self) -> None:
         office = self._office
         while True:
@@ -89,9 +111,11 @@ class Cluster:
                     told = await office.store.write(nodes.listen, office.node)
             for message in told:
                 call = office.book.get(message.call_id)
-                if call is None:
+                if message.what == "take_over":
+                    office.spawn(self._given, message.call_id)
+                elif call is None:
                     continue
-                if message.what == "let_go":
+                elif message.what == "let_go":
                     await let_go(office, call)
                 else:
                     self._on_message(call, message)
@@ -104,8 +128,13 @@ async def let_go(office: Office, call: LiveCall) -> None:
     call.columns = {}  # what the other one knows is newer; what was said and done stays true
     with contextlib.suppress(StoreUnavailable):
         await office.ledger.save([call])
-    office.book.remove(call)
     log.event("call_let_go", call_id=call.id)
+    forget(office, call)
+
+
+def forget(office: Office, call: LiveCall) -> None:
+    """The call is no more of ours; whoever waits for it waits no longer."""
+    office.book.remove(call)
     call.ready.set()
     call.bound.set()
     call.handed.set()

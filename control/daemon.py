@@ -2,6 +2,8 @@
 
 store ─ workers ─ switchboard ─ provisioning ─ public port ─ control port ─ READY
 SIGTERM: no new calls (readyz 503) ─ calls end ─ HTTP goes down last, because callbacks still come
+With another instance on the same port (`control.siblings`): nothing more is accepted here, and what is left of the
+calls goes on there.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ import dataclasses
 import errno
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 import trio
 
@@ -31,16 +35,19 @@ from control.elevenlabs.workspace import Workspace
 from control.front import Front
 from control.hooks.app import create_hooks
 from control.http import SHUTDOWN_GRACE_S, HttpServer
+from control.leaving import DRAIN_MARGIN_S, hand_over_max_s
 from control.metrics import Metrics
 from control.numbers import Numbers
+from control.office import node_name
 from control.plugins import build_rules
 from control.provisioning import Provisioning
 from control.provisioning.client_tools import definitions
 from control.provisioning.self_test import Probes
 from control.provisioning.values import Services
 from control.sdnotify import Notifier
+from control.siblings import LISTEN_RETRY_S, Siblings
 from control.store import Store, StoreUnavailable, sealed
-from control.switchboard import DRAIN_MARGIN_S, Switchboard
+from control.switchboard import Switchboard
 from control.tenants.access import TwilioAccess
 from control.tenants.service import Tenants
 from control.twilio.rest import TwilioRest
@@ -48,7 +55,6 @@ from control.urls import PublicUrls
 from control.vault import SealBroken, Vault, VaultError, open_vault
 from control.workers import WorkerPool
 from gateway.errors import LinkError
-from gateway.settings import MediaSettings
 
 EXIT_FAILED = 1
 BACKLOG = 1024
@@ -100,15 +106,34 @@ class _Parts:
     front: Front
     api: HttpServer
     notifier: Notifier
+    siblings: Siblings | None
     was_forced: bool = False
+
+    # ---- what the door of `control.siblings` opens to
+
+    @property
+    def is_draining(self) -> bool:
+        return self.switchboard.draining
+
+    def takes(self, *, ticket: str, call_id: str, path: str) -> bool:
+        return self.switchboard.is_about_ours(ticket=ticket, call_id=call_id, path=path)
+
+    def serve(self, sock: socket.socket, head: bytes) -> None:
+        self.front.adopt(sock, head)
 
 
 async def _serve(settings: Settings) -> int:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         # Before anything is started: a port that is taken shall cost nothing.
-        public = await _listen("public.listen", settings.public.listen)
+        folder = _runtime_folder(settings)
+        siblings = Siblings(Path(folder), node_name(settings)) if folder else None
+        public = await _listen_public(settings.public.listen, siblings)
         control = await _listen("control.listen", settings.control.listen)
-        async with _built(settings) as parts, trio.open_nursery() as nursery:
+        async with (
+            _door(siblings, settings.public.listen, public),
+            _built(settings, folder, siblings) as parts,
+            trio.open_nursery() as nursery,
+        ):
             nursery.start_soon(_stop_at_once_on_second, signals, parts, nursery.cancel_scope)
             await nursery.start(parts.pool.run)
             _give_way_to_audio()
@@ -122,6 +147,8 @@ async def _serve(settings: Settings) -> int:
                 await ports.start(parts.front.serve, public)
                 await ports.start(parts.api.serve, control)
                 nursery.start_soon(parts.notifier.run_watchdog, parts.pool.turns)
+                if siblings is not None:
+                    siblings.host = parts
                 parts.notifier.ready(f"{parts.pool.count} media workers")
                 log.event(
                     "ready",
@@ -164,10 +191,17 @@ async def _drain(parts: _Parts) -> None:
     timeout_s = parts.settings.media.drain_timeout_s
     everything_s = timeout_s + 2 * DRAIN_MARGIN_S + 2 * SHUTDOWN_GRACE_S + STOP_MARGIN_S
     parts.notifier.stopping("draining")
+
+    async def successor() -> str | None:
+        return None if parts.siblings is None else await parts.siblings.successor()
+
+    if await successor() is not None:
+        everything_s += hand_over_max_s(sum(parts.switchboard.live_counts().values()))
+        parts.front.leave_to_others()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_say_what_is_left, parts)
         with trio.move_on_after(everything_s):
-            await parts.switchboard.drain()
+            await parts.switchboard.drain(successor)
         nursery.cancel_scope.cancel()
     parts.front.stop()
     parts.api.stop()
@@ -181,7 +215,21 @@ async def _say_what_is_left(parts: _Parts) -> None:
 
 
 @asynccontextmanager
-async def _built(settings: Settings) -> AsyncIterator[_Parts]:
+async def _door(
+    siblings: Siblings | None, listen: Listen, public: list[trio.SocketListener]
+) -> AsyncIterator[None]:
+    """Our door, open: an instance that starts now, or will later, gets the port from us."""
+    async with trio.open_nursery() as nursery:
+        if siblings is not None:
+            await nursery.start(siblings.run, str(listen), public)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _built(
+    settings: Settings, folder: str, siblings: Siblings | None
+) -> AsyncIterator[_Parts]:
     """Everything, connected. Raises StartFailed."""
     try:
         store = await trio.to_thread.run_sync(Store.open, settings.store.url)
@@ -191,7 +239,7 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
     clock = Clock()
     tokens = _main_tokens(settings)
     pool = WorkerPool(
-        _findable(settings),
+        dataclasses.replace(settings.media, runtime_dir=folder),
         log_level=settings.log.level,
         log_format=settings.log.format,
         log=log.event,
@@ -276,6 +324,7 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
                 tokens=tokens,
                 metrics=metrics,
                 signers=access,
+                others=siblings,
             )
             yield _Parts(
                 settings,
@@ -288,21 +337,21 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
                 front,
                 HttpServer(api),
                 Notifier(),
+                siblings,
             )
     finally:
         twilio.close()
         store.close()
 
 
-def _findable(settings: Settings) -> MediaSettings:
-    """What workers are told: with the folder in which a process that replaces this one finds them."""
+def _runtime_folder(settings: Settings) -> str:
+    """Where a process that replaces this one finds its workers, and other instances its door; empty: nowhere."""
     try:
-        folder = returning.runtime_dir(settings)
+        return returning.runtime_dir(settings)
     except OSError as error:
         # Calls are carried all the same; they would end with this process.
         log.event("runtime_dir_unusable", level="warning", error=str(error))
-        folder = ""
-    return dataclasses.replace(settings.media, runtime_dir=folder)
+        return ""
 
 
 def _main_tokens(settings: Settings) -> tuple[str, ...]:
@@ -329,6 +378,22 @@ async def _opened_vault(settings: Settings, store: Store) -> Vault:
     if resealed:
         log.event("secrets_resealed", count=resealed)
     return vault
+
+
+async def _listen_public(listen: Listen, siblings: Siblings | None) -> list[trio.SocketListener]:
+    """The public port: from an instance that has it already, or else bound. Raises StartFailed."""
+    if siblings is None or listen.port == 0:
+        return await _listen("public.listen", listen)
+    if shared := await siblings.listeners(str(listen)):
+        return shared
+    try:
+        return await _listen("public.listen", listen)
+    except StartFailed:
+        # Another instance that starts at the same time may have been quicker, and its door about to open.
+        await trio.sleep(LISTEN_RETRY_S)
+        if shared := await siblings.listeners(str(listen)):
+            return shared
+        raise
 
 
 async def _listen(key: str, listen: Listen) -> list[trio.SocketListener]:

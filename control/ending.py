@@ -206,7 +206,7 @@ class Ending:
         at_ringing = office.settings.media.warm_outbound == "ringing"
         is_due = at_ringing or status == "in-progress"
         untouched = call.worker is None and call.report is None and call.lost is None
-        if is_due and untouched and not call.closing and not office.is_draining:
+        if is_due and untouched and not call.closing and not office.is_leaving:
             try:
                 self._warming.prepare(call)
             except PoolFull:
@@ -295,6 +295,9 @@ def _outcome(call: LiveCall) -> Outcome:
         return Outcome(report.result, report.blame, report.reason)
     if call.lost and (call.attached or call.answered or not call.ended_status):
         return Outcome("gateway_fault", "gateway", call.lost)
+    if call.legs.get("handed_over") and not call.attached:
+        reason = "the call ended while it was handed over to another daemon"
+        return Outcome("gateway_fault", "gateway", reason)
     if call.ending is not None and call.attached:
         return Outcome(call.ending.result, call.ending.blame, call.ending.reason)
     if call.ended_status:
@@ -325,9 +328,8 @@ def _final_status(call: LiveCall, outcome: Outcome) -> str:
 
 def _with_earlier(media: dict[str, Any], call: LiveCall) -> dict[str, Any]:
     """The counters, with those of the agent legs before a resume beside them."""
-    if not call.earlier:
-        return media
-    return media | {"before_resume": [report.media for report in call.earlier]}
+    earlier = [*call.earlier_media, *(report.media for report in call.earlier)]
+    return media | {"before_resume": earlier} if earlier else media
 
 
 def unknown_call(what: str, form: Mapping[str, str]) -> None:

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Protocol
+from urllib.parse import parse_qs
 
 import h11
 import trio
@@ -29,12 +30,15 @@ MEDIA_START = b"GET /media/"
 HEAD_DEADLINE_S = 5.0
 LINGER_S = 1.0
 LINGER_READS = 16
+LINE_MAX_BYTES = 2048
+"""Of a request line that is looked at for the call it is about; ours have some hundred bytes."""
 
 
 class MediaDoor(Protocol):
     """What is used of `control.switchboard.Switchboard`."""
 
     def admit_stream(self, ticket: str) -> str: ...
+    def is_about_ours(self, *, ticket: str = "", call_id: str = "", path: str = "") -> bool: ...
     def tenant_of_ticket(self, ticket: str) -> str | None: ...
     async def join_stream(self, call_id: str, sock: socket.socket, head: bytes) -> None: ...
 
@@ -48,6 +52,21 @@ class Signers(Protocol):
     """Who may sign: see `control.tenants.access.TwilioAccess`."""
 
     async def signing_tenant(self, tenant_id: str) -> Signing | None: ...
+
+
+class Others(Protocol):
+    """What is used of `control.siblings.Siblings`."""
+
+    def doors(self) -> Sequence[object]: ...
+    async def offer(
+        self,
+        sock: trio.socket.SocketType,
+        *,
+        ticket: str = "",
+        call_id: str = "",
+        path: str = "",
+        head: bytes = b"",
+    ) -> bool: ...
 
 
 class HeadRefused(Exception):
@@ -75,6 +94,7 @@ class Front(HttpServer):
         tokens: Sequence[str],
         metrics: Metrics,
         signers: Signers | None = None,
+        others: Others | None = None,
         connections_max: int = CONNECTIONS_MAX,
     ) -> None:
         super().__init__(app, connections_max=connections_max)
@@ -82,6 +102,7 @@ class Front(HttpServer):
         self._media_url = media_url
         self._tokens = tokens
         self._signers = signers
+        self._others = others
         self._metrics = metrics
 
     async def on_connection(self, stream: trio.SocketStream, serve_http: Serve) -> None:
@@ -96,15 +117,45 @@ class Front(HttpServer):
             return
         if start == MEDIA_START:
             await self._serve_media(stream)
-        else:
+        elif not await self._is_passed_on(stream):
             await serve_one(stream, self.counted)
+
+    def adopt(self, sock: socket.socket, head: bytes) -> None:
+        """A connection that another instance has accepted and that is about a call of ours."""
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+
+        async def handle(stream: trio.SocketStream, serve_http: Serve) -> None:
+            # Not sorted once more: what is not ours after all is refused here, and never passed back.
+            if head:
+                await self._serve_media(stream, head)
+            else:
+                await serve_one(stream, self.counted)
+
+        self.take(stream, handle)
+
+    async def _is_passed_on(self, stream: trio.SocketStream) -> bool:
+        """Whether this is about a call of another instance, and that instance has taken the connection, unread."""
+        if self._others is None or not self._others.doors():
+            return False
+        try:
+            with trio.fail_after(HEAD_DEADLINE_S):
+                path, call_id = _asked(await _peek_line(stream.socket))
+        except (OSError, trio.TooSlowError):
+            return False
+        if not call_id or self._door.is_about_ours(call_id=call_id, path=path):
+            return False
+        return await self._others.offer(stream.socket, call_id=call_id, path=path)
 
     # ---- media ---------------------------------------------------------------------------------
 
-    async def _serve_media(self, stream: trio.SocketStream) -> None:
+    async def _serve_media(self, stream: trio.SocketStream, head: bytes = b"") -> None:
+        """`head`: what was read already, by another instance."""
+        is_passed = bool(head)
         try:
             with trio.fail_after(HEAD_DEADLINE_S):
-                request, head = await _read_head(stream)
+                request, head = await _read_head(stream, head)
+                if not is_passed and await self._is_anothers(request, stream, head):
+                    return
                 tokens = await self._tokens_for(request)
             call_id = self._admit(request, tokens)
         except trio.TooSlowError:
@@ -117,6 +168,14 @@ class Front(HttpServer):
             await self._refuse(stream, refusal.status, f"ticket_{refusal.why}")
         else:
             await self._hand_over(call_id, stream, head)
+
+    async def _is_anothers(
+        self, request: h11.Request, stream: trio.SocketStream, head: bytes
+    ) -> bool:
+        ticket = _ticket_of(request.target.decode("latin-1"))
+        if self._others is None or self._door.is_about_ours(ticket=ticket):
+            return False
+        return await self._others.offer(stream.socket, ticket=ticket, head=head)
 
     async def _tokens_for(self, request: h11.Request) -> Sequence[str]:
         """What this stream may be signed with: the request names no account, its ticket's call has one."""
@@ -200,17 +259,41 @@ async def _peek(sock: trio.socket.SocketType) -> bytes:
     return start
 
 
-async def _read_head(stream: trio.SocketStream) -> tuple[h11.Request, bytes]:
-    """The request, and all bytes read so far. Raises HeadRefused, BrokenResourceError."""
+async def _peek_line(sock: trio.socket.SocketType) -> bytes:
+    """The request line, left in the socket; empty when it is none of a sensible length. Raises OSError."""
+    seen = await sock.recv(LINE_MAX_BYTES, socket.MSG_PEEK)
+    try:
+        while b"\n" not in seen and len(seen) < LINE_MAX_BYTES:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(seen) + 1)
+            await trio.lowlevel.wait_readable(sock)
+            before, seen = len(seen), await sock.recv(LINE_MAX_BYTES, socket.MSG_PEEK)
+            if len(seen) == before:
+                return b""  # it was the peer's last
+    finally:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+    line, _, rest = seen.partition(b"\n")
+    return line if rest or seen.endswith(b"\n") else b""
+
+
+def _asked(line: bytes) -> tuple[str, str]:
+    """Path and call of a request line; the call is empty when it names none."""
+    words = line.decode("latin-1").split(" ")
+    path, _, query = (words[1] if len(words) > 1 else "").partition("?")
+    return path, parse_qs(query).get("call_id", [""])[0]
+
+
+async def _read_head(stream: trio.SocketStream, data: bytes = b"") -> tuple[h11.Request, bytes]:
+    """The request, and all bytes read so far, `data` first. Raises HeadRefused, BrokenResourceError."""
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_MAX_BYTES)
     head = b""
     while True:
-        data = await stream.receive_some(HEAD_MAX_BYTES)
+        data = data or bytes(await stream.receive_some(HEAD_MAX_BYTES))
         if not data:
             raise HeadRefused(400, "cut_off")
         head += data
         try:
             parser.receive_data(data)
+            data = b""
             event = parser.next_event()
         except h11.RemoteProtocolError as error:
             raise HeadRefused(error.error_status_hint, "malformed") from error

@@ -31,6 +31,8 @@ IDLE_READ_S = 20
 SHUTDOWN_GRACE_S = 2.0
 
 Serve = Callable[[trio.SocketStream], Awaitable[None]]
+Handle = Callable[[trio.SocketStream, Serve], Awaitable[None]]
+"""What is done with a connection, given how HTTP is served on one."""
 
 
 class HttpServer:
@@ -40,6 +42,8 @@ class HttpServer:
         self._app = app
         self._connections_max = connections_max
         self._stopping = trio.Event()
+        self._left_to_others = trio.Event()
+        self._take: Callable[[trio.SocketStream, Handle], None] | None = None
         self._open: set[trio.SocketStream] = set()
         self._requests = 0
         self._answered = trio.Event()
@@ -49,6 +53,13 @@ class HttpServer:
     def connections(self) -> int:
         """Open ones."""
         return len(self._open)
+
+    def take(self, stream: trio.SocketStream, handle: Handle) -> None:
+        """Serve a connection that another process has accepted. One that comes too late is closed."""
+        if self._take is None:
+            stream.socket.close()
+        else:
+            self._take(stream, handle)
 
     async def on_connection(self, stream: trio.SocketStream, serve_http: Serve) -> None:
         """What is done with a connection: here, HTTP."""
@@ -75,18 +86,25 @@ class HttpServer:
             await around.start(lifespan.handle_lifespan)
             await lifespan.wait_for_startup()
             async with trio.open_nursery() as connections:
+
+                def take(stream: trio.SocketStream, handle: Handle) -> None:
+                    connections.start_soon(self._serve_one, serve_http, handle, stream)
+
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(
                         partial(
                             trio.serve_listeners,
-                            partial(self._serve_one, serve_http),
+                            partial(self._serve_one, serve_http, self.on_connection),
                             list(listeners),
                             handler_nursery=connections,
                         )
                     )
+                    self._take = take
                     task_status.started()
-                    await self._stopping.wait()
+                    await self._left_to_others.wait()
                     accepting.cancel_scope.cancel()
+                await self._stopping.wait()
+                self._take = None
                 await context.terminated.set()
                 around.start_soon(self._cut_after_grace)
                 with trio.move_on_after(SHUTDOWN_GRACE_S):
@@ -114,7 +132,12 @@ class HttpServer:
 
     def stop(self) -> None:
         """Accept no more connections and let `serve` come to its end."""
+        self._left_to_others.set()
         self._stopping.set()
+
+    def leave_to_others(self) -> None:
+        """Accept no more connections: another process does, on the same socket. What is passed to `take` is served."""
+        self._left_to_others.set()
 
     async def _cut_after_grace(self) -> None:
         # TCPServer shields its sends: a client that does not read would hold us for ever.
@@ -122,7 +145,9 @@ class HttpServer:
         for stream in list(self._open):
             stream.socket.close()
 
-    async def _serve_one(self, serve_http: Serve, stream: trio.SocketStream) -> None:
+    async def _serve_one(
+        self, serve_http: Serve, handle: Handle, stream: trio.SocketStream
+    ) -> None:
         """Documented boundary: whatever one connection raises ends that connection and no other."""
         if len(self._open) >= self._connections_max:
             self.refused += 1
@@ -131,7 +156,7 @@ class HttpServer:
         self._open.add(stream)
         try:
             async with stream:
-                await self.on_connection(stream, serve_http)
+                await handle(stream, serve_http)
         except Exception as error:  # noqa: BLE001
             log.event("connection_failed", level="warning", error=error)
         finally:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 import threading
@@ -22,6 +23,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from control.redaction import Redactor
+from gateway import journal
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -55,7 +57,9 @@ def configure(
     stream: TextIO | None = None,
 ) -> LineHandler:
     """Send all of `logging` through one masking handler; the earlier handlers are removed."""
-    handler = LineHandler(stream or sys.stderr, LineFormatter(format, Redactor(secrets)))
+    to_journal = stream is None and journal.goes_to_journal(sys.stderr, os.environ)
+    formatter = LineFormatter(format, Redactor(secrets), to_journal=to_journal)
+    handler = LineHandler(stream or sys.stderr, formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO if level == "debug" else logging.WARNING)
@@ -89,10 +93,11 @@ def install_exception_hooks() -> None:
 
 
 class LineFormatter(logging.Formatter):
-    """A record as one redacted line. `format` is "json" or "text"."""
+    """A record as one redacted line. `format` is "json" or "text"; for the journal with the priority in front."""
 
-    def __init__(self, format: str, redactor: Redactor) -> None:
+    def __init__(self, format: str, redactor: Redactor, *, to_journal: bool = False) -> None:
         super().__init__()
+        self._to_journal = to_journal
         self._write = _text_line if format == "text" else _json_line
         self._redactor = redactor
 
@@ -113,7 +118,9 @@ class LineFormatter(logging.Formatter):
             line["error"] = self._redactor.value(record.exc_info[1])
             whole = self._redactor.text(_traceback(record.exc_info[1]), max_chars=sys.maxsize)
             line["traceback"] = whole[-TRACEBACK_MAX_CHARS:]  # its end says what happened
-        return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", self._write(line))
+        level = line["level"]
+        text = _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", self._write(line))
+        return journal.prefixed(text, level) if self._to_journal else text
 
 
 class LineHandler(logging.Handler):

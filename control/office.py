@@ -55,7 +55,13 @@ class Pool(Protocol):
     def home_of(self, call_id: str) -> str | None: ...
     def cancel(self, call_id: str, reason: str) -> None: ...
     def hang_up(
-        self, call_id: str, reason: str, blame: str | None = None, *, drain: bool = False
+        self,
+        call_id: str,
+        reason: str,
+        blame: str | None = None,
+        *,
+        drain: bool = False,
+        hand_over: bool = False,
     ) -> None: ...
     def say(self, call_id: str, kind: str, text: str) -> None: ...
     def tool_result(self, call_id: str, tool_call_id: str, result: str, is_error: bool) -> None: ...
@@ -111,6 +117,9 @@ class Office:
     access: Access | None = None
     """Clients that act in tenants' own accounts; None: everything is done in the one of `twilio`."""
     is_draining: bool = False
+    """No new calls are taken."""
+    is_leaving: bool = False
+    """Nor are agent legs opened any more for calls that are here."""
     book: Book = field(default_factory=Book)
     nursery: trio.Nursery | None = None
     """Where work goes on that must outlive the request that asked for it."""
@@ -126,7 +135,7 @@ class Office:
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.store)
         self.shelf = Shelf(Path(self.settings.policy.lists_dir))
-        self.node = f"{socket.gethostname()}|{self.settings.control.listen}"[:100]
+        self.node = node_name(self.settings)
         self.urls = PublicUrls(self.settings.public.url, self.settings.public.media_url)
 
     async def twilio_of(self, tenant_id: str) -> Twilio:
@@ -186,6 +195,11 @@ class Office:
         self.book.add(call)
         self.note(call, "adopted", status=call.status)
         return call
+
+
+def node_name(settings: Settings) -> str:
+    """Of this daemon: the same after a restart, and nobody else's at the same time."""
+    return f"{socket.gethostname()}|{settings.control.listen}"[:100]
 
 
 async def _guarded(work: Callable[..., Awaitable[None]], *arguments: Any) -> None:

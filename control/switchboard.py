@@ -28,7 +28,7 @@ from sqlalchemy import Connection
 
 from control import ledger, log, verdict
 from control.answering import Answering
-from control.calls import LiveCall, Outcome
+from control.calls import LiveCall
 from control.cluster import Cluster, relay
 from control.compliance.facts import with_meaning
 from control.compliance.in_call import InCallOptOut
@@ -42,6 +42,7 @@ from control.dialing.plan import Order
 from control.dialing.pump import Pump
 from control.ending import Ending, cost_of, unknown_call
 from control.hooks import debugger
+from control.leaving import FindSuccessor, Leaving
 from control.ledger import FLUSH_EVERY_S
 from control.metrics import Metrics
 from control.office import Access, Clock, Office, Pool, Twilio
@@ -91,11 +92,14 @@ __all__ = [
 ]
 
 HANG_UP_WAIT_S = 5.0
-DRAIN_MARGIN_S = 5.0
-"""After the workers' deadline: for the last callbacks, requests to Twilio and records."""
-_DRAINED = Outcome("drained", "gateway", "the gateway was shut down")
+RESUME_PATH = "/twilio/continue"
 
 Form = Mapping[str, str]
+
+
+async def nobody() -> str | None:
+    """No successor."""
+    return None
 
 
 class Switchboard:
@@ -142,7 +146,10 @@ class Switchboard:
             self._office, self._warming, self._ending, self._dialer, self._transfers
         )
         self._reconcile = Reconcile(self._office, self._ending)
-        self._cluster = Cluster(self._office, self._reconcile.left_open, self._on_message)
+        self._cluster = Cluster(
+            self._office, self._reconcile.left_open, self._on_message, self._warming.ready_again
+        )
+        self._leaving = Leaving(self._office, self._ending, self._write_down)
         self._spools: list[Path] = []
         """Files of former workers, told but perhaps not written down."""
         self.on_other_event: Callable[[PoolEvent], bool] = lambda event: False
@@ -244,37 +251,10 @@ class Switchboard:
         """Live calls by direction."""
         return self._office.book.counts()
 
-    async def drain(self) -> None:
-        """Take no more calls, let those in progress end in time, end the others. Then nothing is live."""
-        office = self._office
-        office.is_draining = True
-        office.metrics.draining.set(1)
-        timeout_s = office.settings.media.drain_timeout_s
-        log.event("draining", calls=len(office.book), timeout_s=timeout_s)
-        with trio.move_on_after(timeout_s + DRAIN_MARGIN_S):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(office.pool.drain, timeout_s)
-                for call in office.book:
-                    if call.direction == "outbound" and not call.answered:
-                        nursery.start_soon(self._call_off, call)
-                for call in office.book:
-                    await call.closed.wait()
-        with trio.move_on_after(DRAIN_MARGIN_S):
-            async with trio.open_nursery() as nursery:
-                for call in office.book:
-                    nursery.start_soon(self._call_off, call)
-        for call in office.book:
-            self._ending.close(call, _DRAINED)
-        await self._write_down()
-
-    async def _call_off(self, call: LiveCall) -> None:
-        call.hang_up_wanted = True
-        if call.direction == "outbound" and call.dial_state == "intent":
-            return  # it goes back into the queue, for the next process
-        if not call.closing and (
-            call.twilio_call_sid is None or await self._ending.end_by_rest(call)
-        ):
-            self._ending.close(call, _DRAINED)
+    async def drain(self, successor: FindSuccessor = nobody) -> None:
+        """Take no more calls, let those in progress end in time, end or hand over the others. Then nothing is live."""
+        await self._leaving.drain(successor)
+        await self._cluster.leave()
 
     # ---- Twilio's questions --------------------------------------------------------------------
 
@@ -370,6 +350,15 @@ class Switchboard:
         return await self._office.store.write(_late_cost, call_id, sid, cost_of(form), key, now)
 
     # ---- the media stream ----------------------------------------------------------------------
+
+    def is_about_ours(self, *, ticket: str = "", call_id: str = "", path: str = "") -> bool:
+        """Whether a connection about this ticket, or call, is for this daemon and for no other on the machine.
+
+        While it drains it leaves the question how a call goes on to others.
+        """
+        office = self._office
+        call = office.book.get(office.tickets.call_of(ticket) if ticket else call_id)
+        return call is not None and not (office.is_draining and path == RESUME_PATH)
 
     def tenant_of_ticket(self, ticket: str) -> str | None:
         """Whose call a media stream with this ticket would join; None when the ticket is not known."""

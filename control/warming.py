@@ -76,7 +76,8 @@ class Warming:
 
     def may_resume(self, call: LiveCall) -> bool:
         """Whether another agent leg is worth trying."""
-        if call.resumes >= RESUMES_MAX or self._office.is_draining or call.hang_up_wanted:
+        repairs = call.resumes - int((call.legs.get("handed_over") or {}).get("times", 0))
+        if repairs >= RESUMES_MAX or self._office.is_leaving or call.hang_up_wanted:
             return False
         return bool(call.lost) or (call.report is not None and is_retryable(call.report))
 
@@ -88,10 +89,17 @@ class Warming:
                 self.prepare(call, extra)
                 return
             except PoolFull:
-                none_is_up = not self._office.pool.stats() and not self._office.is_draining
+                none_is_up = not self._office.pool.stats() and not self._office.is_leaving
                 if not none_is_up or trio.current_time() >= give_up_s:
                     raise
             await trio.sleep(WORKER_POLL_S)
+
+    async def ready_again(self, call: LiveCall) -> None:
+        """Open the agent leg of a call whose talk another daemon has ended, while Twilio still says the apology."""
+        async with call.going_on:
+            talks = call.status == "in-progress" and not (call.away or call.closing)
+            if talks and not self._office.pool.holds(call.id) and self.may_resume(call):
+                await self.resume(call)
 
     async def resume(self, call: LiveCall, news: str = "") -> bool:
         """A new agent leg that knows what was said so far. False when no worker takes it.

@@ -439,10 +439,16 @@ class WorkerPool:
         self._command(call_id, Cancel(call_id, reason))
 
     def hang_up(
-        self, call_id: str, reason: str, blame: str | None = None, *, drain: bool = False
+        self,
+        call_id: str,
+        reason: str,
+        blame: str | None = None,
+        *,
+        drain: bool = False,
+        hand_over: bool = False,
     ) -> None:
-        """End a call; with `drain` when the caller has heard what was said so far."""
-        self._command(call_id, HangUp(call_id, reason, blame, drain))
+        """End a call; with `drain` when the caller has heard what was said so far; `hand_over`: not the telephone call."""
+        self._command(call_id, HangUp(call_id, reason, blame, drain, hand_over))
 
     def close_call(self, call_id: str) -> None:
         self._command(call_id, CloseCall(call_id))

@@ -73,7 +73,7 @@ class Termination:
     """How the talk ended. An end is a value, not an exception.
 
     result: `completed`, `agent_fault`, `caller_fault`, `carrier_fault`, `gateway_fault`, `drained`,
-        `cancelled`.
+        `cancelled`, `handed_over`.
     blame: `caller`, `agent`, `gateway`, `policy`, `twilio`; None after a normal end.
     hang_up: whether the telephone call has to be ended by us (False when the caller leg is gone, or
         when Twilio shall go on with the verbs behind the stream).

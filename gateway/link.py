@@ -109,13 +109,15 @@ class Cancel:
 class HangUp:
     """End the call in order: stop the agent, then report `Ending` as for any other end.
 
-    `drain`: not before the caller has heard what was said so far.
+    `drain`: not before the caller has heard what was said so far. `hand_over`: the talk goes on elsewhere; the result is
+    `handed_over`, and control, once it has written down what was said, lets the stream be closed without a hang-up.
     """
 
     call_id: str
     reason: str
     blame: str | None = None
     drain: bool = False
+    hand_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +252,8 @@ class CallReport:
 
     call_id: str
     result: str
-    """`completed`, `agent_fault`, `caller_fault`, `carrier_fault`, `gateway_fault`, `drained`, `cancelled`."""
+    """`completed`, `agent_fault`, `caller_fault`, `carrier_fault`, `gateway_fault`, `drained`, `cancelled`,
+    `handed_over` (the telephone call goes on at another daemon)."""
     blame: str | None
     """`caller`, `agent`, `gateway`, `policy`, `twilio`; `None` after a normal end."""
     reason: str

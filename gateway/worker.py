@@ -19,14 +19,10 @@ import base64
 import contextlib
 import dataclasses
 import gc
-import json
 import os
 import signal
 import socket
-import sys
-import time
 from collections import deque
-from typing import Any
 
 import trio
 
@@ -60,6 +56,7 @@ from gateway.link import (
 )
 from gateway.mediaplane import MediaPlane
 from gateway.recorder import Recorder
+from gateway.voice import CLOCK_RESYNC_S, Voice, WallClock
 
 LINK_QUEUE_MAX = 20_000
 """Messages that wait for control. Above it timeline lines are dropped and counted, above twice as many what
@@ -72,25 +69,11 @@ RETOLD_MAX = 20_000
 PACKETS_PER_PASS = 32
 """Of control's packets, before the rest of the process has its turn."""
 HEARTBEAT_S = 1.0
-CLOCK_RESYNC_S = 60.0
 FINAL_WORDS_S = 5.0
 """After the drain deadline: how long what is being said may still take."""
 
 
-class WallClock:
-    """Trio's clock to Unix milliseconds; resynchronised now and then, because wall clocks are stepped."""
-
-    def __init__(self) -> None:
-        self._offset_s = 0.0
-        self._synced_s = -CLOCK_RESYNC_S
-        self.sync()
-
-    def sync(self) -> None:
-        self._synced_s = trio.current_time()
-        self._offset_s = time.time() - self._synced_s  # noqa: TID251  the one place that joins the two clocks
-
-    def ms(self, at_s: float) -> int:
-        return round((at_s + self._offset_s) * 1000.0)
+_complain = Voice()
 
 
 class LinkWriter:
@@ -298,7 +281,7 @@ class Worker:
             for call_id, call in self._calls.items()
         ]
         self._writer.find(self._raw, [*first, Returned(self._id, self._version)])
-        _complain("control_returned", calls=len(first), version=hello.version)
+        _complain("control_returned", level="info", calls=len(first), version=hello.version)
         return True
 
     def _handle(
@@ -318,7 +301,7 @@ class Worker:
             case HangUp():
                 self._end(
                     message.call_id,
-                    Termination(_result_of(message.blame), message.blame, message.reason, True),
+                    Termination(_result_of(message), message.blame, message.reason, True),
                     drain=message.drain,
                 )
             case CloseCall():
@@ -385,7 +368,7 @@ class Worker:
             await call.run()
         except Exception as error:  # noqa: BLE001
             bug = _innermost(error)
-            _complain("call_crashed", call_id=call_id, error=repr(bug)[:300])
+            _complain("call_crashed", level="error", call_id=call_id, error=repr(bug))
             self._writer.tell(self._last_word(call, f"internal error: {type(bug).__name__}"))
         except trio.Cancelled:
             # The worker goes although this call has not ended in time; control is told all the same.
@@ -442,10 +425,12 @@ class Worker:
                 await self._call_gone.wait()
 
 
-def _result_of(blame: str | None) -> str:
-    if blame is None:
+def _result_of(order: HangUp) -> str:
+    if order.hand_over:
+        return "handed_over"
+    if order.blame is None:
         return "completed"
-    return "policy" if blame == "policy" else f"{blame}_fault"
+    return "policy" if order.blame == "policy" else f"{order.blame}_fault"
 
 
 def _innermost(error: Exception) -> Exception:
@@ -458,13 +443,6 @@ def _innermost(error: Exception) -> Exception:
 def _close_fds(fds: list[int]) -> None:
     for fd in fds:
         os.close(fd)
-
-
-def _complain(event: str, **fields: Any) -> None:
-    """A line for the log. Workers have hardly anything to log; control masks and stores the rest."""
-    with contextlib.suppress(OSError):  # whoever read the log may have gone together with control
-        sys.stderr.write(json.dumps({"event": event, "process": "worker", **fields}) + "\n")
-        sys.stderr.flush()
 
 
 def _lifeline(folder: str) -> Lifeline | None:
@@ -497,6 +475,7 @@ def main(argv: list[str] | None = None) -> None:
     if not isinstance(configure, Configure):
         raise LinkError("the first message must be Configure")
     sock.setblocking(False)
+    _complain.configure(configure.log_format)
     trio.run(_run, sock, configure)
 
 

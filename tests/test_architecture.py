@@ -114,6 +114,7 @@ SHELLS = frozenset(
         "redial",
         "recorder",
         "lifeline",
+        "voice",
         "worker",
     )
 )
@@ -145,6 +146,7 @@ CONTROL_MAY_USE = {
         "gateway.link",
         "gateway.settings",
         "gateway.errors",
+        "gateway.journal",  # what the journal wants in front of a line
         "gateway.lifeline",  # names in the runtime directory, and who is at the other end of a socket
     ),
     "policy": (

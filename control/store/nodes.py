@@ -20,7 +20,8 @@ MESSAGES_AT_ONCE = 200
 
 
 class Message(NamedTuple):
-    """`what` is `status`, `amd` (callbacks of Twilio's, `form`), `hang_up`, or `let_go`: another daemon has the call."""
+    """`what` is `status`, `amd` (callbacks of Twilio's, `form`), `hang_up`, `let_go`: another daemon has the call,
+    or `take_over`: it is this one's now."""
 
     call_id: str
     what: str
@@ -52,6 +53,13 @@ def claim(conn: Connection, record: CallRecord, node: str) -> bool:
     seen = calls.c.node.is_(None) if record.node is None else calls.c.node == record.node
     mine = (calls.c.id == record.id, calls.c.ended_at.is_(None), seen)
     return conn.execute(update(calls).where(*mine).values(node=node)).rowcount > 0
+
+
+def give(conn: Connection, *, call_id: str, node: str, heir: str, now: datetime) -> None:
+    """An open call of `node`'s is `heir`'s from now on, who is told; nothing happens if it is not `node`'s any more."""
+    record = call_table.get(conn, call_id)
+    if record is not None and record.node == node and claim(conn, record, heir):
+        tell(conn, heir, record, "take_over", {}, now)
 
 
 def is_mine(conn: Connection, call_id: str, node: str) -> bool:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from control.config import (
     ControlSettings,
     ElevenLabsSettings,
+    Listen,
     PublicSettings,
     Secret,
     Settings,
@@ -119,9 +120,16 @@ class FakePool:
             self.commands.append(("cancel", call_id))
 
     def hang_up(
-        self, call_id: str, reason: str, blame: str | None = None, *, drain: bool = False
+        self,
+        call_id: str,
+        reason: str,
+        blame: str | None = None,
+        *,
+        drain: bool = False,
+        hand_over: bool = False,
     ) -> None:
-        self.commands.append(("drain" if drain else "hang_up", call_id))
+        command = "drain" if drain else "hang_up"
+        self.commands.append((f"{command}_handing_over" if hand_over else command, call_id))
 
     def say(self, call_id: str, kind: str, text: str) -> None:
         self.commands.append(("say", call_id, kind, text))
@@ -314,11 +322,13 @@ async def open_rig(
     agent: AgentRecord | None = AGENT,
     before: Any = None,
     rules: tuple[str, ...] = ("system", "opt_out"),
+    listen: str = "127.0.0.1:8080",
 ) -> AsyncIterator[Rig]:
     """A running switchboard. `before(conn)` may put things into the store first."""
     settings = replace(
         SETTINGS,
         media=replace(MEDIA, **(media or {})),
+        control=replace(SETTINGS.control, listen=Listen.parse(listen)),
         twilio=replace(SETTINGS.twilio, cps=cps),
     )
     store = Store.open(f"sqlite:///{tmp_path / 'calls.db'}")

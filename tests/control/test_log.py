@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import subprocess
 import sys
 import warnings
@@ -51,6 +52,27 @@ def test_event_as_json_has_time_level_name_and_fields_in_order(lines):
     assert list(fields) == ["ts", "level", "event", "call_id", "worker", "ms", "ok", "none"]
     assert fields["level"] == "info"
     assert datetime.fromisoformat(fields["ts"]).tzinfo == UTC
+
+
+def test_event_for_the_journal_has_its_priority_in_front(monkeypatch, tmp_path):
+    """Only where stderr is the journal: `journalctl -p warning` then shows warnings."""
+    before = (logging.getLogger().handlers[:], logging.getLogger().level)
+    try:
+        with (tmp_path / "journal").open("w+") as stream:
+            found = os.fstat(stream.fileno())
+            monkeypatch.setattr(sys, "stderr", stream)
+            monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+            log.configure(level="info", format="json", secrets=[])
+            log.event("call_answered")
+            log.event("beat_failed", level="warning")
+            stream.seek(0)
+            first, second = stream.read().splitlines()
+    finally:
+        logging.captureWarnings(False)
+        logging.getLogger().handlers[:] = before[0]
+        logging.getLogger().setLevel(before[1])
+    assert first.startswith('<6>{"ts": ')
+    assert second.startswith('<4>{"ts": ')
 
 
 def test_event_as_text_quotes_what_is_not_one_word(lines):

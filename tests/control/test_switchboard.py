@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from control import reconcile, warming
+from control import leaving, reconcile, warming
 from control.routing.callers import UNKNOWN
 from control.store import StoreUnavailable
 from control.store import calls as table
@@ -624,10 +624,8 @@ async def test_drain_ends_what_does_not_end_by_itself(tmp_path):
     """After the deadline Twilio is told, and the record says that it was us."""
     async with open_rig(tmp_path) as rig:
         call_id = await _talking(rig)
-        import control.switchboard as module
-
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "DRAIN_MARGIN_S", 0.1)
+            patch.setattr(leaving, "DRAIN_MARGIN_S", 0.1)
             await rig.switchboard.drain()
         assert rig.twilio.ended == [SID]
         record = await rig.record(call_id)
