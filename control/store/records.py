@@ -222,3 +222,5 @@ class OptOutRecord:
     """The call in which it was asked for."""
     evidence: dict[str, Any] | None = None
     """What shows it: the words that were said or the key that was pressed, and when."""
+    scope: str | None = None
+    """None: every channel. `voice`: its text messages were asked for again."""

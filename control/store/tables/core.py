@@ -228,6 +228,8 @@ opt_outs = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("call_id", String(40)),
     Column("evidence", Json),
+    # Null: every channel. `voice`: a START took messages out of it.
+    Column("scope", String(8)),
 )
 
 idempotency_keys = Table(
