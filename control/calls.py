@@ -270,7 +270,7 @@ def from_record(record: CallRecord, agent: AgentRecord | None) -> LiveCall:
         twilio_call_sid=record.twilio_call_sid,
         variables=dict(record.variables),
         dial_state=record.dial_state,
-        sent_at=record.created_at if record.dial_state in ("sent", "uncertain") else None,
+        sent_at=_sent_at(record),
         resumes=record.resumes,
         agent_legs=record.resumes + 1,
         answered=record.answered_at is not None,
@@ -281,6 +281,12 @@ def from_record(record: CallRecord, agent: AgentRecord | None) -> LiveCall:
         is_recorded=True,
         lost="the daemon was restarted",
     )
+
+
+def _sent_at(record: CallRecord) -> datetime | None:
+    if record.dial_state in ("sent", "uncertain"):
+        return record.sent_at or record.created_at
+    return record.sent_at
 
 
 class Book:

@@ -277,7 +277,7 @@ def _traffic(
         from_number_owned=_owns(conn, tenant_id, asked.from_number),
         to_number_is_ours=_is_ours(conn, number),
         attempts=counters.attempts(conn, tenant_id, number, now, but),
-        in_flight=counters.in_flight(conn, tenant_id, number, but),
+        in_flight=counters.in_flight(conn, tenant_id, number, now, but),
         usage=counters.usage(conn, tenant_id, number, now, but, region_of),
         spend=counters.spend(conn, tenant_id, now, but, limits),
         traffic=replace(figures, caller_id_calls_hour=of_number.caller_id_calls_hour),

@@ -186,6 +186,8 @@ class CallRecord:
     """`status` (`pending`, `done`, `failed`, `none`), and what ElevenLabs judged of the conversation."""
     bill: dict[str, Any] | None = None
     """What the providers ask for, by provider. `cost` is what is counted while the call lasts."""
+    sent_at: datetime | None = None
+    """Outbound: when the dial request left for Twilio."""
 
 
 @dataclass(frozen=True, slots=True)
