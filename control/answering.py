@@ -13,6 +13,7 @@ import trio
 from control import ids, log, verdict
 from control.calls import TERMINAL, LiveCall, Outcome
 from control.dialer import Dialer
+from control.dialing.intake import question
 from control.ending import CONTINUE_DEADLINE_S, STREAM_DEADLINE_S, Ending
 from control.ids import DEFAULT_TENANT_ID
 from control.office import Office
@@ -22,7 +23,6 @@ from control.store import StoreUnavailable
 from control.store.records import AgentRecord, CallRecord
 from control.transfer.service import Transferring
 from control.twilio import twiml
-from control.verdict import Question
 from control.warming import REGRET, Warming
 from control.workers import PoolFull
 
@@ -135,15 +135,7 @@ class Answering:
         office = self._office
         status = form.get("CallStatus", "")
         self._ending.move(call, "in-progress" if status in TERMINAL else status)
-        question = Question(
-            "outbound",
-            "answer",
-            call.tenant_id,
-            call.agent_id or "",
-            call.from_number,
-            call.to_number,
-        )
-        decided = await verdict.ask(office, question)
+        decided = await verdict.ask(office, question(call, "answer"))
         call.change(decision=decided.decision)
         await office.ledger.decide(call, decided.ruling)
         if not decided.allowed:

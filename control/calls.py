@@ -274,7 +274,7 @@ def from_record(record: CallRecord, agent: AgentRecord | None) -> LiveCall:
         twilio_call_sid=record.twilio_call_sid,
         variables=dict(record.variables),
         dial_state=record.dial_state,
-        sent_at=record.created_at if record.dial_state in ("sent", "uncertain") else None,
+        sent_at=_sent_at(record),
         resumes=record.resumes,
         agent_legs=record.resumes + 1,
         answered=record.answered_at is not None,
@@ -296,6 +296,12 @@ def _apart(media: dict[str, Any]) -> list[dict[str, Any]]:
     """The counters of each agent leg, the oldest first."""
     last = {name: value for name, value in media.items() if name != "before_resume"}
     return [*media.get("before_resume", []), *([last] if last else [])]
+
+
+def _sent_at(record: CallRecord) -> datetime | None:
+    if record.dial_state in ("sent", "uncertain"):
+        return record.sent_at or record.created_at
+    return record.sent_at
 
 
 class Book:

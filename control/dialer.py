@@ -22,6 +22,7 @@ from control.dialing.desk import Desk, Dial
 from control.dialing.intake import CALLABLE, find_agent, question
 from control.dialing.pace import after_create
 from control.dialing.plan import POLICY, TWILIO, backoff, put_off_until
+from control.dialing.reservation import Overtaken, reserve, short_wait_s
 from control.ending import Ending
 from control.office import Office
 from control.refusals import (
@@ -38,6 +39,7 @@ from control.store import dialing as queue
 from control.store.dialing import LeaseLost, Limit, QueueRecord
 from control.store.records import CallRecord
 from control.twilio.errors import TwilioRefused, TwilioUncertain, TwilioUnreachable
+from control.verdict import Verdict
 from control.warming import max_call_s
 
 __all__ = ["CALLABLE", "HUNG_UP", "Dial", "Dialer", "find_agent"]
@@ -52,6 +54,10 @@ CLOCK_SKEW = timedelta(seconds=2)
 """Twilio's creation times are whole seconds of another clock."""
 LIMITS_S = (60, 86_400)
 """Twilio's bounds for the length of a call."""
+DECISION_MAX_AGE_S = 2.0
+"""A decision that took longer to be written down is made again before Twilio is asked."""
+DECISIONS_MAX = 5
+"""Then the call waits for another turn."""
 RECHECK_FROM_MS = 1_000
 """Calls that Twilio queues for longer are judged for the moment at which they will ring."""
 
@@ -71,8 +77,8 @@ class Dialer:
         """Everything from the call's turn until its outcome is written down."""
         dial = self._desk.dial_of(call.id)
         try:
+            await self._slot(call.tenant_id, limit)
             if await self._may_dial(call, entry, dial):
-                await self._slot(call.tenant_id, limit)
                 await self._send(call, entry, dial)
         except LeaseLost:
             self._give_away(call)
@@ -109,35 +115,71 @@ class Dialer:
         return False
 
     async def _is_permitted(self, call: LiveCall, entry: QueueRecord, dial: Dial) -> bool:
+        """The decision is committed with the slot that it uses up, and no older than DECISION_MAX_AGE_S."""
         office = self._office
-        decided = await verdict.ask(office, question(call, "dial"))
+        for _ in range(DECISIONS_MAX):
+            asked_s = trio.current_time()
+            decided = await verdict.ask(office, question(call, "dial"))
+            wait_s = short_wait_s(decided, office.clock.now())
+            if wait_s is not None:
+                await trio.sleep(wait_s)
+                continue
+            if not decided.allowed:
+                await self._not_permitted(call, entry, dial, decided)
+                return False
+            try:
+                await self._reserve(call, decided)
+            except Overtaken:
+                self._state(call, "intent")
+                continue
+            if trio.current_time() - asked_s <= DECISION_MAX_AGE_S:
+                return True
+            office.note(call, "decision_too_old")
+        self._state(call, "intent")
+        office.note(call, "dial_put_off", reason="no decision was fresh enough")
+        due_at = office.clock.now() + backoff(entry.attempts)
+        await self._wait_again(call, entry, due_at, entry.waiting_for)
+        return False
+
+    async def _reserve(self, call: LiveCall, decided: Verdict) -> None:
+        office = self._office
+        call.sent_at = office.clock.now()
+        call.change(decision=decided.decision, node=office.node, sent_at=call.sent_at)
+        self._state(call, "sent")
+        reserved = partial(
+            reserve,
+            call_id=call.id,
+            owner=self._desk.owner,
+            at=call.sent_at,
+            decided=decided,
+        )
+        await office.ledger.decide(call, decided.ruling, reserved)
+
+    async def _not_permitted(
+        self, call: LiveCall, entry: QueueRecord, dial: Dial, decided: Verdict
+    ) -> None:
+        office = self._office
         call.change(decision=decided.decision)
-        if decided.allowed:
-            call.sent_at = office.clock.now()
-            call.change(node=office.node)
-            self._state(call, "sent")
-            sent = partial(
-                queue.mark_sent, call_id=call.id, owner=self._desk.owner, at=call.sent_at
-            )
-            await office.ledger.decide(call, decided.ruling, sent)
-            return True
         until = put_off_until(decided.decision, entry.give_up_at) if entry.is_patient else None
         if until is not None:
             office.note(call, "put_off", until=until.isoformat(), reason=decided.reason)
+            self._state(call, "intent")
             back = self._put_back(call, until, POLICY)
             await office.ledger.decide(call, decided.ruling, back)
             self._give_away(call)
-            return False
+            return
         call.outcome = Outcome("policy", "policy", decided.reason)
         call.status = "blocked"
         call.change(dial_state="refused")
         self._ending.close(call)
         await office.ledger.decide(call, decided.ruling, partial(queue.remove, call_id=call.id))
         dial.finish(PolicyRefused(decided.decision, call.id))
-        return False
 
     async def _slot(self, tenant_id: str, limit: Limit) -> None:
-        """Turns are given out evenly, but the work since took now more, now less time."""
+        """Turns are given out evenly, but the work since took now more, now less time.
+
+        Waited for before policy is asked, so that its word is fresh when the request leaves.
+        """
         now_s = trio.current_time()
         slot_s = max(now_s, self._last_sent_s.get(tenant_id, -math.inf) + 1.0 / limit.cps)
         self._last_sent_s[tenant_id] = slot_s

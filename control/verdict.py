@@ -40,6 +40,8 @@ class Verdict:
     ruling: Ruling
     reason: str
     """Of the first rule that did not allow: `DNC-INT: …`; empty when all did."""
+    known: Facts | None = None
+    """What it was made from."""
 
     @property
     def decision(self) -> dict[str, Any]:
@@ -80,7 +82,7 @@ async def judge(office: Office, known: Facts) -> Verdict:
         office.clock.now(),
         stored.dump(known),
     )
-    return Verdict(decision.allowed, ruling, decision.reason)
+    return Verdict(decision.allowed, ruling, decision.reason, known)
 
 
 def _shown(decision: Decision, known: Facts) -> dict[str, Any]:

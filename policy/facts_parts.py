@@ -31,6 +31,7 @@ class OptOut:
     source: str
     """Who took the request: `api`, `sms`, `spoken`, `dtmf`, `import`."""
     scope: str = "tenant"
+    """`voice`: the person asked for messages again (START), and for nothing else."""
 
 
 @dataclass(frozen=True, slots=True)

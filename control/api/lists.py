@@ -55,6 +55,9 @@ class OptOut(Answer):
     tenant_id: str
     source: str
     reason: str | None
+    scope: str | None = Field(
+        description="Without one every channel; `voice`: the person asked for messages again."
+    )
     created_at: datetime
     call_id: str | None = Field(description="The call in which it was asked for.")
     evidence: dict[str, Any] | None = Field(description="The words or the key, and when.")
@@ -132,6 +135,7 @@ def _shown(record: OptOutRecord) -> OptOut:
         tenant_id=record.tenant_id,
         source=record.source,
         reason=record.reason,
+        scope=record.scope,
         created_at=record.created_at,
         call_id=record.call_id,
         evidence=record.evidence,

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select, true
 
 from control.store.spans import seconds_between
 from control.store.tables.after_call import messages
 from control.store.tables.core import calls
-from policy.facts import Attempt, Spend, Usage
+from control.store.tables.dialing import dial_queue
+from policy.facts import Attempt, Facts, Spend, Usage
 
 HISTORY = timedelta(days=35)
 HOUR = timedelta(hours=1)
@@ -26,41 +27,64 @@ CONVERSATION_S = 12.0
 
 RegionOf = Callable[[str], str | None]
 
-# What was refused by us never rang and is no attempt.
-_RANG = or_(calls.c.status != "blocked", calls.c.answered_at.is_not(None))
+_WITH_TWILIO = calls.c.dial_state.in_(("sent", "uncertain", "created"))
+"""The dial request left, or may have; Twilio has not said that it made nothing."""
+_PICKED_UP = or_(calls.c.ringing_at.is_not(None), calls.c.answered_at.is_not(None))
+# Callbacks get lost: a line that was busy, or where nobody answered, counts as one that rang. What is under way
+# holds the slot that it may need.
+_RANG = or_(
+    _PICKED_UP,
+    _WITH_TWILIO
+    & or_(calls.c.ended_at.is_(None), calls.c.status.in_(("completed", "busy", "no-answer"))),
+)
+_rang_at = func.coalesce(calls.c.ringing_at, calls.c.answered_at, calls.c.sent_at)
 
 
 def _mine(tenant_id: str, but: str | None) -> list[ColumnElement[bool]]:
-    found = [calls.c.tenant_id == tenant_id, calls.c.direction == "outbound", _RANG]
+    found = [calls.c.tenant_id == tenant_id, calls.c.direction == "outbound"]
     return found if but is None else [*found, calls.c.id != but]
 
 
 def attempts(
     conn: Connection, tenant_id: str, number: str, now: datetime, but: str | None
 ) -> tuple[Attempt, ...]:
-    """Attempts to this number in HISTORY, voice and SMS, oldest first; the call `but` is left out."""
+    """Attempts to this number in HISTORY, voice and SMS, oldest first; the call `but` is left out.
+
+    At the time at which they rang, however long before they were asked for.
+    """
     c = calls.c
     rows = conn.execute(
-        select(c.created_at, c.from_number, c.metadata, c.answered_at, c.ended_at)
-        .where(*_mine(tenant_id, but), c.to_number == number, c.created_at > now - HISTORY)
-        .order_by(c.created_at.desc())
+        select(_rang_at.label("at"), c.from_number, c.metadata, c.answered_at, c.ended_at)
+        .where(*_mine(tenant_id, but), _RANG, c.to_number == number, _rang_at > now - HISTORY)
+        .order_by(_rang_at.desc())
         .limit(ROWS_MAX)
     )
     found = [_attempt(row) for row in rows]
     m = messages.c
     texts = conn.execute(
-        select(m.created_at, m.from_number)
+        select(func.coalesce(m.sent_at, m.created_at).label("at"), m.from_number)
         .where(
             m.tenant_id == tenant_id,
             m.direction == "outbound",
             m.to_number == number,
-            m.created_at > now - HISTORY,
-            or_(m.send_state.is_(None), m.send_state != "refused"),
+            func.coalesce(m.sent_at, m.created_at) > now - HISTORY,
+            or_(m.send_state.is_(None), m.send_state.in_(("sent", "uncertain", "created"))),
         )
         .limit(ROWS_MAX)
     )
-    found += [Attempt(row.created_at, "sms", from_number=row.from_number) for row in texts]
+    found += [Attempt(row.at, "sms", from_number=row.from_number) for row in texts]
     return tuple(sorted(found, key=lambda one: one.at))
+
+
+def are_still(conn: Connection, facts: Facts, but: str) -> bool:
+    """Whether nobody has used up an attempt to this number since the facts were read.
+
+    Asked in the transaction that reserves one, behind the lock of the tenant's chain of decisions.
+    """
+    if facts.attempts is None:
+        return True
+    found = attempts(conn, facts.tenant_id, facts.to_number, facts.known_at, but)
+    return len(found) == len(facts.attempts)
 
 
 def _attempt(row: Any) -> Attempt:
@@ -71,7 +95,7 @@ def _attempt(row: Any) -> Attempt:
         and (row.ended_at - row.answered_at).total_seconds() > CONVERSATION_S
     )
     return Attempt(
-        at=row.created_at,
+        at=row.at,
         channel="voice",
         subject=_text(said.get("subject")),
         purpose=_text(said.get("purpose")),
@@ -85,10 +109,20 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def in_flight(conn: Connection, tenant_id: str, number: str, but: str | None) -> int:
-    """Other calls of the tenant to this number that are queued or live."""
-    c = calls.c
-    mine = [*_mine(tenant_id, but), c.to_number == number, c.ended_at.is_(None)]
+def in_flight(conn: Connection, tenant_id: str, number: str, now: datetime, but: str | None) -> int:
+    """Other calls of the tenant to this number that are live, or whose turn in the queue comes before this one's.
+
+    One that is to be dialled another day is not, and of two that wait only the later one has to.
+    """
+    c, q = calls.c, dial_queue.c
+    is_due = exists().where(q.call_id == c.id, q.state != "sent", q.due_at <= now)
+    is_earlier = true() if but is None else c.id < but
+    mine = [
+        *_mine(tenant_id, but),
+        c.to_number == number,
+        c.ended_at.is_(None),
+        or_(c.dial_state.is_(None), c.dial_state != "intent", and_(is_due, is_earlier)),
+    ]
     return int(conn.execute(select(func.count()).where(*mine)).scalar_one())
 
 
@@ -102,25 +136,25 @@ def usage(
 ) -> Usage:
     """Velocity of the last hour, concurrency, and whether the destination is a new kind of place."""
     c = calls.c
-    mine = _mine(tenant_id, but)
+    mine = [*_mine(tenant_id, but), _WITH_TWILIO]
     rows = conn.execute(
-        select(c.created_at, c.to_number)
-        .where(*mine, c.created_at > now - HOUR, c.created_at <= now)
-        .order_by(c.created_at.desc())
+        select(c.sent_at.label("at"), c.to_number)
+        .where(*mine, c.sent_at > now - HOUR, c.sent_at <= now)
+        .order_by(c.sent_at.desc())
         .limit(ROWS_MAX)
     ).all()
     latest: dict[str, datetime] = {}
     for row in rows:
-        latest.setdefault(row.to_number, row.created_at)
+        latest.setdefault(row.to_number, row.at)
     region, prefix = region_of(number), prefix_of(number)
-    live = select(func.count()).where(*mine, c.ended_at.is_(None), c.dial_state != "intent")
+    live = select(func.count()).where(*mine, c.ended_at.is_(None))
     near = (c.to_number >= prefix) & (c.to_number < prefix + ":")
     known_prefix = conn.execute(select(c.id).where(*mine, near).limit(1)).first()
     return Usage(
-        starts=tuple(row.created_at for row in rows),
+        starts=tuple(row.at for row in rows),
         destinations=tuple(latest.values()),
-        to_prefix=tuple(row.created_at for row in rows if row.to_number.startswith(prefix)),
-        to_region=tuple(row.created_at for row in rows if region_of(row.to_number) == region),
+        to_prefix=tuple(row.at for row in rows if row.to_number.startswith(prefix)),
+        to_region=tuple(row.at for row in rows if region_of(row.to_number) == region),
         concurrent=int(conn.execute(live).scalar_one()),
         region_is_new=known_prefix is None
         and not _knows_region(conn, mine, region, region_of, number),
@@ -175,6 +209,6 @@ def _spent(
         select(
             func.coalesce(func.sum(case((talked, minutes), else_=0)), 0).label("minutes"),
             func.coalesce(func.sum(case((c.ended_at.is_(None), 1), else_=0)), 0).label("open"),
-        ).where(*_mine(tenant_id, but), c.created_at >= since)
+        ).where(*_mine(tenant_id, but), or_(c.created_at >= since, c.sent_at >= since))
     ).one()
     return int(row.minutes) * MINUTE_MICRO_USD + int(row.open) * estimate

@@ -19,7 +19,7 @@ from control.compliance.number_file import ListUnreadable, Shelf
 from control.compliance.script import script_of
 from control.stats import health
 from control.store import agents, calls, consents, dnc, numbers, opt_outs, tenants
-from control.store.records import AgentRecord
+from control.store.records import AgentRecord, OptOutRecord
 from control.store.tables.core import agents as agents_table
 from control.store.tables.provisioning import agent_numbers
 from policy import Facts, OptOut
@@ -161,7 +161,7 @@ def _people(conn: Connection, asked: Asked, facts: Facts) -> Facts:
     answer = consents.newest_answer(conn, tenant_id, number)
     return replace(
         facts,
-        opt_out=OptOut(opt_out.e164, opt_out.created_at, opt_out.source) if opt_out else None,
+        opt_out=None if opt_out is None else _opt_out(opt_out),
         consents=tuple(_consent(one) for one in grants),
         revocations=tuple(
             Revocation(one.occurred_at, one.source)
@@ -171,6 +171,11 @@ def _people(conn: Connection, asked: Asked, facts: Facts) -> Facts:
         reassigned=None if answer is None else _answer(answer),
         location=asked.location or _location(grants),
     )
+
+
+def _opt_out(record: OptOutRecord) -> OptOut:
+    scope = {"scope": record.scope} if record.scope else {}
+    return OptOut(record.e164, record.created_at, record.source, **scope)
 
 
 def _consent(record: consents.ConsentRecord) -> Consent:
@@ -272,7 +277,7 @@ def _traffic(
         from_number_owned=_owns(conn, tenant_id, asked.from_number),
         to_number_is_ours=_is_ours(conn, number),
         attempts=counters.attempts(conn, tenant_id, number, now, but),
-        in_flight=counters.in_flight(conn, tenant_id, number, but),
+        in_flight=counters.in_flight(conn, tenant_id, number, now, but),
         usage=counters.usage(conn, tenant_id, number, now, but, region_of),
         spend=counters.spend(conn, tenant_id, now, but, limits),
         traffic=replace(figures, caller_id_calls_hour=of_number.caller_id_calls_hour),

@@ -8,19 +8,21 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
+from control.compliance import phrases
 from control.ids import DEFAULT_TENANT_ID, new_id
 from control.sms import template
 from control.sms.announcing import announce
 from control.sms.keywords import Keyword, keyword
 from control.sms.service import add_line
 from control.sms.settings import E164, SmsProblem, parse
-from control.store import Store, agents, messages, numbers, opt_outs
+from control.store import Store, agents, consents, messages, numbers, opt_outs
 from control.store.messages import MessageRecord
 from control.store.records import AgentRecord, OptOutRecord
 from control.twilio import twiml
 
 BODY_MAX_CHARS = 1_600
-SOURCE = "sms"
+HELD = "; has to be looked at"
+_SOURCES = {"revoke": "sms", "wrong_number": "wrong_number", "hold": "sms_review"}
 
 _RANK = {
     "accepted": 0,
@@ -66,14 +68,18 @@ class Incoming:
         to, customer = form.get("To", ""), form.get("From", "")
         agent = agents.by_number(conn, to)
         owner = tenant_id or (agent.tenant_id if agent else None) or _owner(conn, to)
-        asks = keyword(form.get("Body", ""), form.get("OptOutType", ""))
+        body = form.get("Body", "")
+        asks = keyword(body, form.get("OptOutType", ""))
+        found = None if asks == "stop" else phrases.find(body)
         record = _record(form, owner, agent, now)
         is_new = messages.insert(conn, record)
         if asks == "stop" and E164.fullmatch(customer):
             # Also for a message that was seen before: an opt-out that was lost costs more than one that was not.
-            _stop(conn, owner, customer, form, now, is_new=is_new)
+            _stop(conn, owner, customer, form, now, None, is_new=is_new)
+        elif found is not None and E164.fullmatch(customer):
+            _stop(conn, owner, customer, form, now, found, is_new=is_new)
         elif asks == "start" and is_new:
-            _start(conn, owner, customer)
+            opt_outs.restore_messages(conn, owner, customer)
         if is_new:
             announce(conn, record.id, now)
         return _answer(asks, form, agent)
@@ -152,33 +158,41 @@ def _stop(
     customer: str,
     form: Mapping[str, str],
     now: datetime,
+    found: phrases.Match | None,
     *,
     is_new: bool,
 ) -> None:
-    if not is_new and opt_outs.get(conn, tenant_id, customer) is not None:
+    """A keyword, or words that mean one (`found`): any reasonable means will do (47 CFR 64.1200(a)(10))."""
+    standing = opt_outs.get(conn, tenant_id, customer)
+    if not is_new and standing is not None and standing.scope is None:
         return
+    kind = "revoke" if found is None else found.kind
+    matched = {}
+    if found is not None:
+        matched = {
+            "matched": found.words,
+            "pattern": found.pattern,
+            "phrases_version": found.version,
+        }
     opt_outs.add(
         conn,
         OptOutRecord(
             e164=customer,
-            source=SOURCE,
+            source=_SOURCES[kind],
             created_at=now,
             tenant_id=tenant_id,
-            reason=f"message to {form.get('To', '')}",
+            reason=f"message to {form.get('To', '')}" + (HELD if kind == "hold" else ""),
             evidence={
                 "text": form.get("Body", "")[:160],
                 "message_sid": form.get("MessageSid"),
                 "opt_out_type": form.get("OptOutType"),
-            },
+            }
+            | matched,
         ),
     )
-
-
-def _start(conn: Connection, tenant_id: str, customer: str) -> None:
-    """Lifts what a message put on the list, and nothing that was asked for in another way."""
-    standing = opt_outs.get(conn, tenant_id, customer)
-    if standing is not None and standing.source == SOURCE:
-        opt_outs.remove(conn, tenant_id, customer)
+    if kind == "wrong_number":
+        answer = consents.ReassignedRecord(tenant_id, customer, "yes", now, now.date().isoformat())
+        consents.add_answer(conn, answer)
 
 
 def _answer(asks: Keyword | None, form: Mapping[str, str], agent: AgentRecord | None) -> str | None:

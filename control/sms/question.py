@@ -36,7 +36,7 @@ def question(conn: Connection, message: MessageRecord) -> Asked:
         purpose=settings.purpose,
         sms=Sms(
             sender=settings.sender,
-            stopped=stopped is not None and stopped.source == "sms",
+            stopped=stopped is not None and stopped.scope != opt_outs.VOICE,
             is_first=not messages.was_written_to(
                 conn, message.tenant_id, message.from_number, message.to_number
             ),

@@ -146,7 +146,7 @@ def mark_sent(conn: Connection, call_id: str, owner: str, at: datetime) -> None:
         .where(
             queue.c.call_id == call_id,
             queue.c.lease_owner == owner,
-            queue.c.state == TAKEN,
+            queue.c.state.in_((TAKEN, SENT)),  # ours already, if it was decided a second time
             queue.c.lease_until > at,
         )
         .values(state=SENT, sent_at=at)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, insert
+from dataclasses import replace
+
+from sqlalchemy import Connection, delete, insert, update
 from sqlalchemy.exc import IntegrityError
 
 from control.store import consents, rows
@@ -11,9 +13,17 @@ from control.store.consents import RevocationRecord
 from control.store.records import OptOutRecord
 from control.store.tables import opt_outs
 
+BY_TEXT = frozenset({"sms", "sms_review"})
+"""Sources that a START may lift for messages; no other request can be taken back by a text."""
+VOICE = "voice"
+"""Scope of an entry whose messages were asked for again."""
+
 
 def add(conn: Connection, record: OptOutRecord) -> OptOutRecord:
-    """Put a number on the list; the entry that stands. The first one stays: its date is evidence.
+    """Put a number on the list; the entry that stands. The first one's date stays: it is evidence.
+
+    A further request makes the entry what it asks for as well: every channel again, and a source that no text
+    can lift, where it had one.
 
     The request is also noted as a revocation, which stays when the entry is taken off the list: consents that
     are older than it are worth nothing any more.
@@ -36,8 +46,33 @@ def add(conn: Connection, record: OptOutRecord) -> OptOutRecord:
         standing = get(conn, record.tenant_id, record.e164)
         if standing is None:
             raise
-        return standing
+        return _widened(conn, standing, record)
     return record
+
+
+def _widened(conn: Connection, standing: OptOutRecord, record: OptOutRecord) -> OptOutRecord:
+    wider = standing
+    if standing.source in BY_TEXT and record.source not in BY_TEXT:
+        wider = replace(record, created_at=min(standing.created_at, record.created_at))
+    if standing.scope is not None:
+        wider = replace(wider, scope=None)
+    if wider is not standing:
+        _change(conn, wider)
+    return wider
+
+
+def restore_messages(conn: Connection, tenant_id: str, e164: str) -> bool:
+    """After a START: calls stay forbidden, messages are not. False when no text may lift the entry."""
+    standing = get(conn, tenant_id, e164)
+    if standing is None or standing.source not in BY_TEXT:
+        return False
+    _change(conn, replace(standing, scope=VOICE))
+    return True
+
+
+def _change(conn: Connection, record: OptOutRecord) -> None:
+    mine = (opt_outs.c.tenant_id == record.tenant_id) & (opt_outs.c.e164 == record.e164)
+    conn.execute(update(opt_outs).where(mine).values(rows.values(record)))
 
 
 def get(conn: Connection, tenant_id: str, e164: str) -> OptOutRecord | None:

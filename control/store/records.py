@@ -186,6 +186,8 @@ class CallRecord:
     """`status` (`pending`, `done`, `failed`, `none`), and what ElevenLabs judged of the conversation."""
     bill: dict[str, Any] | None = None
     """What the providers ask for, by provider. `cost` is what is counted while the call lasts."""
+    sent_at: datetime | None = None
+    """Outbound: when the dial request left for Twilio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,3 +224,5 @@ class OptOutRecord:
     """The call in which it was asked for."""
     evidence: dict[str, Any] | None = None
     """What shows it: the words that were said or the key that was pressed, and when."""
+    scope: str | None = None
+    """None: every channel. `voice`: its text messages were asked for again."""

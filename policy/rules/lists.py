@@ -15,7 +15,7 @@ _REASSIGNED_ALWAYS_ASKED = frozenset({"ME"})
 
 
 def _internal(ask: Ask) -> Answer:
-    """A request to stop reaches every channel and campaign, so its scope is recorded, not weighed."""
+    """A request to stop reaches every channel and campaign; a START brings back messages alone."""
     facts = ask.facts
     inputs: dict[str, Any] = {
         "number": mask_number(facts.customer_number),
@@ -29,6 +29,8 @@ def _internal(ask: Ask) -> Answer:
         inputs["opt_out_scope"] = facts.opt_out.scope
     if facts.direction == "inbound":
         return ask.say.allow("inbound", **inputs)
+    if facts.opt_out is not None and facts.opt_out.scope == "voice" and facts.channel == "sms":
+        return ask.say.allow("messages_restored", **inputs)
     if facts.opt_out is not None:
         reason = "revoked_in_flight" if facts.phase == "answer" else "opted_out"
         return ask.say.deny(reason, **inputs)
@@ -141,7 +143,7 @@ def _reassigned_stale(ask: Ask) -> Answer:
 
 
 RULES = (
-    Define("DNC-INT", 1, _internal, directions=frozenset({"outbound", "transfer", "inbound"})),
+    Define("DNC-INT", 2, _internal, directions=frozenset({"outbound", "transfer", "inbound"})),
     Define("DNC-PLAT", 1, _platform, directions=DIALLED),
     Define("DNC-NAT", 1, _national, marketing=True),
     Define("DNC-STALE", 1, _stale, {"max_age_days": Number(31, 1, 31)}, marketing=True),

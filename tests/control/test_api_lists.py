@@ -31,6 +31,7 @@ async def test_opt_out_added_is_in_force_and_listed(rig: Rig) -> None:
         "created_at": "2026-11-21T09:00:00Z",
         "call_id": None,
         "evidence": None,
+        "scope": None,
     }
     assert await rig.store.read(opt_outs.get, "tnt_default", NUMBER) is not None
     assert (await rig.ask("GET", "/v2/opt-outs")).json == {"items": [entry], "next_cursor": None}

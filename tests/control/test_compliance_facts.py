@@ -8,7 +8,8 @@ import pytest
 from control.compliance import facts, number_file, stored
 from control.compliance.facts import Asked
 from control.compliance.number_file import NumberFile, Shelf
-from control.store import Store, agents, calls, consents, decisions, dnc, opt_outs
+from control.store import Store, agents, calls, consents, decisions, dialing, dnc, opt_outs
+from control.store.dialing import QueueRecord
 from control.store.records import AgentRecord, CallRecord, OptOutRecord
 from policy.facts import Facts
 
@@ -47,6 +48,8 @@ def call(conn, name, minutes_ago, **more):
         "status": "completed",
         "ended_at": at + timedelta(seconds=50),
         "answered_at": at,
+        "sent_at": at,
+        "dial_state": "created",
     }
     calls.insert(conn, CallRecord(f"call_{name}", "outbound", at, **(values | more)))
 
@@ -90,9 +93,10 @@ def test_counters_leave_out_the_call_itself_and_what_never_rang(conn, tmp_path):
     call(conn, "old", 60 * 24 * 40)
     call(conn, "a", 90, metadata={"purpose": "marketing", "subject": "roof"})
     call(conn, "b", 30)
-    call(conn, "blocked", 20, status="blocked", answered_at=None)
+    never = {"answered_at": None, "sent_at": None}
+    call(conn, "blocked", 20, status="blocked", dial_state="refused", **never)
     call(conn, "live", 5, status="in-progress", ended_at=None)
-    call(conn, "now", 0, status="queued", ended_at=None, answered_at=None)
+    call(conn, "now", 0, status="queued", ended_at=None, dial_state="intent", **never)
     found = read(conn, tmp_path)
     assert [one.subject for one in found.attempts] == ["roof", None, None]
     assert [one.had_conversation for one in found.attempts] == [True, True, False]
@@ -101,6 +105,73 @@ def test_counters_leave_out_the_call_itself_and_what_never_rang(conn, tmp_path):
     assert len(found.usage.destinations) == 1
     assert found.usage.region_is_new is False
     assert found.spend.day_micro_usd > found.spend.call_estimate_micro_usd
+
+
+DAY = 24 * 60
+
+
+@pytest.mark.parametrize(
+    ("more", "ringing_minutes_ago"),
+    [
+        ({"ringing_at": NOW - timedelta(minutes=10), "answered_at": None}, 10),
+        ({"answered_at": NOW - timedelta(minutes=9)}, 9),
+        ({"answered_at": None, "status": "no-answer"}, 11),
+        ({"answered_at": None, "status": "busy"}, 11),
+        ({"answered_at": None, "status": "queued", "ended_at": None, "dial_state": "sent"}, 11),
+        (
+            {"answered_at": None, "status": "queued", "ended_at": None, "dial_state": "uncertain"},
+            11,
+        ),
+        ({"answered_at": None, "status": "failed"}, None),
+        ({"answered_at": None, "status": "canceled"}, None),
+        ({"answered_at": None, "status": "failed", "dial_state": "refused"}, None),
+        ({"answered_at": None, "dial_state": "intent", "sent_at": None, "ended_at": None}, None),
+        (
+            {"answered_at": None, "status": "canceled", "dial_state": "intent", "sent_at": None},
+            None,
+        ),
+    ],
+)
+def test_attempts_count_when_they_rang_and_not_when_they_were_asked_for(
+    conn, tmp_path, more, ringing_minutes_ago
+):
+    """Asked for two days ago and dialled eleven minutes ago; what never rang is no attempt."""
+    call(conn, "old", 2 * DAY, **({"sent_at": NOW - timedelta(minutes=11)} | more))
+    found = [one.at for one in read(conn, tmp_path).attempts]
+    wanted = [] if ringing_minutes_ago is None else [NOW - timedelta(minutes=ringing_minutes_ago)]
+    assert found == wanted
+
+
+def test_velocity_counts_requests_that_left_and_not_those_that_wait(conn, tmp_path):
+    """Ordered yesterday and sent now counts; ordered now for tomorrow, or never sent, does not."""
+    call(conn, "sent", DAY, sent_at=NOW - timedelta(minutes=3))
+    call(conn, "long_ago", 30, sent_at=NOW - timedelta(minutes=70))
+    waits = {"answered_at": None, "sent_at": None, "dial_state": "intent"}
+    call(conn, "waits", 1, status="queued", ended_at=None, **waits)
+    call(conn, "cancelled", 1, status="canceled", **waits)
+    usage = read(conn, tmp_path).usage
+    assert usage.starts == usage.destinations == usage.to_prefix == usage.to_region
+    assert usage.starts == (NOW - timedelta(minutes=3),)
+
+
+def queue_row(conn, name, due_in_minutes=0, state="waiting"):
+    due_at = NOW + timedelta(minutes=due_in_minutes)
+    entry = QueueRecord(f"call_{name}", "tnt_default", due_at, NOW + timedelta(days=2), NOW, state)
+    dialing.add(conn, entry)
+
+
+def test_calls_that_wait_do_not_keep_each_other_waiting(conn, tmp_path):
+    """Of two that are due only the later one has to wait; one that is due another day concerns nobody."""
+    waits = {"status": "queued", "answered_at": None, "sent_at": None, "ended_at": None}
+    for name, due_in in (("a", 0), ("b", 0), ("c", 60)):
+        call(conn, name, 5, dial_state="intent", **waits)
+        queue_row(conn, name, due_in)
+
+    def in_flight(name):
+        return read(conn, tmp_path, replace(ASKED, call_id=f"call_{name}")).in_flight
+
+    assert [in_flight(name) for name in ("a", "b", "c")] == [0, 1, 2]
+    assert read(conn, tmp_path, replace(ASKED, call_id=None)).in_flight == 2
 
 
 def test_consents_revocations_and_opt_outs_are_facts(conn, tmp_path):

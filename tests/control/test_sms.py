@@ -20,8 +20,8 @@ from control.sms.incoming import Incoming
 from control.sms.keywords import HELP, START, STOP, keyword
 from control.sms.service import Allowance, Sms
 from control.sms.settings import SmsProblem, parse, recipient, unmet
-from control.store import Store, agents, calls, messages, opt_outs
-from control.store.records import AgentRecord, CallRecord
+from control.store import Store, agents, calls, consents, messages, opt_outs
+from control.store.records import AgentRecord, CallRecord, OptOutRecord
 from control.twilio.rest import TwilioRest
 from control.urls import PublicUrls
 
@@ -353,11 +353,90 @@ async def test_stop_that_came_before_is_not_undone_by_an_old_start(store: Store)
         form = {"MessageSid": sid, "From": THEM, "To": OURS, "Body": body}
         await incoming.receive(form)
 
+    async def scope() -> str | None:
+        entry = await store.read(opt_outs.get, TENANT, THEM)
+        assert entry is not None
+        return entry.scope
+
     await write("SM1", "START")
     await write("SM2", "STOP")
     await write("SM1", "START")
-    assert await store.read(opt_outs.get, TENANT, THEM) is not None
+    assert await scope() is None
     await write("SM3", "START")
-    assert await store.read(opt_outs.get, TENANT, THEM) is None
+    assert await scope() == "voice"
     await write("SM2", "STOP")
-    assert await store.read(opt_outs.get, TENANT, THEM) is not None
+    assert await scope() is None
+
+
+async def _after(store: Store, *told: str) -> OptOutRecord | None:
+    """The entry after messages, and after `spoken:` words in a call."""
+    incoming = Incoming(store, Clock())
+    for number, words in enumerate(told):
+        if words.startswith("spoken:"):
+            spoken = OptOutRecord(THEM, "spoken", Clock().now(), TENANT, call_id="call_1")
+            await store.write(opt_outs.add, spoken)
+        else:
+            sid = f"SM{number}"
+            form = {"MessageSid": sid, "From": THEM, "To": OURS, "Body": words}
+            await incoming.receive(form)
+    return await store.read(opt_outs.get, TENANT, THEM)
+
+
+@pytest.mark.parametrize(
+    ("told", "source", "scope"),
+    [
+        (("STOP", "spoken: stop calling me", "YES"), "spoken", None),
+        (("spoken: stop calling me", "STOP", "START"), "spoken", None),
+        (("STOP", "YES", "spoken: stop calling me", "YES"), "spoken", None),
+        (("STOP", "UNSTOP"), "sms", "voice"),
+        (("STOP", "START", "STOP"), "sms", None),
+        (("STOP", "START", "Please stop texting me."), "sms", None),
+        (("Please stop texting me", "START"), "sms", "voice"),
+        (("wrong number", "START"), "wrong_number", None),
+        (("STOP", "wrong number", "START"), "wrong_number", None),
+    ],
+)
+async def test_start_lifts_messages_and_no_request_that_was_made_otherwise(
+    store: Store, told: tuple[str, ...], source: str, scope: str | None
+) -> None:
+    """A text takes back what texts asked for, for messages; calls need a new consent."""
+    entry = await _after(store, *told)
+    assert entry is not None
+    assert (entry.source, entry.scope) == (source, scope)
+
+
+@pytest.mark.parametrize(
+    ("words", "source"),
+    [
+        ("please stop texting me", "sms"),
+        ("Don\u2019t call or text this number again.", "sms"),
+        ("Take me off your list!!", "sms"),
+        ("STOP ALL MESSAGES", "sms"),
+        ("I revoke my consent", "sms"),
+        ("yes, stop calling me", "sms"),
+        ("lose my number \U0001f621", "sms"),
+        ("ya no me llamen mas", "sms"),
+        ("arr\u00eatez de m'appeler", "sms"),
+        ("Rufen Sie mich nicht mehr an", "sms"),
+        ("You have the wrong number", "wrong_number"),
+        ("not interested", "sms_review"),
+        ("is this spam?", "sms_review"),
+        ("I can stop by at ten", None),
+        ("Please don't cancel my appointment", None),
+        ("See you at the bus stop", None),
+        ("Yes please", None),
+        ("What time do you open?", None),
+    ],
+)
+async def test_free_text_that_means_stop_is_a_stop(
+    store: Store, words: str, source: str | None
+) -> None:
+    """Any reasonable means will do; what is only probably a request suppresses, and says so."""
+    entry = await _after(store, words)
+    assert (entry and entry.source) == source
+    if entry is not None and source == "sms_review":
+        assert "looked at" in (entry.reason or "")
+    if source == "wrong_number":
+        answer = await store.read(consents.newest_answer, TENANT, THEM)
+        assert answer is not None
+        assert answer.answer == "yes"

@@ -10,10 +10,10 @@ import trio.testing
 
 from control import leaving, reconcile, warming
 from control.routing.callers import UNKNOWN
-from control.store import StoreUnavailable
+from control.store import StoreUnavailable, consents
 from control.store import calls as table
 from control.store.records import CallRecord
-from control.switchboard import CallNotFound, CallOver, TicketRefused
+from control.switchboard import CallNotFound, CallOver, PolicyRefused, TicketRefused
 from control.twilio.rest import CallSeen, TwilioRefused, TwilioUncertain
 from tests.control.switchboard_rig import (
     AGENT,
@@ -541,6 +541,48 @@ async def test_check_policy_dials_nothing_and_keeps_the_decision(tmp_path):
         assert decision["outcome"] == "deny"
         assert rig.twilio.created == []
         assert rig.count("policy_decisions", "deny", "DNC-INT") == 1
+
+
+def _express_consent(conn):
+    consents.insert_consent(
+        conn,
+        consents.ConsentRecord(
+            id="cns_1",
+            e164=THEIRS,
+            seller="Default",
+            channels=["voice_ai"],
+            purposes=["informational"],
+            level="express",
+            occurred_at=NOW,
+            recorded_at=NOW,
+            actor="test",
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("rules", "meaning"),
+    [
+        (("con_none", "con_written", "con_scope"), {"purpose": "informational"}),
+        (("time_fed", "time_cc"), {"called_party": {"timezone": "Europe/London"}}),
+        (("time_fed", "time_cc"), {"called_party": {"postcode": "96910", "state": "GU"}}),
+    ],
+)
+async def test_answer_outbound_is_judged_by_the_purpose_and_place_of_the_call(
+    tmp_path, rules, meaning
+):
+    """What the request said of the call holds when it is picked up: it is not taken for another one."""
+    place = meaning.get("called_party")
+    said = meaning | ({"called_party": place | {"as_of": NOW.isoformat()}} if place else {})
+    async with open_rig(tmp_path, rules=rules, before=_express_consent) as rig:
+        with pytest.raises(PolicyRefused):
+            await rig.dial()
+        call_id = (await rig.dial(metadata=said)).id
+        document = await rig.switchboard.answer(rig.form(), call_id)
+        decisions = await rig.store.read(table.decisions_of, call_id)
+        phases = [(phase, decision["outcome"]) for phase, decision, _ in decisions]
+        assert phases == [("accept", "allow"), ("dial", "allow"), ("answer", "allow")]
+        assert verbs(document)[0] == "Connect"
 
 
 # ---- a former process ----------------------------------------------------------------------------

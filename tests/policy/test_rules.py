@@ -45,6 +45,13 @@ def test_opt_out_at_the_answer_says_revoked_in_flight():
     assert (result.outcome, result.reason) == ("deny", "revoked_in_flight")
 
 
+@pytest.mark.parametrize(("channel", "outcome"), [("voice", "deny"), ("sms", "allow")])
+def test_opt_out_whose_messages_were_asked_for_again_denies_calls_alone(channel, outcome):
+    """A START brings back messages, and nothing else."""
+    entry = OptOut("+12125550123", AT, "sms", scope="voice")
+    assert ask("opt_out", replace(OUTBOUND, opt_out=entry, channel=channel)).outcome == outcome
+
+
 def test_opt_out_for_a_transfer_to_a_listed_number_denies():
     """The destination of a transfer is called too."""
     assert ask("opt_out", replace(LISTED, direction="transfer")).outcome == "deny"
@@ -76,7 +83,7 @@ def test_decision_as_json_masks_numbers_and_keeps_the_entry():
     assert "retry_at" not in shown
     assert shown["rules"][1] == {
         "id": "DNC-INT",
-        "version": 1,
+        "version": 2,
         "outcome": "deny",
         "reason": "opted_out",
         "inputs": {

@@ -158,6 +158,7 @@ calls = Table(
     Column("extraction_problems", Json),
     Column("analysis", Json),
     Column("bill", Json),
+    Column("sent_at", UtcDateTime),
     Index("uq_calls_twilio_call_sid", "twilio_call_sid", unique=True),
     Index("ix_calls_tenant_id_id", "tenant_id", "id"),
     Index("ix_calls_agent_id_id", "agent_id", "id"),
@@ -168,6 +169,7 @@ calls = Table(
     Index("ix_calls_tenant_id_from_number", "tenant_id", "from_number"),
     Index("ix_calls_tenant_id_to_number", "tenant_id", "to_number"),
     Index("ix_calls_tenant_id_ended_at_dial_state", "tenant_id", "ended_at", "dial_state"),
+    Index("ix_calls_tenant_id_sent_at", "tenant_id", "sent_at"),
 )
 
 call_events = Table(
@@ -228,6 +230,8 @@ opt_outs = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("call_id", String(40)),
     Column("evidence", Json),
+    # Null: every channel. `voice`: a START took messages out of it.
+    Column("scope", String(8)),
 )
 
 idempotency_keys = Table(
