@@ -23,6 +23,7 @@ from control.config_checks import (
     not_negative,
     one_of,
     origin,
+    percent,
     positive,
     problems_of,
     store_url,
@@ -62,6 +63,8 @@ class ControlSettings:
     """Requests a second that the API answers for one tenant."""
     tenant_calls_max: int = field(default=0, metadata=reading(not_negative, raw=int))
     """Calls that one tenant may have at once; 0 = as many as there is room for."""
+    tenant_calls_per_minute: int = field(default=0, metadata=reading(not_negative, raw=int))
+    """Calls of one tenant that may begin in a minute, both ways; 0 = as many as come."""
     webhook_allow_private: bool = False
     """Whether results may be pushed over plain http and to private or loopback addresses."""
     webhook_retry_s: float = field(default=5.0, metadata=reading(positive, raw=float))
@@ -96,6 +99,10 @@ class ElevenLabsSettings:
     api_key: Secret = field(metadata=reading(Secret, file_variant=True))
     base_url: str = field(default="https://api.elevenlabs.io", metadata=reading(origin))
     webhook_secret: Secret | None = field(default=None, metadata=reading(Secret, file_variant=True))
+    concurrency: int = field(default=0, metadata=reading(not_negative, raw=int))
+    """Conversations that the workspace may have at once, of all daemons that share the store; 0 = not known."""
+    inbound_reserve_percent: int = field(default=20, metadata=reading(percent, raw=int))
+    """The part of `concurrency` that calls of ours leave to callers."""
     llm: str = "gemini-2.5-flash"
     tts_model: str = "eleven_flash_v2_5"
     voice_id: str = ""

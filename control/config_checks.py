@@ -103,6 +103,13 @@ def not_negative(number: int) -> int:
     return number
 
 
+def percent(number: int) -> int:
+    """A part that is not the whole. Raises ValueError."""
+    if not 0 <= number < 100:
+        raise ValueError(f"expected 0 to 99, got {number}")
+    return number
+
+
 def one_of(*choices: str) -> Callable[[str], str]:
     """A check that the value is one of the choices."""
 
@@ -131,6 +138,8 @@ def store_url_masked(text: str) -> tuple[str, str]:
 _MEDIA_RANGES: dict[str, tuple[float, float]] = {
     "workers": (0, 1024),
     "max_calls_per_worker": (1, 100_000),
+    "admit_lateness_ms": (0, 1_000),
+    "admit_load_percent": (0, 100),
     "frame_ms": (20, 200),
     "lead_ms": (20, 5_000),
     "lead_max_ms": (20, 10_000),

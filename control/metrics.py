@@ -7,9 +7,10 @@ share one. Label values come from small fixed sets, never from a client: an unkn
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client import (
     CollectorRegistry,
@@ -19,7 +20,12 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 QUICK_S = (0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
@@ -40,6 +46,10 @@ class WorkerStats(Protocol):
     def calls(self) -> int: ...
     @property
     def counters(self) -> Mapping[str, int | float]: ...
+    @property
+    def timings(self) -> Mapping[str, Mapping[str, Any]]: ...
+    @property
+    def admits(self) -> bool: ...
 
 
 class Metrics:
@@ -55,6 +65,9 @@ class Metrics:
         )
         self.calls = self._counter(
             "calls", "Calls that have ended.", "direction", "result", "blame"
+        )
+        self.calls_turned_away = self._counter(
+            "calls_turned_away", "Inbound calls that heard busy for a limit of ours.", "why"
         )
         self.policy_decisions = self._counter(
             "policy_decisions", "Policy decisions, by the rule that decided.", "outcome", "rule"
@@ -118,6 +131,12 @@ class Metrics:
             "api_requests", "Requests to the control API.", "method", "route", "status"
         )
         self.calls_live = self._gauge("calls_live", "Calls that have not ended.")
+        self.conversations = self._gauge(
+            "agent_conversations", "Agent conversations of this daemon, open or about to be."
+        )
+        self.conversations_max = self._gauge(
+            "agent_conversations_max", "As many may all daemons have at once; 0 = not known."
+        )
         self.draining = self._gauge("draining", "1 while no new calls are taken.")
         self._workers = _WorkerCollector()
         self.registry.register(self._workers)
@@ -145,11 +164,27 @@ class Metrics:
         return Gauge(f"tandem_{name}", text, labels, registry=self.registry)
 
 
+MEASURED = frozenset(
+    {
+        "load_percent",
+        "frames_per_message",
+        "tick_lateness_p95_ms",
+        "tick_lateness_p99_ms",
+        "tick_lateness_max_ms",
+        "uplink_latency_p99_ms",
+        "clear_latency_p99_ms",
+        "loop_lag_ms",
+    }
+)
+"""Figures of a worker that go up and down; all others count up since its start."""
+
+
 class _WorkerCollector(Collector):
     """The workers' figures as they came with the last heartbeat, each `tandem_media_<name>`.
 
-    What ends in `_ms` is a measurement (a percentile, a maximum) and becomes a gauge, the rest counts
-    up since the worker's start. The worker's own `calls` is left to the pool, which knows it earlier.
+    What was measured over the last seconds is a gauge (`MEASURED`), what counts up a counter, and timings are
+    histograms in seconds: of these `rate()` makes any window. The worker's own `calls` is left to the pool,
+    which knows it earlier.
     """
 
     stats: tuple[WorkerStats, ...] = ()
@@ -158,21 +193,38 @@ class _WorkerCollector(Collector):
         calls = GaugeMetricFamily(
             "tandem_media_calls", "Calls on a media worker.", labels=["worker"]
         )
-        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        admits = GaugeMetricFamily(
+            "tandem_media_admits", "1 while new calls are placed on the worker.", labels=["worker"]
+        )
+        families: dict[str, Metric] = {}
         for worker in self.stats:
             calls.add_metric([worker.worker_id], worker.calls)
+            admits.add_metric([worker.worker_id], float(worker.admits))
             for name, value in worker.counters.items():
                 clean = re.sub(r"[^a-zA-Z0-9_]", "_", name).removesuffix("_total")
-                if clean == "calls":
-                    continue
-                if clean not in families:
-                    families[clean] = _family(clean)
-                families[clean].add_metric([worker.worker_id], value)
-        return [calls, *families.values()]
+                if clean != "calls":
+                    family = families.setdefault(clean, _family(clean))
+                    family.add_metric([worker.worker_id], value)  # type: ignore[attr-defined]  # both kinds have it
+            for name, timing in worker.timings.items():
+                full = f"tandem_media_{name}_seconds"
+                text = f"Media workers: {name.replace('_', ' ')}, since their start."
+                histogram = HistogramMetricFamily(full, text, labels=["worker"])
+                family = families.setdefault(full, histogram)
+                buckets, sum_s = _seconds(timing)
+                family.add_metric([worker.worker_id], buckets, sum_s)  # type: ignore[attr-defined]
+        return [calls, admits, *families.values()]
 
 
 def _family(name: str) -> CounterMetricFamily | GaugeMetricFamily:
     full, labels = f"tandem_media_{name}", ["worker"]
-    if name.endswith("_ms"):
-        return GaugeMetricFamily(full, f"Media workers: {name}.", labels=labels)
+    if name in MEASURED:
+        return GaugeMetricFamily(full, f"Media workers: {name}, lately.", labels=labels)
     return CounterMetricFamily(full, f"Media workers: {name}, since their start.", labels=labels)
+
+
+def _seconds(timing: Mapping[str, Any]) -> tuple[list[tuple[str, float]], float]:
+    """Cumulative buckets, and the sum, of a `Heartbeat`'s timing."""
+    edges = [f"{edge_ms / 1000:g}" for edge_ms in timing["edges_ms"]]
+    counts = itertools.accumulate(timing["counts"])
+    buckets = [(edge, float(n)) for edge, n in zip([*edges, "+Inf"], counts, strict=True)]
+    return buckets, timing["sum_ms"] / 1000

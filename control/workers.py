@@ -15,12 +15,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import trio
 
 import gateway
 from control import returning
+from control.headroom import Headroom
 from control.returning import Outliving, SpoolRead, receive
 from gateway import link
 from gateway.errors import LinkError
@@ -62,7 +63,17 @@ SEND_QUEUE_MAX = 10_000
 
 
 class PoolFull(Exception):
-    """No worker takes the call."""
+    """No worker takes the call; the text says why."""
+
+    def __init__(self, why: str = "all media workers are full") -> None:
+        super().__init__(why)
+
+
+class PoolBusy(PoolFull):
+    """There would be room, but no worker has headroom for a new call: see `control.headroom`."""
+
+    def __init__(self) -> None:
+        super().__init__("all media workers are busy to their limit")
 
 
 class WorkerGone(Exception):
@@ -83,6 +94,10 @@ class WorkerStats:
     pid: int
     calls: int
     counters: dict[str, int | float]
+    timings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """See `gateway.link.Heartbeat`."""
+    admits: bool = True
+    """Whether new calls are placed there."""
 
 
 PoolEvent: TypeAlias = Up | WorkerLost | SpoolRead
@@ -107,12 +122,14 @@ class _Worker:
     send: trio.MemorySendChannel[tuple[bytes, int | None]]
     outbox: trio.MemoryReceiveChannel[tuple[bytes, int | None]]
     """Packets, each with the descriptor that goes beside it. Whoever takes one out closes the descriptor."""
+    headroom: Headroom
     calls: set[str] = field(default_factory=set)
     is_ready: bool = False
     heard_s: float = 0.0
     """When it last said anything."""
     is_draining: bool = False
     counters: dict[str, int | float] = field(default_factory=dict)
+    timings: dict[str, dict[str, Any]] = field(default_factory=dict)
     watch: trio.CancelScope = field(default_factory=trio.CancelScope)
 
 
@@ -175,7 +192,10 @@ class WorkerPool:
         number = outliving.worker_id.removeprefix("w")
         self._started = max(self._started, int(number) if number.isdecimal() else 0)
         send, outbox = trio.open_memory_channel[tuple[bytes, "int | None"]](SEND_QUEUE_MAX)
-        worker = _Worker(outliving.worker_id, outliving.process, outliving.sock, send, outbox)
+        headroom = Headroom(self._settings, trio.current_time())
+        worker = _Worker(
+            outliving.worker_id, outliving.process, outliving.sock, send, outbox, headroom
+        )
         worker.is_ready = True
         for held in outliving.calls:
             worker.calls.add(held.call_id)
@@ -291,6 +311,7 @@ class WorkerPool:
             if self._is_draining:
                 return None  # it came too late to be told of the drain
             worker.is_ready = True
+            worker.headroom = Headroom(self._settings, trio.current_time())  # its start is over
             self._workers[worker.worker_id] = worker
             self._log("worker_ready", worker=worker.worker_id, pid=worker.process.pid)
             on_ready()
@@ -321,7 +342,8 @@ class WorkerPool:
             theirs.close()
         ours.setblocking(False)
         send, outbox = trio.open_memory_channel[tuple[bytes, "int | None"]](SEND_QUEUE_MAX)
-        worker = _Worker(f"w{self._started}", process, ours, send, outbox)
+        headroom = Headroom(self._settings, trio.current_time())
+        worker = _Worker(f"w{self._started}", process, ours, send, outbox, headroom)
         configure = Configure(
             worker.worker_id, self._settings, self._log_level, self._log_format, self._version
         )
@@ -346,7 +368,16 @@ class WorkerPool:
     def _note(self, worker: _Worker, message: Up) -> None:
         worker.heard_s = trio.current_time()
         if isinstance(message, Heartbeat):
-            worker.counters = message.counters
+            worker.counters, worker.timings = message.counters, message.timings
+            was_over = worker.headroom.is_over
+            worker.headroom.beat(message.counters, worker.heard_s)
+            if worker.headroom.is_over != was_over:
+                self._log(
+                    "worker_takes_calls" if was_over else "worker_takes_no_calls",
+                    worker=worker.worker_id,
+                    load_percent=worker.headroom.load_percent,
+                    lateness_ms=worker.headroom.lateness_ms,
+                )
         elif isinstance(message, CallReport):
             worker.calls.discard(message.call_id)
             if self._homes.get(message.call_id) is worker:
@@ -382,22 +413,51 @@ class WorkerPool:
     def is_ready(self) -> bool:
         return len(self._workers) == self.count
 
-    def prepare(self, plan: CallPlan) -> str:
-        """Place a call on the worker with the most headroom. Returns its id; raises PoolFull."""
-        limit = self._settings.max_calls_per_worker
-        free = [
-            worker
-            for worker in self._workers.values()
-            if not worker.is_draining and len(worker.calls) < limit
-        ]
-        if not free or self._is_draining:
+    def prepare(self, plan: CallPlan, *, goes_on: bool = False) -> str:
+        """Place a call on the worker with the least load. Returns its id; raises PoolFull.
+
+        `goes_on`: somebody is on the line already, so a worker that takes no new calls will do as well.
+        """
+        free = self._with_room()
+        if not free:
             raise PoolFull
-        worker = min(free, key=lambda candidate: len(candidate.calls))
+        now_s = trio.current_time()
+        if not goes_on:
+            free = [worker for worker in free if worker.headroom.takes(now_s)]
+            if not free:
+                raise PoolBusy
+        worker = min(
+            free,
+            key=lambda candidate: (
+                not candidate.headroom.takes(now_s),
+                candidate.headroom.expected_percent(now_s),
+                len(candidate.calls),
+            ),
+        )
         if not self._queue(worker, Prepare(plan)):
             raise PoolFull
+        worker.headroom.place(now_s)
         worker.calls.add(plan.call_id)
         self._homes[plan.call_id] = worker
         return worker.worker_id
+
+    def _with_room(self) -> list[_Worker]:
+        """By count. What they measure is another matter."""
+        limit = self._settings.max_calls_per_worker
+        return [
+            worker
+            for worker in self._workers.values()
+            if not self._is_draining and not worker.is_draining and len(worker.calls) < limit
+        ]
+
+    def room(self) -> int:
+        """How many new calls may be placed now, as far as one can tell."""
+        limit, now_s = self._settings.max_calls_per_worker, trio.current_time()
+        return sum(
+            limit - len(worker.calls)
+            for worker in self._with_room()
+            if worker.headroom.takes(now_s)
+        )
 
     async def attach(
         self, call_id: str, sock: socket.socket, head: bytes, twilio_call_sid: str | None = None
@@ -426,6 +486,11 @@ class WorkerPool:
                 os.close(fd)
         if not is_queued:
             raise WorkerGone(call_id)
+
+    @property
+    def held(self) -> int:
+        """Calls on all workers."""
+        return len(self._homes)
 
     def holds(self, call_id: str) -> bool:
         return call_id in self._homes
@@ -502,9 +567,15 @@ class WorkerPool:
         return now_s - self._all_turned_s < SEAT_EMPTY_MAX_S
 
     def stats(self) -> list[WorkerStats]:
+        now_s = trio.current_time()
         return [
             WorkerStats(
-                worker.worker_id, worker.process.pid, len(worker.calls), dict(worker.counters)
+                worker.worker_id,
+                worker.process.pid,
+                len(worker.calls),
+                dict(worker.counters),
+                dict(worker.timings),
+                worker.headroom.takes(now_s) and not worker.is_draining,
             )
             for worker in self._workers.values()
         ]

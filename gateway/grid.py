@@ -7,6 +7,8 @@ split into phases, so that not all calls send in the same instant.
 from __future__ import annotations
 
 import math
+from collections import deque
+from typing import Any
 
 GRID_S = 0.020
 PHASES = 4
@@ -20,6 +22,9 @@ _LONGER_AT = (0.15, 0.30)
 _SHORTER_BELOW = (0.10, 0.22)
 
 _LATENCY_EDGES_MS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, math.inf)
+
+WINDOW_BEATS = 4
+"""Heartbeats, a second apart, over which the headroom of a worker is measured."""
 
 
 class Histogram:
@@ -43,15 +48,15 @@ class Histogram:
 
     def quantile(self, share: float) -> float:
         """Upper edge of the bucket that holds the given share of the values (0.0 when empty)."""
-        total = sum(self.counts)
-        if not total:
-            return 0.0
-        seen = 0
-        for edge, count in zip(_LATENCY_EDGES_MS, self.counts, strict=True):
-            seen += count
-            if seen >= share * total:
-                return min(edge, self.max_ms)
-        return self.max_ms
+        return _quantile(self.counts, share, self.max_ms)
+
+    def buckets(self) -> dict[str, Any]:
+        """All values so far, for whoever takes differences: the last count is of what is above all edges."""
+        return {
+            "edges_ms": list(_LATENCY_EDGES_MS[:-1]),
+            "counts": list(self.counts),
+            "sum_ms": round(self.sum_ms, 3),
+        }
 
     def report(self) -> dict[str, float]:
         total = sum(self.counts)
@@ -62,6 +67,49 @@ class Histogram:
             "p99_ms": round(self.quantile(0.99), 3),
             "max_ms": round(self.max_ms, 3),
         }
+
+
+def _quantile(counts: list[int], share: float, max_ms: float) -> float:
+    total = sum(counts)
+    if not total:
+        return 0.0
+    seen = 0
+    for edge, count in zip(_LATENCY_EDGES_MS, counts, strict=True):
+        seen += count
+        if seen >= share * total:
+            return min(edge, max_ms)
+    return max_ms
+
+
+class Window:
+    """The newest `WINDOW_BEATS` beats of a histogram, by differences: adding a value costs nothing more.
+
+    It takes the histogram's `max_ms` with each beat, which is the largest of one beat from then on.
+    """
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+        self._before: deque[list[int]] = deque([list(histogram.counts)], WINDOW_BEATS)
+        self._peaks: deque[float] = deque(maxlen=WINDOW_BEATS)
+        self._counts = [0] * len(histogram.counts)
+
+    def roll(self) -> None:
+        """A beat is over."""
+        histogram = self._histogram
+        now = histogram.counts
+        self._counts = [new - old for new, old in zip(now, self._before[0], strict=True)]
+        self._before.append(list(now))
+        self._peaks.append(histogram.max_ms)
+        histogram.max_ms = 0.0
+
+    @property
+    def max_ms(self) -> float:
+        """The largest value (0.0 when empty)."""
+        return max(self._peaks, default=0.0)
+
+    def quantile(self, share: float) -> float:
+        """Like `Histogram.quantile`."""
+        return _quantile(self._counts, share, self.max_ms)
 
 
 class Grid:
@@ -116,28 +164,42 @@ class Load:
     discards.
     """
 
-    __slots__ = ("_busy_s", "_since_s", "frames_per_message", "share")
+    __slots__ = ("_beats", "_busy_then_s", "_since_s", "busy_s", "frames_per_message", "share")
 
     def __init__(self) -> None:
-        self._busy_s = 0.0
+        self.busy_s = 0.0
+        """All of it so far."""
+        self._busy_then_s = 0.0
         self._since_s: float | None = None
+        self._beats: deque[tuple[float, float]] = deque(maxlen=WINDOW_BEATS)
         self.share = 0.0
         self.frames_per_message = 1
 
     def add(self, busy_s: float, now_s: float) -> None:
         """The loop has just worked for `busy_s`."""
-        self._busy_s += busy_s
+        self.busy_s += busy_s
         if self._since_s is None:
             self._since_s = now_s
             return
         window_s = now_s - self._since_s
         if window_s < LOAD_WINDOW_S:
             return
-        self.share = min(self._busy_s / window_s, 1.0)
-        self._busy_s = 0.0
+        self.share = min((self.busy_s - self._busy_then_s) / window_s, 1.0)
+        self._busy_then_s = self.busy_s
         self._since_s = now_s
         frames = self.frames_per_message
         if frames < 3 and self.share >= _LONGER_AT[frames - 1]:
             self.frames_per_message = frames + 1
         elif frames > 1 and self.share < _SHORTER_BELOW[frames - 2]:
             self.frames_per_message = frames - 1
+
+    def beat(self, now_s: float) -> float:
+        """Once a heartbeat: the share of the newest `WINDOW_BEATS` of them in which the loop worked.
+
+        Unlike `share` it also falls when the loop has nothing to do any more and is not looked at.
+        """
+        then_s, busy_then_s = self._beats[0] if self._beats else (now_s, self.busy_s)
+        self._beats.append((now_s, self.busy_s))
+        if now_s <= then_s:
+            return 0.0
+        return min((self.busy_s - busy_then_s) / (now_s - then_s), 1.0)

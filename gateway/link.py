@@ -182,11 +182,16 @@ class Returned:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Every second: load of this worker and counters since its start."""
+    """Every second: load of this worker and counters since its start.
+
+    `timings`: each `{edges_ms, counts, sum_ms}`, everything since the start; the last count is of what lies
+    above all edges.
+    """
 
     worker_id: str
     calls: int
     counters: dict[str, int | float]
+    timings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

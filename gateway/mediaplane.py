@@ -17,11 +17,12 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from typing import Any
 
 import trio
 
 from gateway.bridge import Bridge
-from gateway.grid import PHASES, Grid, Histogram, Load
+from gateway.grid import PHASES, Grid, Histogram, Load, Window
 from gateway.intake import RECV_BYTES, NewIntake, Ready, new_intake
 from gateway.planecall import CallObserver, Leg, PlaneCall
 from gateway.playout import Pace
@@ -62,6 +63,12 @@ class MediaPlane:
         self.wakes = 0
         self.uplink_latency = Histogram()
         self.clear_latency = Histogram()
+        self._timings = {
+            "tick_lateness": self.grid.lateness,
+            "uplink_latency": self.uplink_latency,
+            "clear_latency": self.clear_latency,
+        }
+        self._newest = {name: Window(histogram) for name, histogram in self._timings.items()}
 
     # ---- calls and their sockets ---------------------------------------------------------------
 
@@ -463,19 +470,28 @@ class MediaPlane:
             call.observer.on_crash(error)
 
     def report(self) -> dict[str, int | float]:
-        """Counters for the worker's heartbeat."""
+        """Figures for the worker's heartbeat, which asks once a beat: counters since the start, and what was
+        measured in the newest `WINDOW_BEATS` beats (`_ms`, `load_percent`)."""
+        for newest in self._newest.values():
+            newest.roll()
+        ticks = self._newest["tick_lateness"]
         return {
             "calls": self.calls,
             "wakes": self.wakes,
             "ticks_missed": self.grid.missed,
             "grid_resets": self.grid.resets,
-            "load_percent": round(self.load.share * 100.0, 1),
+            "load_percent": round(self.load.beat(trio.current_time()) * 100.0, 1),
             "frames_per_message": self.load.frames_per_message,
-            "tick_lateness_p99_ms": round(self.grid.lateness.quantile(0.99), 3),
-            "tick_lateness_max_ms": round(self.grid.lateness.max_ms, 3),
-            "uplink_latency_p99_ms": round(self.uplink_latency.quantile(0.99), 3),
-            "clear_latency_p99_ms": round(self.clear_latency.quantile(0.99), 3),
+            "tick_lateness_p95_ms": round(ticks.quantile(0.95), 3),
+            "tick_lateness_p99_ms": round(ticks.quantile(0.99), 3),
+            "tick_lateness_max_ms": round(ticks.max_ms, 3),
+            "uplink_latency_p99_ms": round(self._newest["uplink_latency"].quantile(0.99), 3),
+            "clear_latency_p99_ms": round(self._newest["clear_latency"].quantile(0.99), 3),
         }
+
+    def timings(self) -> dict[str, dict[str, Any]]:
+        """All latencies since the start, in buckets; see `Histogram.buckets`."""
+        return {name: histogram.buckets() for name, histogram in self._timings.items()}
 
 
 def _why_lost(data: bytes | int) -> str:

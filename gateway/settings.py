@@ -15,6 +15,11 @@ class MediaSettings:
     workers: int = 0
     """Worker processes; 0 = one per core less one, at least one."""
     max_calls_per_worker: int = 1000
+    admit_lateness_ms: float = 20.0
+    """New calls are not placed on a worker of which one tick in twenty comes later; 0: that is not looked at. After
+    20 ms the next tick of the same call is due, and the lead of 100 ms still hides it from those who talk."""
+    admit_load_percent: float = 90.0
+    """Nor on one whose loop works for more of its time; 0: not looked at. What is left is for calls in progress."""
 
     # Playout: agent audio towards the caller.
     frame_ms: int = 20

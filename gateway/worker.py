@@ -22,6 +22,7 @@ import gc
 import os
 import signal
 import socket
+import statistics
 from collections import deque
 
 import trio
@@ -30,6 +31,7 @@ from gateway import link
 from gateway.call import Call, CallSurroundings
 from gateway.errors import LinkError
 from gateway.events import Termination
+from gateway.grid import WINDOW_BEATS
 from gateway.legs import agent_tls_context, http_client
 from gateway.lifeline import Lifeline, is_of_a_call
 from gateway.link import (
@@ -392,14 +394,24 @@ class Worker:
     # ---- heartbeat and drain -------------------------------------------------------------------
 
     async def _beat(self) -> None:
+        due_s = trio.current_time()
+        late_ms: deque[float] = deque(maxlen=WINDOW_BEATS)
         while True:
-            if trio.current_time() % CLOCK_RESYNC_S < HEARTBEAT_S:
+            now_s = trio.current_time()
+            late_ms.append((now_s - due_s) * 1000.0)
+            if now_s - due_s >= HEARTBEAT_S:
+                due_s = now_s  # the process was stopped: nothing is to be caught up with
+            if now_s % CLOCK_RESYNC_S < HEARTBEAT_S:
                 self._clock.sync()
             counters: dict[str, int | float] = self._plane.report()
+            # The loop's own lateness, which is there without calls, too. One hiccup is no state: the median.
+            counters["loop_lag_ms"] = round(statistics.median_low(late_ms), 3)
             counters["link_dropped_events"] = self._writer.dropped_events
             counters["refused"] = self._refused
-            self._writer.tell(Heartbeat(self._id, len(self._calls), counters))
-            await trio.sleep(HEARTBEAT_S)
+            timings = self._plane.timings()
+            self._writer.tell(Heartbeat(self._id, len(self._calls), counters, timings))
+            due_s += HEARTBEAT_S
+            await trio.sleep_until(due_s)
 
     def _ask_drain(self, drain: Drain) -> None:
         self._drain = drain

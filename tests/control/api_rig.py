@@ -91,6 +91,8 @@ class FakeWorker:
     worker_id: str = "w1"
     calls: int = 3
     counters: dict[str, int | float] = field(default_factory=lambda: {"wakes": 7})
+    timings: dict[str, Any] = field(default_factory=dict)
+    admits: bool = True
 
 
 @dataclass

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from control.metrics import Metrics
+from gateway.mediaplane import MediaPlane
 
 
 @dataclass
@@ -14,6 +16,8 @@ class Worker:
     worker_id: str
     calls: int
     counters: dict[str, int | float] = field(default_factory=dict)
+    timings: dict[str, Any] = field(default_factory=dict)
+    admits: bool = True
 
 
 def samples(page: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -60,18 +64,82 @@ def test_metrics_of_workers_are_those_of_the_scrape() -> None:
     metrics = Metrics()
     page = metrics.render(
         [
-            Worker("w1", 2, {"frames_in": 10, "odd name": 1.5, "calls": 7, "tick_p99_ms": 0.5}),
+            Worker(
+                "w1", 2, {"frames_in": 10, "odd name": 1.5, "calls": 7, "tick_lateness_p99_ms": 0.5}
+            ),
             Worker("w2", 0, {"frames_in": 4}),
         ]
     )
     found = samples(page)
     assert found["tandem_media_calls", (("worker", "w1"),)] == 2
-    assert found["tandem_media_tick_p99_ms", (("worker", "w1"),)] == 0.5
+    assert found["tandem_media_tick_lateness_p99_ms", (("worker", "w1"),)] == 0.5
     assert found["tandem_media_frames_in_total", (("worker", "w1"),)] == 10
     assert found["tandem_media_frames_in_total", (("worker", "w2"),)] == 4
     assert found["tandem_media_odd_name_total", (("worker", "w1"),)] == 1.5
     assert page.count(b"# TYPE tandem_media_frames_in_total counter") == 1
     assert not [key for key in samples(metrics.render()) if key[0].startswith("tandem_media_")]
+
+
+GAUGES = {
+    "load_percent",
+    "frames_per_message",
+    "tick_lateness_p95_ms",
+    "tick_lateness_p99_ms",
+    "tick_lateness_max_ms",
+    "uplink_latency_p99_ms",
+    "clear_latency_p99_ms",
+}
+COUNTERS = {"wakes", "ticks_missed", "grid_resets"}
+
+
+async def test_metrics_of_workers_are_what_they_are_called() -> None:
+    """`rate()` of a gauge and the last value of a counter say nothing: each figure of a heartbeat has its kind."""
+    plane = MediaPlane(leg_write_max_bytes=1000)
+    page = Metrics().render([Worker("w1", 0, plane.report(), plane.timings())])
+    kinds = {
+        family.name.removeprefix("tandem_media_"): family.type
+        for family in text_string_to_metric_families(page.decode())
+        if family.name.startswith("tandem_media_")
+    }
+    assert kinds == {
+        **dict.fromkeys(GAUGES | {"calls", "admits"}, "gauge"),
+        **dict.fromkeys(COUNTERS, "counter"),
+        "tick_lateness_seconds": "histogram",
+        "uplink_latency_seconds": "histogram",
+        "clear_latency_seconds": "histogram",
+    }
+    assert page.count(b"_total{") == len(COUNTERS)
+
+
+async def test_lateness_of_the_last_minutes_is_seen_after_days_of_good_ticks() -> None:
+    """What an alert does with two scrapes: the difference of the buckets, not a percentile of the whole life."""
+    plane = MediaPlane(leg_write_max_bytes=1000)
+    metrics = Metrics()
+    add = plane.grid.lateness.add
+
+    def late_since(before: dict[Any, float], now: dict[Any, float]) -> float:
+        total = name_of_bucket("+Inf")
+        good = name_of_bucket("0.02")
+        return 1 - (now[good] - before[good]) / (now[total] - before[total])
+
+    def name_of_bucket(edge: str) -> Any:
+        return "tandem_media_tick_lateness_seconds_bucket", (("le", edge), ("worker", "w1"))
+
+    def scrape() -> dict[Any, float]:
+        return samples(metrics.render([Worker("w1", 1, plane.report(), plane.timings())]))
+
+    for _ in range(1_000_000):
+        add(0.1)
+    days = scrape()
+    for _ in range(2_000):
+        add(30.0)
+    bad = scrape()
+    assert late_since(days, bad) == 1.0
+    for _ in range(2_000):
+        add(0.1)
+    assert late_since(bad, scrape()) == 0.0
+    summed = "tandem_media_tick_lateness_seconds_sum", (("worker", "w1"),)
+    assert round(bad[summed] - days[summed]) == 60
 
 
 def test_metrics_of_two_objects_are_apart() -> None:

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from control import workers
-from control.workers import PoolFull, WorkerGone, WorkerLost, WorkerPool
+from control.workers import PoolBusy, PoolFull, WorkerGone, WorkerLost, WorkerPool
 from gateway.errors import LinkError
 from gateway.link import CallEvent, CallPlan, Ready
 from gateway.settings import MediaSettings
@@ -37,6 +37,17 @@ UNREPORTED = (
     + "while b'Prepare' not in link.recv(1 << 20): pass\n"
     + "tell('Drained', worker_id='w'); time.sleep(600)\n"
 )
+TELLING = (
+    READY
+    + """
+import select
+while select.select([link], [], [], 0.02)[0] == [] or b"Drain" not in link.recv(1 << 20):
+    load, late = open(sys.argv[2]).read().split()
+    counters = dict(load_percent=float(load), tick_lateness_p95_ms=float(late))
+    tell("Heartbeat", worker_id="w", calls=0, counters=counters)
+"""
+)
+"""Tells, again and again, the load and the lateness that a test has written into a file."""
 TALKATIVE = (
     READY
     + "for n in range(20): tell('CallEvent', call_id='c', name=str(n), at_ms=n)\n"
@@ -232,6 +243,83 @@ async def test_attach_between_death_and_notice_closes_the_stream(play):
                 await pool.attach("call_1", theirs, b"")
             assert is_closed_by_peer(ours)
         pool.say("call_1", "user_message", "hello")
+
+
+@pytest.fixture
+def telling(play, tmp_path, monkeypatch):
+    """A pool of two workers, and a function that has one of them tell other figures and waits until it is known."""
+    pool = play(TELLING, settings=MediaSettings(workers=2, max_calls_per_worker=10))
+    files = [tmp_path / "w1", tmp_path / "w2"]
+    left = list(files)
+
+    def command(link_fd: int) -> list[str]:
+        return [sys.executable, "-S", "-c", TELLING, str(link_fd), str(left.pop(0))]
+
+    monkeypatch.setattr(workers, "worker_command", command)
+    for file in files:
+        file.write_text("0 0")
+
+    async def tell(number: int, load: float, late: float) -> None:
+        fresh = files[number].with_suffix(".new")
+        fresh.write_text(f"{load} {late}")
+        fresh.rename(files[number])
+        while True:
+            stats = {one.worker_id: one.counters for one in pool.stats()}
+            told = stats.get(f"w{number + 1}", {})
+            if (told.get("load_percent"), told.get("tick_lateness_p95_ms")) == (load, late):
+                return
+            await trio.sleep(0.005)
+
+    return pool, tell
+
+
+def plans(prefix: str, count: int) -> list[CallPlan]:
+    return [dataclasses.replace(PLAN, call_id=f"{prefix}{n}") for n in range(count)]
+
+
+async def test_calls_go_where_the_load_is_lowest_not_where_the_fewest_are(telling):
+    """Two calls with a burnt core are more than nine without."""
+    pool, tell = telling
+    async with running(pool):
+        await tell(0, 30.0, 0.0)
+        await tell(1, 5.0, 0.0)
+        assert {pool.prepare(plan) for plan in plans("a", 9)} == {"w2"}
+        await tell(1, 31.0, 0.0)
+        assert pool.prepare(plans("b", 1)[0]) == "w1"
+
+
+async def test_worker_over_its_limits_takes_no_new_calls_but_those_in_progress(telling, logged):
+    """New calls are refused when nobody has headroom; a call that goes on is placed all the same."""
+    pool, tell = telling
+    async with running(pool):
+        await tell(0, 1.0, 0.0)
+        await tell(1, 1.0, 0.0)
+        assert pool.room() == 20
+        await tell(0, 95.0, 1.0)
+        assert (pool.room(), [one.admits for one in pool.stats()]) == (10, [False, True])
+        assert {pool.prepare(plan) for plan in plans("a", 3)} == {"w2"}
+        await tell(1, 20.0, 50.0)
+        assert pool.room() == 0
+        with pytest.raises(PoolBusy, match="busy to their limit"):
+            pool.prepare(PLAN)
+        assert pool.prepare(PLAN, goes_on=True) == "w2"
+        await tell(0, 85.0, 1.0)
+        with pytest.raises(PoolBusy):
+            pool.prepare(plans("b", 1)[0])
+        await tell(0, 80.0, 1.0)
+        assert pool.prepare(plans("b", 1)[0]) == "w1"
+    told = [event for event, _ in logged if event.startswith("worker_takes")]
+    assert told == ["worker_takes_no_calls"] * 2 + ["worker_takes_calls"]
+
+
+async def test_full_by_count_is_full_whatever_is_measured(telling):
+    """`max_calls_per_worker` is the hard end, also for calls in progress."""
+    pool, _ = telling
+    async with running(pool):
+        placed = [pool.prepare(plan) for plan in plans("a", 20)]
+        assert (placed.count("w1"), placed.count("w2"), pool.held) == (10, 10, 20)
+        with pytest.raises(PoolFull, match="full"):
+            pool.prepare(PLAN, goes_on=True)
 
 
 async def test_turns_until_a_seat_was_silent_for_too_long(play, autojump_clock):

@@ -4,7 +4,18 @@ import math
 
 import pytest
 
-from gateway.grid import GRID_RESET_S, GRID_S, LOAD_WINDOW_S, PHASES, SLOT_S, Grid, Histogram, Load
+from gateway.grid import (
+    GRID_RESET_S,
+    GRID_S,
+    LOAD_WINDOW_S,
+    PHASES,
+    SLOT_S,
+    WINDOW_BEATS,
+    Grid,
+    Histogram,
+    Load,
+    Window,
+)
 
 
 def run_grid(grid, start_s, seconds, step_s=SLOT_S):
@@ -84,3 +95,50 @@ def test_histogram_gives_upper_edges_and_the_true_maximum():
     assert (histogram.quantile(0.5), histogram.quantile(0.99)) == (0.25, 3.0)
     histogram.add(1e9)
     assert histogram.report()["max_ms"] == 1e9
+
+
+def test_window_forgets_what_is_older_and_costs_the_histogram_nothing():
+    """A bad beat counts for WINDOW_BEATS beats, a good past does not hide it, and then it is over."""
+    histogram = Histogram()
+    window = Window(histogram)
+    assert (window.quantile(0.95), window.max_ms) == (0.0, 0.0)
+    for _ in range(100_000):
+        histogram.add(0.1)
+    for _ in range(WINDOW_BEATS):
+        window.roll()
+        for _ in range(200):
+            histogram.add(0.1)
+    window.roll()
+    assert (window.quantile(0.95), window.max_ms) == (0.1, 0.1)
+    for _ in range(200):
+        histogram.add(30.0)
+    seen = []
+    for _ in range(WINDOW_BEATS + 1):
+        window.roll()
+        seen.append((window.quantile(0.95), window.max_ms))
+        for _ in range(200):
+            histogram.add(0.1)
+    assert seen == [(30.0, 30.0)] * WINDOW_BEATS + [(0.1, 0.1)]
+    buckets = histogram.buckets()
+    assert (len(buckets["edges_ms"]) + 1, sum(buckets["counts"])) == (
+        len(buckets["counts"]),
+        100_000 + 200 * (2 * WINDOW_BEATS + 2),
+    )
+
+
+def test_load_of_the_last_beats_falls_when_the_loop_is_asleep():
+    """Without calls nobody adds anything: what was measured last must not stay."""
+    load, now_s = Load(), 100.0
+    seen = []
+    for share in (0.0, 0.5, 0.5, 0.5, 0.5, 0.5, None, None, None, None, None):
+        if share is not None:
+            for _ in range(100):
+                now_s += 0.01
+                load.add(share * 0.01, now_s)
+        else:
+            now_s += 1.0
+        seen.append(round(load.beat(now_s), 3))
+    assert seen[0] == 0.0
+    assert seen[5] == 0.5
+    assert seen[6:] == [0.375, 0.25, 0.125, 0.0, 0.0]
+    assert load.share == pytest.approx(0.5)
