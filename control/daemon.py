@@ -246,6 +246,7 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
                     elevenlabs=elevenlabs,
                     verticals=services.verticals,
                     show=call_models.pushed,
+                    node=switchboard.node,
                     ask=switchboard.ask_policy,
                 )
             )
@@ -268,6 +269,7 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
                 own_numbers=numbers,
                 tenants_service=tenants,
                 after=after,
+                retention=after.retention,
             )
             front = Front(
                 hooks,
