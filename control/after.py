@@ -23,6 +23,7 @@ from control.results import Results
 from control.results.initiation import Initiation
 from control.results.service import Show
 from control.results.source import Conversations
+from control.retention.service import Retention
 from control.sms.incoming import Incoming
 from control.sms.question import question
 from control.sms.service import Allowance, Sms
@@ -50,6 +51,8 @@ class Needs:
     elevenlabs: ElevenLabsRest
     verticals: Mapping[str, Vertical]
     show: Show
+    node: str
+    """This daemon's name, as in the records of its calls."""
     ask: Callable[[Asked], Awaitable[Verdict]]
     """The policy: `control.switchboard.Switchboard.ask_policy`."""
 
@@ -72,6 +75,17 @@ class AfterCall:
             verticals=needs.verticals,
             show=needs.show,
         )
+        erased = needs.metrics.erased
+        self.retention = Retention(
+            store,
+            clock,
+            Conversations(needs.elevenlabs),
+            node=needs.node,
+            recording_dir=settings.media.recording_dir,
+            of_all=settings.retention.of_all,
+            count=lambda what: erased.labels(what).inc(),
+        )
+        self.retention.register(self.outbox)
         self._incoming = Incoming(store, clock, wake=self.outbox.wake)
         self._results.register(self.outbox)
         Deliveries(
@@ -92,7 +106,10 @@ class AfterCall:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled."""
-        await self.outbox.run(task_status=task_status)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.outbox.run)
+            nursery.start_soon(self.retention.run)
+            task_status.started()
 
     def wake(self) -> None:
         """Something was put into the outbox."""

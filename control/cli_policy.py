@@ -20,6 +20,7 @@ from control.compliance.facts import Asked
 from control.compliance.number_file import Shelf
 from control.config import PolicySettings, Settings
 from control.plugins import build_rules
+from control.retention import proof
 from control.store import StoreError, StoreUnavailable, agents, decisions
 from control.store.decisions import DecisionRecord
 from policy import Facts, Rule, evaluate, packaged
@@ -93,7 +94,13 @@ def _place(options: argparse.Namespace, now: datetime) -> Location | None:
 
 
 def in_words(decision: dict[str, Any]) -> Iterable[str]:
-    """A decision object, for people: what decided first, then every rule."""
+    """A decision object, for people: what decided first, then every rule. Or what was erased."""
+    if decision["outcome"] == proof.PHASE:
+        yield f"ERASED: {decision['what']}, {decision['rule']}"
+        for name in ("counts", "sha256", "masked"):
+            if name in decision:
+                yield f"  {name}: {decision[name]}"
+        return
     word = {"allow": "ALLOWED", "deny": "DENIED", "defer": "PUT OFF"}[decision["outcome"]]
     yield f"{word}: {decision.get('sentence') or decision.get('reason') or ''}".rstrip(": ")
     if decision.get("retry_at"):
@@ -137,6 +144,7 @@ def _replay(options: argparse.Namespace, settings: Settings) -> int:
 
     with open_store(settings) as store:
         records = store.read(kept)
+    records = [record for record in records if record.phase != proof.PHASE]
     changed = unreadable = 0
     for record in records:
         if record.facts is None:

@@ -31,6 +31,7 @@ from control.config_checks import (
     websocket_origin,
 )
 from control.config_sources import ConfigError, Secret, Sources, reading
+from control.retention import periods
 from control.vault import KEY_HINT, parse_keys
 from gateway.settings import MediaSettings
 from policy import expanded
@@ -129,6 +130,24 @@ class StoreSettings:
     """One or more keys of `control.vault`; the first one seals."""
 
 
+def _days(name: str) -> Any:
+    """A field of `[retention]`."""
+    return field(default=0, metadata=reading(lambda days: periods.check(name, days), raw=int))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionSettings:
+    """`[retention]`: days after the end of a call; 0 = kept. A tenant's own go before."""
+
+    transcripts_days: int = _days("transcripts_days")
+    recordings_days: int = _days("recordings_days")
+    numbers_days: int = _days("numbers_days")
+
+    @property
+    def of_all(self) -> periods.Periods:
+        return periods.Periods(self.transcripts_days, self.recordings_days, self.numbers_days)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicySettings:
     """`[policy]`: names of rules in their order, and `[policy.<rule>]` as `tables[rule]`."""
@@ -161,6 +180,7 @@ class Settings:
     elevenlabs: ElevenLabsSettings
     media: MediaSettings = field(default_factory=MediaSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
     log: LogSettings = field(default_factory=LogSettings)
 
@@ -190,6 +210,7 @@ SECTIONS: dict[str, type[Any]] = {
     "elevenlabs": ElevenLabsSettings,
     "media": MediaSettings,
     "store": StoreSettings,
+    "retention": RetentionSettings,
     "policy": PolicySettings,
     "log": LogSettings,
 }

@@ -294,6 +294,7 @@ async def _built(
                     elevenlabs=elevenlabs,
                     verticals=services.verticals,
                     show=call_models.pushed,
+                    node=switchboard.node,
                     ask=switchboard.ask_policy,
                 )
             )
@@ -316,6 +317,7 @@ async def _built(
                 own_numbers=numbers,
                 tenants_service=tenants,
                 after=after,
+                retention=after.retention,
             )
             front = Front(
                 hooks,

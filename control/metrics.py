@@ -81,6 +81,9 @@ class Metrics:
         self.outbox_runs = self._counter(
             "outbox_runs", "Attempts at work of the outbox.", "kind", "outcome"
         )
+        self.erased = self._counter(
+            "erased", "Calls and messages of which something was erased.", "what"
+        )
         self.provider_events = self._counter(
             "provider_events", "Errors and warnings that providers told of.", "provider", "level"
         )

@@ -243,6 +243,11 @@ class Switchboard:
         office.metrics.calls_live.set(len(office.book))
 
     @property
+    def node(self) -> str:
+        """This daemon's name, as in the records of its calls."""
+        return self._office.node
+
+    @property
     def draining(self) -> bool:
         """Whether no new calls are taken."""
         return self._office.is_draining

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 E164 = re.compile(r"(?:\+|%2[Bb])([1-9][0-9]{6,})")
 """An E.164 number inside a text, its plus sign possibly URL-encoded. ITU-T E.164 allows 15 digits; a longer
@@ -27,6 +28,11 @@ def mask_number(number: str) -> str:
 
 def mask_numbers(text: str) -> str:
     """The text with every E.164 number in it masked."""
+    return replace_numbers(text, mask_number)
+
+
+def replace_numbers(text: str, instead: Callable[[str], str]) -> str:
+    """The text with `instead(number)` for every E.164 number in it."""
     if "+" not in text and "%2" not in text:
         return text
-    return E164.sub(lambda match: mask_number("+" + match.group(1)), text)
+    return E164.sub(lambda match: instead("+" + match.group(1)), text)

@@ -82,6 +82,7 @@ KEYS = {
     | {"webhook_secret", "webhook_secret_file"},
     "media": {"workers", "max_calls_per_worker"},
     "store": {"url", "encryption_key", "encryption_key_file"},
+    "retention": {"transcripts_days", "recordings_days", "numbers_days"},
     "policy": {"rules"},
     "log": {"level", "format"},
 }
@@ -213,6 +214,7 @@ API = {
     "GET /v2/calls/{id}/recording",
     "POST /v2/calls/{id}/hangup",
     "POST /v2/calls/{id}/transfer",
+    "POST /v2/calls/{id}/erase",
     "GET /v2/numbers/{id}/routes",
     "PUT /v2/numbers/{id}/routes",
     "DELETE /v2/numbers/{id}/routes",

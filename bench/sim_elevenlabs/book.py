@@ -142,6 +142,8 @@ class Book:
         self.lost_answers: Counter[str] = Counter()
         """Paths (with method, `POST /v1/…`) whose next answers are not sent, though the work is done."""
         self.conversations: dict[str, ConversationRecord] = {}
+        self.deleted_conversations: set[str] = set()
+        """REST knows them no more; here they stay, for whoever looks at what happened."""
         self.signatures: dict[str, Signature] = {}
         self.other_violations: list[Violation] = []
         self._numbers = itertools.count(1)
@@ -173,6 +175,10 @@ class Book:
 
     def new_conversation_id(self) -> str:
         return f"conv_sim{next(self._numbers):06d}"
+
+    def still_has(self, record: ConversationRecord) -> bool:
+        """Whether nobody has deleted it."""
+        return record.conversation_id not in self.deleted_conversations
 
     def sign(self, agent_id: str, conversation_id: str | None) -> str:
         """A new conversation signature for an agent."""

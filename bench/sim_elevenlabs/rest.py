@@ -144,20 +144,24 @@ def _change(book: Book, agent: Agent, request: Request) -> None:
 
 
 def _conversations(book: Book, request: Request, rest: list[str]) -> Reply:
-    only(request, "GET")
     if not rest:
+        only(request, "GET")
         return _list_conversations(book, request)
+    only(request, "GET", "DELETE")
     record = book.conversations.get(rest[0])
-    if record is None or len(rest) > 1:
+    if record is None or rest[0] in book.deleted_conversations or len(rest) > 1:
         kind = "conversation_not_found"
         return error(404, f"Conversation with id {rest[0]} not found", kind)
     if record.script.rest.conversation_status is not None:
         return error(record.script.rest.conversation_status)
+    if request.method == "DELETE":
+        book.deleted_conversations.add(rest[0])
+        return Reply(200, {})
     return Reply(200, views.conversation_full(record))
 
 
 def _list_conversations(book: Book, request: Request) -> Reply:
-    found = list(reversed(book.conversations.values()))
+    found = [r for r in reversed(book.conversations.values()) if book.still_has(r)]
     agent_id, variable = request.query.get("agent_id"), request.query.get("dynamic_variable_params")
     if agent_id:
         found = [record for record in found if record.agent_id == agent_id]

@@ -18,6 +18,7 @@ from control.api import (
     compliance,
     consents,
     docs,
+    erasure,
     geo,
     list_files,
     lists,
@@ -50,6 +51,7 @@ from control.api.reading import BODY_MAX_BYTES
 from control.config import Settings
 from control.metrics import Metrics
 from control.numbers import Numbers
+from control.retention.service import Retention
 from control.store import BadCursor, Store, StoreUnavailable
 from control.tenants.service import Tenants
 
@@ -75,6 +77,7 @@ def create_api(
     own_numbers: Numbers | None = None,
     tenants_service: Tenants | None = None,
     after: AfterCall | None = None,
+    retention: Retention | None = None,
 ) -> QuartTrio:
     """Build the application. It starts nothing and keeps no state of its own."""
     app = QuartTrio("tandem", static_folder=None)
@@ -92,6 +95,7 @@ def create_api(
         own_numbers,
         tenants_service,
         after,
+        retention,
     )
     app.before_request(require_key)
     app.after_request(_after)
@@ -101,6 +105,7 @@ def create_api(
         agent_numbers,
         numbers,
         calls,
+        erasure,
         policy,
         lists,
         list_files,

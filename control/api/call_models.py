@@ -18,6 +18,7 @@ from pydantic import (
 from control.api.agent_models import Variables
 from control.api.answers import Answer, PageQuery
 from control.api.called_party import AboutCall
+from control.api.erasure_models import ErasureShown, erasure_if_any
 from control.api.event_models import ProviderEvent, event_shown
 from control.api.reading import E164, Body
 from control.store.dialing import QueueRecord
@@ -301,6 +302,9 @@ class Call(CallMade):
     provider_events: list[ProviderEvent] = Field(
         [], description="What providers complained about: see `GET /v2/provider-events`."
     )
+    erased: ErasureShown | None = Field(
+        None, description="Once something of it was erased, or is to be."
+    )
 
 
 def brief(record: CallRecord, waits: Waits | None = None) -> CallBrief:
@@ -338,6 +342,7 @@ def full(
         cost=record.cost | (record.bill or {}),
         recording=_recording(record),
         resumes=record.resumes,
+        erased=erasure_if_any(record),
     )
 
 
@@ -424,11 +429,16 @@ def _seconds(begin: datetime | None, end: datetime | None) -> float | None:
     return max(0.0, round((end - begin).total_seconds(), 3))
 
 
+_NOT_SHOWN = ("path", "erasing_sha256")
+
+
 def _recording(record: CallRecord) -> dict[str, Any] | None:
     """Where to get it; where the file lies is the machine's own business."""
     if record.recording is None:
         return None
-    known = {name: value for name, value in record.recording.items() if name != "path"}
+    known = {name: value for name, value in record.recording.items() if name not in _NOT_SHOWN}
+    if record.recording_erased_at is not None:
+        return known
     return known | {"url": f"/v2/calls/{record.id}/recording"}
 
 

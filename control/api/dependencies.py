@@ -12,6 +12,7 @@ from quart import current_app
 from control.config import Settings
 from control.metrics import Metrics, WorkerStats
 from control.numbers import Numbers
+from control.retention.service import Retention
 from control.stats.usage import Usage
 from control.store import Store
 from control.store.records import CallRecord
@@ -116,6 +117,7 @@ class Dependencies:
     numbers: Numbers | None = None
     tenants: Tenants | None = None
     after: AfterCall | None = None
+    retention: Retention | None = None
     request_limiter: RequestLimiter = field(default_factory=RequestLimiter)
 
 

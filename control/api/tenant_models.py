@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from control.api.answers import Answer, PageQuery
 from control.api.reading import Body, Query
-from control.config import ControlSettings, TwilioSettings
+from control.config import ControlSettings, RetentionSettings, TwilioSettings
 from control.ids import DEFAULT_TENANT_ID
+from control.retention import periods
 from control.store.records import TenantKeyRecord, TenantRecord
 from control.tenants.keys import TENANT
 from control.tenants.limits import limits_of
@@ -20,7 +22,9 @@ CALLS_MAX = 100_000
 CPS_MAX = 1_000.0
 REQUESTS_MAX_PER_S = 10_000.0
 
-Scope = Literal["calls:read", "calls:write", "agents:read", "agents:write", "lists", "tenant"]
+Scope = Literal[
+    "calls:read", "calls:write", "calls:erase", "agents:read", "agents:write", "lists", "tenant"
+]
 TenantStatus = Literal["provisioning", "active", "suspended", "closing", "closed", "failed"]
 
 
@@ -53,8 +57,26 @@ class LimitsIn(Body):
     )
 
 
+class RetentionIn(Body):
+    """Days after the end of a call; null = what the configuration says for all, 0 = kept."""
+
+    transcripts_days: int | None = Field(
+        None, description="Transcript, summary, extractions, variables, metadata, text messages."
+    )
+    recordings_days: int | None = Field(None, description="Recordings on the gateway's disk.")
+    numbers_days: int | None = Field(
+        None, description=f"People's numbers; not below {periods.NUMBERS_DAYS_MIN}."
+    )
+
+    @field_validator("transcripts_days", "recordings_days", "numbers_days")
+    @classmethod
+    def _in_range(cls, days: int | None, info: ValidationInfo) -> int | None:
+        return None if days is None else periods.check(str(info.field_name), days)
+
+
 class TenantPatch(Body):
-    """Changes. `status` and `limits` are for the admin key alone."""
+    """Changes. `status` and `limits` are for the admin key alone; so is keeping anything longer than the
+    configuration says."""
 
     name: Name = ""
     status: Literal["active", "suspended"] = Field(
@@ -63,6 +85,12 @@ class TenantPatch(Body):
     )
     limits: LimitsIn = Field(
         default_factory=lambda: LimitsIn(calls_max=None, cps=None, requests_per_s=None)
+    )
+
+    retention: RetentionIn = Field(
+        default_factory=lambda: RetentionIn(
+            transcripts_days=None, recordings_days=None, numbers_days=None
+        )
     )
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "suspended"}]})
@@ -103,6 +131,14 @@ class LimitsShown(Answer):
     requests_per_s: float
 
 
+class RetentionShown(Answer):
+    """In force: days after the end of a call; 0 = kept."""
+
+    transcripts_days: int
+    recordings_days: int
+    numbers_days: int
+
+
 class Tenant(Answer):
     """A tenant."""
 
@@ -113,6 +149,7 @@ class Tenant(Answer):
     )
     subaccount: TenantAccount
     limits: LimitsShown
+    retention: RetentionShown
     problem: str | None = Field(
         description="Why what is wanted of Twilio has not come to pass; it is tried again."
     )
@@ -171,7 +208,13 @@ class Rotation(Answer):
     )
 
 
-def shown(record: TenantRecord, *, control: ControlSettings, twilio: TwilioSettings) -> Tenant:
+def shown(
+    record: TenantRecord,
+    *,
+    control: ControlSettings,
+    twilio: TwilioSettings,
+    retention: RetentionSettings,
+) -> Tenant:
     """The tenant as the API shows it."""
     limits = limits_of(record.limits, control)
     is_default = record.id == DEFAULT_TENANT_ID
@@ -188,6 +231,7 @@ def shown(record: TenantRecord, *, control: ControlSettings, twilio: TwilioSetti
             cps=limits.cps or twilio.cps,
             requests_per_s=limits.requests_per_s,
         ),
+        retention=RetentionShown(**asdict(periods.periods_of(record.retention, retention.of_all))),
         problem=record.problem,
         created_at=record.created_at,
         updated_at=record.updated_at,

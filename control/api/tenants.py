@@ -30,6 +30,7 @@ from control.api.tenant_models import (
     TenantPatch,
     TenantsQuery,
 )
+from control.retention import periods
 from control.store import credentials, tenant_keys, tenants
 from control.store.records import TenantKeyRecord, TenantRecord
 from control.tenants import keys
@@ -98,7 +99,7 @@ async def get_tenant(tenant_id: str) -> Response:
     problems=["not-found", "conflict", "twilio-refused"],
 )
 async def change_tenant(tenant_id: str) -> Response:
-    """Rename, suspend or resume a tenant, or set its limits
+    """Rename, suspend or resume a tenant, set its limits, or how long its records are kept
 
     Suspending holds from the answer on; Twilio is told at once or as soon as it answers (see
     `subaccount.status`). Calls in progress go on until Twilio ends them. Resuming waits for Twilio.
@@ -114,13 +115,18 @@ async def change_tenant(tenant_id: str) -> Response:
             f"{for_admin[0]}: {text}",
             errors=[(name, text) for name in for_admin],
         )
+    own = given.retention.model_dump(exclude_unset=True) if "retention" in fields else {}
+    if not principal().is_admin:
+        _refuse_longer(own)
     with _as_problems():
         if "name" in fields:
             await _service().rename(tenant_id, given.name)
         if "limits" in fields:
             await dependencies().store.write(
-                _set_limits, tenant_id, given.limits.model_dump(exclude_unset=True)
+                _set_own, tenant_id, "limits", given.limits.model_dump(exclude_unset=True)
             )
+        if own:
+            await dependencies().store.write(_set_own, tenant_id, "retention", own)
         if "status" in fields and given.status == "suspended":
             await _service().suspend(tenant_id)
         elif "status" in fields:
@@ -273,17 +279,33 @@ def _shown(record: TenantRecord) -> Tenant:
         record,
         control=known.settings.control,
         twilio=known.settings.twilio,
+        retention=known.settings.retention,
     )
 
 
-def _set_limits(conn: Connection, tenant_id: str, given: dict[str, Any]) -> None:
-    """A limit that is given replaces the old one; null takes it away."""
+def _set_own(conn: Connection, tenant_id: str, column: str, given: dict[str, Any]) -> None:
+    """A limit or period that is given replaces the old one; null takes it away."""
     record = tenants.get(conn, tenant_id, to_change=True)
     if record is None:
         raise _no_tenant(tenant_id)
-    limits = {k: v for k, v in ((record.limits or {}) | given).items() if v is not None}
-    now = dependencies().clock.now()
-    tenants.change(conn, tenant_id, limits=limits, updated_at=now)
+    own = (getattr(record, column) or {}) | given
+    changed = {column: {name: value for name, value in own.items() if value is not None}}
+    tenants.change(conn, tenant_id, **changed, updated_at=dependencies().clock.now())
+
+
+def _refuse_longer(own: dict[str, int | None]) -> None:
+    """A tenant may have what is its own erased earlier; what the operator keeps at most is the operator's word."""
+    of_all = dependencies().settings.retention
+    errors = [
+        (
+            f"retention.{name}",
+            "only the admin key may have it kept longer than the configuration says",
+        )
+        for name, days in own.items()
+        if days is not None and periods.is_longer(days, getattr(of_all, name))
+    ]
+    if errors:
+        raise Problem("forbidden", f"{errors[0][0]}: {errors[0][1]}", errors=errors)
 
 
 def _add_key(conn: Connection, record: TenantKeyRecord) -> None:

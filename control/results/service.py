@@ -141,6 +141,10 @@ class Results:
         if found is None:
             raise GiveUp("there is no such call")
         record, known = found
+        if record.texts_erased_at is not None:
+            if (record.analysis or {}).get("status") not in ("done", "failed"):
+                await self._give_up(record.id, "the call was erased")
+            return
         if known is None or known.status not in FINAL:
             waited = self._clock.now() - item.created_at
             try:
@@ -187,6 +191,8 @@ class Results:
         record = calls.get(conn, call_id)
         if record is None or (record.analysis or {}).get("status") in ("done", "failed"):
             return
+        if record.texts_erased_at is not None:
+            return  # in this very moment: the next attempt sees it
         conversations.put(conn, told)
         conversations.claim(conn, told.conversation_id, call_id, record.tenant_id)
         found = findings(told.data or {})
@@ -275,6 +281,8 @@ class Results:
     def _take(self, conn: Connection, data: dict[str, Any], now: datetime) -> str:
         conversation_id = str(data["conversation_id"])
         owner = conversations.call_of(conn, conversation_id) or _named_call(conn, data)
+        call = calls.get(conn, owner[0]) if owner else None
+        is_erased = call is not None and call.texts_erased_at is not None
         record = ConversationRecord(
             conversation_id=conversation_id,
             tenant_id=owner[1] if owner else _tenant_of_agent(conn, data),
@@ -282,7 +290,7 @@ class Results:
             source="webhook",
             received_at=now,
             call_id=owner[0] if owner else None,
-            data=kept(data),
+            data={} if is_erased else kept(data),
         )
         is_news = conversations.put(conn, record)
         if owner is None:

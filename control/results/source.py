@@ -1,13 +1,16 @@
 """Conversations in ElevenLabs' REST API.
 
-Source: ElevenLabs API reference, "Get conversation details", "List conversations".
+Source: ElevenLabs API reference, "Get conversation details", "List conversations",
+"Delete conversation".
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from control.elevenlabs.rest import ElevenLabsRest
+from control.elevenlabs.rest import ElevenLabsRest, part
+
+PAGE_SIZE = 100
 
 
 class Conversations:
@@ -22,14 +25,29 @@ class Conversations:
 
     async def find_conversation(self, variable: str, value: str) -> str | None:
         """The newest conversation that was begun with this dynamic variable."""
+        found = await self._find(variable, value, 1)
+        return found[0] if found else None
+
+    async def find_conversations(self, variable: str, value: str) -> list[str]:
+        """All conversations that were begun with this dynamic variable: a call has a few, one an agent leg."""
+        return await self._find(variable, value, PAGE_SIZE)
+
+    async def delete_conversation(self, conversation_id: str) -> None:
+        """For good, with its transcript and audio. ElevenLabsRefused with 404: there is none (any more)."""
+        await self._rest.request(
+            "conversations.delete", "DELETE", f"/v1/convai/conversations/{part(conversation_id)}"
+        )
+
+    async def _find(self, variable: str, value: str, most: int) -> list[str]:
         answer = await self._rest.request(
             "conversations.list",
             "GET",
             "/v1/convai/conversations",
-            query={"dynamic_variable_params": f"{variable}:eq:{value}", "page_size": "1"},
+            query={"dynamic_variable_params": f"{variable}:eq:{value}", "page_size": str(most)},
         )
         listed = answer.get("conversations")
-        for item in listed if isinstance(listed, list) else ():
-            if isinstance(item, dict) and isinstance(item.get("conversation_id"), str):
-                return str(item["conversation_id"])
-        return None
+        return [
+            item["conversation_id"]
+            for item in (listed if isinstance(listed, list) else ())
+            if isinstance(item, dict) and isinstance(item.get("conversation_id"), str)
+        ]

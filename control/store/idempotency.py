@@ -35,7 +35,7 @@ class Claim:
 
 def claim(conn: Connection, tenant_id: str, key: str, fingerprint: str, at: datetime) -> Claim:
     """Take the key for a request with this fingerprint, or say what stands in the way."""
-    conn.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < at - KEEP))
+    purge(conn, at - KEEP)
     taken = {"tenant_id": tenant_id, "key": key, "fingerprint": fingerprint, "created_at": at}
     # Insert first: of two nodes that claim at once the database lets one through.
     try:
@@ -44,6 +44,11 @@ def claim(conn: Connection, tenant_id: str, key: str, fingerprint: str, at: date
     except IntegrityError:
         return _standing(conn, tenant_id, key, fingerprint)
     return Claim(NEW)
+
+
+def purge(conn: Connection, before: datetime) -> None:
+    """Forget keys that nobody repeats any more, with their answers."""
+    conn.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < before))
 
 
 def _standing(conn: Connection, tenant_id: str, key: str, fingerprint: str) -> Claim:

@@ -52,6 +52,8 @@ class MessageRecord:
     error: str | None = None
     decision: dict[str, Any] | None = None
     sent_at: datetime | None = None
+    texts_erased_at: datetime | None = None
+    numbers_erased_at: datetime | None = None
 
 
 def insert(conn: Connection, record: MessageRecord) -> bool:

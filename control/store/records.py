@@ -44,6 +44,8 @@ class TenantRecord:
     """What Twilio said last of the subaccount: `active`, `suspended`, `closed`."""
     limits: dict[str, Any] | None = None
     """What was set for this tenant alone: see `control.tenants.limits`."""
+    retention: dict[str, Any] | None = None
+    """Days that were set for this tenant alone: see `control.retention.periods`."""
     problem: str | None = None
     """Why what is wanted of Twilio has not come to pass yet."""
 
@@ -188,6 +190,13 @@ class CallRecord:
     """What the providers ask for, by provider. `cost` is what is counted while the call lasts."""
     sent_at: datetime | None = None
     """Outbound: when the dial request left for Twilio."""
+    erase_asked_at: datetime | None = None
+    """When somebody asked for this call to be erased, whatever the tenant's periods say."""
+    erase_asked_by: str | None = None
+    """`admin`, or the id of a tenant's key."""
+    texts_erased_at: datetime | None = None
+    recording_erased_at: datetime | None = None
+    numbers_erased_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

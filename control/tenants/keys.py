@@ -20,7 +20,9 @@ ADMIN = "admin"
 """The scope of the admin key alone. No tenant's key has it."""
 TENANT: Final = "tenant"
 """Everything of one tenant, its keys among it."""
-SCOPES = ("calls:read", "calls:write", "agents:read", "agents:write", "lists", TENANT)
+ERASE: Final = "calls:erase"
+"""Calls erased for good: not among what `calls:write` may do."""
+SCOPES = ("calls:read", "calls:write", ERASE, "agents:read", "agents:write", "lists", TENANT)
 """What a tenant's key may be given."""
 
 

@@ -247,6 +247,19 @@ async def test_conversations_are_found_by_dynamic_variable(autojump_clock):
     assert _get(sim, "/v1/convai/analytics/live-count", agent_id="agent") == {"count": 0}
 
 
+async def test_conversation_that_was_deleted_is_404_and_in_no_list(autojump_clock):
+    """Also when it is deleted again; what happened in it stays known to the test."""
+    sim = await talked(AgentScript(first_message=Utterance.of("agent_hold")))
+    conversation_id = next(iter(sim.conversations))
+    path = f"/v1/convai/conversations/{conversation_id}"
+    for status in (200, 404):
+        request = rest.Request("DELETE", path, {}, {"xi-api-key": "key"})
+        assert rest.answer(sim.book, "ws://sim.test", request).status == status
+    assert _get(sim, path, status=404)["detail"]["status"] == "conversation_not_found"
+    assert _get(sim, "/v1/convai/conversations")["conversations"] == []
+    assert list(sim.conversations) == [conversation_id]
+
+
 async def test_connection_is_kept_alive_and_a_broken_request_is_dropped():
     """Several requests go over one connection; bytes that are no HTTP just end theirs."""
     async with served() as (sim, client):

@@ -168,7 +168,9 @@ class Answered:
 class Rig:
     """One application and its surroundings."""
 
-    def __init__(self, store: Store, numbers: Any = None) -> None:
+    def __init__(
+        self, store: Store, numbers: Any = None, *, settings: Settings = SETTINGS, **more: Any
+    ) -> None:
         self.store = store
         self.clock = FakeClock()
         self.switchboard = FakeSwitchboard()
@@ -179,13 +181,14 @@ class Rig:
         self.app = create_api(
             switchboard=self.switchboard,
             store=store,
-            settings=SETTINGS,
+            settings=settings,
             clock=self.clock,
             metrics=self.metrics,
             provisioning=self.provisioning,
             pool=self.pool,
             own_numbers=numbers,
             after=self.after,
+            **more,
         )
 
     async def ask(

@@ -14,6 +14,7 @@ from control.config import ElevenLabsSettings, Secret
 from control.elevenlabs import rest
 from control.elevenlabs.profile import check
 from control.elevenlabs.rest import ElevenLabsRefused, ElevenLabsRest, ElevenLabsUnavailable
+from control.results.source import Conversations
 
 AGENT = {
     "agent_id": "agent_1",
@@ -268,3 +269,30 @@ def test_profile_of_an_odd_configuration_takes_the_services_defaults():
     found = check({"conversation_config": {"asr": 1}})
     assert found.unusable == found.problems == ()
     assert len(found.hints) == 2
+
+
+async def test_conversations_of_a_call_are_found_and_deleted():
+    """The requests are those of the documented paths; 404 is for the caller to judge."""
+    asked = []
+
+    def answer(request):
+        asked.append((request.method, request.url.path, dict(request.url.params)))
+        if request.method == "DELETE":
+            gone = request.url.path.endswith("conv_2")
+            return httpx.Response(404 if gone else 200, json={"detail": {"status": "not_found"}})
+        listed = [{"conversation_id": "conv_1"}, {"conversation_id": "conv_2"}, {"other": 1}]
+        return httpx.Response(200, json={"conversations": listed})
+
+    async with client(answer) as eleven:
+        copies = Conversations(eleven)
+        assert await copies.find_conversations("gw_call_id", "call_1") == ["conv_1", "conv_2"]
+        await copies.delete_conversation("conv_1")
+        with pytest.raises(ElevenLabsRefused) as refused:
+            await copies.delete_conversation("conv_2")
+    assert refused.value.status == 404
+    listing = {"dynamic_variable_params": "gw_call_id:eq:call_1", "page_size": "100"}
+    assert asked == [
+        ("GET", "/v1/convai/conversations", listing),
+        ("DELETE", "/v1/convai/conversations/conv_1", {}),
+        ("DELETE", "/v1/convai/conversations/conv_2", {}),
+    ]

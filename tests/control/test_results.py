@@ -13,6 +13,7 @@ from control.elevenlabs.rest import ElevenLabsUnavailable
 from control.hooks.elevenlabs import parse_secrets, signed
 from control.outbox import GiveUp, OutboxItem, TryAgain
 from control.results import ANALYSIS, PRICE, Results
+from control.retention import erase
 from control.store import Store, agents, calls, conversations, outbox, webhooks
 from control.store.records import AgentRecord, CallRecord
 
@@ -182,6 +183,25 @@ async def test_webhook_that_came_first_ends_the_polling(store: Store) -> None:
     analysis = (await record_of(store)).analysis
     assert analysis is not None
     assert (analysis["status"], analysis["source"], service.asked) == ("done", "webhook", [])
+
+
+async def test_analysis_of_a_call_that_was_erased_meanwhile_is_not_kept(store: Store) -> None:
+    """Neither a webhook nor polling brings the texts back; the customer is told that nothing more comes."""
+    item = await end_call(store)
+    service = Service(DONE)
+    desk = results(store, service)
+    await desk.begin(item)
+    await store.write(erase.texts, "call_1", "asked for by admin", Clock().now())
+    await desk.take(DONE)
+    await desk.analyse(item_of(ANALYSIS))
+    record = await record_of(store)
+    assert (record.summary, record.extractions, service.asked) == (None, {}, [])
+    assert record.analysis == {"status": "failed", "reason": "the call was erased"}
+    assert await store.read(calls.turns, "call_1") == []
+    kept = await store.read(conversations.get, CONVERSATION)
+    assert kept is not None
+    assert kept.data == {}
+    assert await pushed(store) == ["call.result"]
 
 
 async def test_webhook_before_the_end_of_the_call_waits_for_it(store: Store) -> None:

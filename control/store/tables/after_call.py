@@ -78,6 +78,7 @@ webhook_deliveries = Table(
     Column("updated_at", UtcDateTime, nullable=False),
     Column("delivered_at", UtcDateTime),
     Index("ix_webhook_deliveries_webhook_id_id", "webhook_id", "id"),
+    Index("ix_webhook_deliveries_call_id", "call_id"),
     Index("uq_webhook_deliveries_webhook_id_event_id", "webhook_id", "event_id", unique=True),
 )
 
@@ -105,8 +106,19 @@ messages = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("sent_at", UtcDateTime),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("texts_erased_at", UtcDateTime),
+    Column("numbers_erased_at", UtcDateTime),
     Index("uq_messages_intent_key", "intent_key", unique=True),
     Index("uq_messages_twilio_sid", "twilio_sid", unique=True),
     Index("ix_messages_tenant_id_id", "tenant_id", "id"),
     Index("ix_messages_call_id", "call_id"),
 )
+for _what in ("texts", "numbers"):
+    _kept = messages.c[f"{_what}_erased_at"].is_(None)
+    Index(
+        f"ix_messages_{_what}_kept",
+        messages.c.tenant_id,
+        messages.c.created_at,
+        sqlite_where=_kept,
+        postgresql_where=_kept,
+    )

@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     DateTime,
     Dialect,
     ForeignKey,
@@ -71,6 +72,7 @@ tenants = Table(
     Column("account_sid", String(34)),
     Column("account_status", String(16)),
     Column("limits", Json),
+    Column("retention", Json),
     Column("problem", Text),
     Column("lease_owner", String(120)),
     Column("lease_until", UtcDateTime),
@@ -159,6 +161,11 @@ calls = Table(
     Column("analysis", Json),
     Column("bill", Json),
     Column("sent_at", UtcDateTime),
+    Column("erase_asked_at", UtcDateTime),
+    Column("erase_asked_by", String(64)),
+    Column("texts_erased_at", UtcDateTime),
+    Column("recording_erased_at", UtcDateTime),
+    Column("numbers_erased_at", UtcDateTime),
     Index("uq_calls_twilio_call_sid", "twilio_call_sid", unique=True),
     Index("ix_calls_tenant_id_id", "tenant_id", "id"),
     Index("ix_calls_agent_id_id", "agent_id", "id"),
@@ -171,6 +178,24 @@ calls = Table(
     Index("ix_calls_tenant_id_ended_at_dial_state", "tenant_id", "ended_at", "dial_state"),
     Index("ix_calls_tenant_id_sent_at", "tenant_id", "sent_at"),
 )
+
+
+def _while(name: str, condition: ColumnElement[bool], *columns: Column[Any]) -> None:
+    """An index of the rows that `condition` holds for: it shrinks as they are done with."""
+    Index(f"ix_{name}", *columns, sqlite_where=condition, postgresql_where=condition)
+
+
+# What is still there, for the sweep that erases it.
+_OF, _END = calls.c.tenant_id, calls.c.ended_at
+_while("calls_texts_kept", calls.c.texts_erased_at.is_(None), _OF, _END)
+_while(
+    "calls_recording_kept",
+    calls.c.recording.is_not(None) & calls.c.recording_erased_at.is_(None),
+    _OF,
+    _END,
+)
+_while("calls_numbers_kept", calls.c.numbers_erased_at.is_(None), _OF, _END)
+_while("calls_erase_asked", calls.c.erase_asked_at.is_not(None), calls.c.erase_asked_at)
 
 call_events = Table(
     "call_events",

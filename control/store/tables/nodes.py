@@ -26,3 +26,12 @@ node_messages = Table(
     Column("at", UtcDateTime, nullable=False),
     Index("ix_node_messages_node_id", "node", "id"),
 )
+
+# Work of the whole platform that one daemon at a time does.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("owner", String(120)),
+    Column("lease_until", UtcDateTime),
+)
