@@ -20,7 +20,11 @@ MESSAGES_AT_ONCE = 200
 
 
 class Message(NamedTuple):
-    """`what` is `status`, `amd` (callbacks of Twilio's, `form`), `hang_up`, or `let_go`: another daemon has the call."""
+    """What another daemon was told that concerns a call of this one.
+
+    `what` is a callback of Twilio's (`status`, `amd`, `stream`, `leg`, `recorded`, with its `form`), `hang_up`, or
+    `let_go`: another daemon has the call.
+    """
 
     call_id: str
     what: str
