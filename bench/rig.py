@@ -231,7 +231,6 @@ async def open_rig(
             balancer=balancer,
         )
         try:
-            await _wait_ready(rig.daemon, rig.api)
             for number, ports in enumerate(further, 2):
                 place = folder / f"node-{number}"
                 place.mkdir()
@@ -241,13 +240,15 @@ async def open_rig(
                 api = _client(ports[1], admin_key)
                 peer = dataclasses.replace(rig, folder=place, api=api, daemon=daemon, peers=[])
                 rig.peers.append(peer)
-                await _wait_ready(daemon, api)
+            for each in (rig, *rig.peers):
+                await _wait_ready(each.daemon, each.api)
             yield rig
         finally:
             with trio.CancelScope(shield=True):
-                for each in (rig, *rig.peers):
-                    await each.daemon.stop()
-                    await each.api.aclose()
+                async with trio.open_nursery() as stopping:
+                    for each in (rig, *rig.peers):
+                        stopping.start_soon(each.daemon.stop)
+                        stopping.start_soon(each.api.aclose)
         nursery.cancel_scope.cancel()
 
 

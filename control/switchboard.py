@@ -69,6 +69,7 @@ from control.tickets import TicketRefused, Tickets
 from control.tools.actions import actions
 from control.tools.desk import Desk as ToolDesk
 from control.transfer.order import Order as TransferOrder
+from control.transfer.order import as_form, from_form
 from control.transfer.service import Transferring
 from control.verdict import Question, Verdict
 from control.warming import Warming
@@ -183,6 +184,8 @@ class Switchboard:
                 self._office.spawn(self._transfers.leg_status, call, message.form)
             case "recorded":
                 self._office.spawn(self._answering.recorded, message.form, call.id)
+            case "transfer":
+                self._office.spawn(self._transfers.start_unasked, call, from_form(message.form))
             case "hang_up" if not (call.closing or call.ended_status):
                 call.hang_up_wanted = True
                 self._office.note(call, "hang_up_requested")
@@ -475,11 +478,14 @@ class Switchboard:
     async def transfer(self, call_id: str, order: TransferOrder) -> CallRecord:
         """Put the caller of a live call through to somebody.
 
+        Another node's call is passed on to it: what comes of it is in the record alone.
         Raises CallNotFound, CallOver, PolicyRefused, NotAdmitted, DialRefused, StoreUnavailable.
         """
         office = self._office
         call = await office.find(call_id, None)
         if call is None:
+            if await self._relayed("transfer", as_form(order), call_id):
+                return await self._record(call_id)
             await self._record(call_id)  # CallNotFound
             raise CallOver("the call is over")
         await self._transfers.start(call, order)

@@ -22,8 +22,8 @@ MESSAGES_AT_ONCE = 200
 class Message(NamedTuple):
     """What another daemon was told that concerns a call of this one.
 
-    `what` is a callback of Twilio's (`status`, `amd`, `stream`, `leg`, `recorded`, with its `form`), `hang_up`, or
-    `let_go`: another daemon has the call.
+    `what` is a callback of Twilio's (`status`, `amd`, `stream`, `leg`, `recorded`, with its `form`), `hang_up` or
+    `transfer` (asked for over the API), or `let_go`: another daemon has the call.
     """
 
     call_id: str
