@@ -1,22 +1,23 @@
 """After a run: what the simulators saw, against what the store says. One sentence for each thing that is wrong.
 
-    problems = check(await read_history(rig.twilio, rig.elevenlabs, folder / "tandem.db"))
+    problems = check(read_history(rig.twilio, rig.elevenlabs, rig.store_url))
     assert not problems, "\\n".join(problems)
 
-`History` is plain values, so that a test can make one by hand. The store is read with SQL, not with the
-product's own code.
+`History` is plain values, so that a test can make one by hand. The store, SQLite or PostgreSQL, is read with SQL,
+not with the product's own code.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.pool import NullPool
 
 from bench.sim_elevenlabs import ElevenLabsSim
 from bench.sim_twilio import SimCall, TwilioSim
@@ -176,14 +177,15 @@ def _opt_outs(history: History) -> Iterator[str]:
 def read_history(
     twilio: TwilioSim,
     elevenlabs: ElevenLabsSim,
-    database: Path,
+    database: Path | str,
     *,
     opt_outs_acknowledged: Iterable[str] = (),
 ) -> History:
-    """The history of a run, once everything has settled. `database` is the daemon's SQLite file."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as store:
+    """The history of a run, once everything has settled. `database`: the daemon's SQLite file, or its store URL."""
+    engine = create_engine(_readable(database), poolclass=NullPool)
+    with engine.connect() as store:
         records = tuple(_read_records(store))
-        stored = frozenset(row[0] for row in store.execute("SELECT e164 FROM opt_outs"))
+        stored = frozenset(store.execute(text("SELECT e164 FROM opt_outs")).scalars())
     talks = [c for c in elevenlabs.conversations.values() if c.initiation is not None]
     return History(
         calls=tuple(
@@ -233,14 +235,24 @@ def _message_key(callback: str, to: str, body: str) -> str:
     return found[1] if found else f"to {to}: {body[:40]!r}"
 
 
-def _read_records(store: sqlite3.Connection) -> Iterator[Record]:
+def _readable(database: Path | str) -> str:
+    """A URL that only reads, as far as the database can be told so."""
+    url = str(database)
+    if url.startswith("postgresql://"):
+        return url.replace("postgresql://", "postgresql+psycopg://", 1)
+    return f"sqlite:///file:{url.removeprefix('sqlite:///')}?mode=ro&uri=true"
+
+
+def _read_records(store: Connection) -> Iterator[Record]:
     named = defaultdict(set)
-    for call_id, data in store.execute(
-        "SELECT call_id, data FROM call_events WHERE data LIKE '%conversation_id%'"
-    ):
+    lines = text(
+        "SELECT call_id, CAST(data AS TEXT) FROM call_events"
+        " WHERE CAST(data AS TEXT) LIKE '%conversation_id%'"
+    )
+    for call_id, data in store.execute(lines):
         named[call_id].add(json.loads(data).get("conversation_id"))
     columns = "id, direction, to_number, status, result, dial_state, ended_at, twilio_call_sid, conversation_id"
-    for row in store.execute(f"SELECT {columns} FROM calls"):
+    for row in store.execute(text(f"SELECT {columns} FROM calls")):
         yield Record(
             id=row[0],
             direction=row[1],

@@ -10,7 +10,9 @@ its sockets.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import dataclasses
 import json
 import os
 import secrets
@@ -26,6 +28,7 @@ from typing import Any
 import httpx
 import trio
 
+from bench.balancer import Balancer
 from bench.faults import FaultProxy
 from bench.sim_elevenlabs import AgentScript, ElevenLabsSim
 from bench.sim_twilio import TwilioSim
@@ -93,6 +96,12 @@ class Rig:
     """Instances beside which another one was started; stopped at the end, too."""
     wires: dict[str, FaultProxy] = field(default_factory=dict)
     """Proxies that can spoil a wire, by the names of `WIRES`; those that `open_rig` was asked for."""
+    store_url: str = ""
+    """What the daemon keeps its records in."""
+    peers: list[Rig] = field(default_factory=list)
+    """The other nodes, each with its own daemon, folder and API; providers and store are the same."""
+    balancer: Balancer | None = None
+    """In front of the nodes' public ports, when there is more than one."""
 
     async def get(self, path: str, **params: Any) -> Any:
         return self._answer(await self.api.get(path, params=params))
@@ -146,11 +155,20 @@ class Rig:
         self.former.append(former)
         control = _free_port()
         environment = {**self.environment, "TANDEM_CONTROL_LISTEN": f"127.0.0.1:{control}"}
-        self.daemon = _spawn(self.folder, environment, name)
+        self.daemon = _spawn(self.folder, environment, name=name)
         self.api.base_url = f"http://127.0.0.1:{control}"
         await _wait_ready(self.daemon, self.api)
         self.environment = environment
         return former
+
+    async def kill_node(self) -> None:
+        """SIGKILL to control and all its workers at once, as when the machine loses its power."""
+        started = [line for line in self.daemon.log_lines() if line.get("event") == "worker_ready"]
+        self.daemon.process.kill()
+        for line in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(line["pid"], signal.SIGKILL)
+        await trio.to_thread.run_sync(self.daemon.process.wait)
 
     async def restart_daemon(self) -> None:
         """Start the daemon again, on the same configuration and store."""
@@ -169,21 +187,31 @@ async def open_rig(
     config: str = "",
     twilio: TwilioSim | None = None,
     wires: Sequence[str] = (),
+    store_url: str | None = None,
+    nodes: int = 1,
 ) -> AsyncIterator[Rig]:
     """Both simulators in this process, the daemon in its own; everything is gone at the end.
 
     `media` are keys of `[media]`, `rules` are `policy.rules`, `config` is more TOML, `wires` get a proxy.
-    Raises RigError when the daemon does not start.
+    `store_url` is an empty database; without it SQLite gets a file. With several `nodes` (which want a
+    PostgreSQL) Twilio's webhooks come through a balancer, and each node's media streams come to it directly.
+    Raises RigError when a daemon does not start.
     """
     folder.mkdir(parents=True, exist_ok=True)
     auth_token, api_key, admin_key = (secrets.token_hex(16) for _ in range(3))
     twilio = twilio or TwilioSim(ACCOUNT_SID, auth_token, numbers, say_s_per_char=0.002)
     elevenlabs = ElevenLabsSim(api_key, agents)
     public, control = _free_port(), _free_port()
+    store_url = store_url or f"sqlite:///{folder / 'tandem.db'}"
+    sealed = {"encryption_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()}
+    further = [(_free_port(), _free_port()) for _ in range(1, nodes)]
     async with trio.open_nursery() as nursery:
         twilio_url = await nursery.start(twilio.run)
         elevenlabs_url = await nursery.start(elevenlabs.run)
+        balancer = Balancer([public, *(port for port, _ in further)]) if further else None
         public_url = f"http://127.0.0.1:{public}"
+        if balancer is not None:
+            public_url = await nursery.start(balancer.run)
         ends = {"public": public_url, "twilio": twilio_url, "post_call": public_url}
         ends |= {"elevenlabs": elevenlabs_url, "agent": elevenlabs_url}
         proxies = {name: FaultProxy(int(ends[name].rpartition(":")[2])) for name in wires}
@@ -201,36 +229,45 @@ async def open_rig(
             },
             "elevenlabs": {"api_key": api_key, "base_url": ends["elevenlabs"]},
             "media": {"workers": 1, "recording_dir": str(folder / "recordings"), **(media or {})},
-            "store": {"url": f"sqlite:///{folder / 'tandem.db'}"},
+            "store": {"url": store_url} | ({} if store_url.startswith("sqlite") else sealed),
             "log": {"level": "info", "format": "json"},
             "policy": {"rules": list(rules)},
         }
-        (folder / "config.toml").write_text(_toml(settings) + config)
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-        daemon = _spawn(folder, environment)
-        async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{control}",
-            headers={"Authorization": f"Bearer {admin_key}"},
-            timeout=20.0,
-            trust_env=False,
-        ) as api:
-            rig = Rig(
-                folder,
-                twilio,
-                elevenlabs,
-                api,
-                public_url,
-                environment,
-                daemon,
-                wires=proxies,
-            )
-            try:
-                await _wait_ready(daemon, api)
-                yield rig
-            finally:
-                with trio.CancelScope(shield=True):
-                    for daemon in (*rig.former, rig.daemon):
-                        await daemon.stop()
+        rig = Rig(
+            folder,
+            twilio,
+            elevenlabs,
+            _client(control, admin_key),
+            public_url,
+            environment,
+            _spawn(folder, environment, _toml(_node(settings, folder, public, balancer)) + config),
+            wires=proxies,
+            store_url=store_url,
+            balancer=balancer,
+        )
+        try:
+            for number, ports in enumerate(further, 2):
+                place = folder / f"node-{number}"
+                place.mkdir()
+                own = _node(settings, place, ports[0], balancer)
+                own["control"] = own["control"] | {"listen": f"127.0.0.1:{ports[1]}"}
+                daemon = _spawn(place, environment, _toml(own) + config)
+                api = _client(ports[1], admin_key)
+                peer = dataclasses.replace(
+                    rig, folder=place, api=api, daemon=daemon, peers=[], former=[]
+                )
+                rig.peers.append(peer)
+            for each in (rig, *rig.peers):
+                await _wait_ready(each.daemon, each.api)
+            yield rig
+        finally:
+            with trio.CancelScope(shield=True):
+                async with trio.open_nursery() as stopping:
+                    for each in (rig, *rig.peers):
+                        for daemon in (*each.former, each.daemon):
+                            stopping.start_soon(daemon.stop)
+                        stopping.start_soon(each.api.aclose)
         nursery.cancel_scope.cancel()
 
 
@@ -240,8 +277,33 @@ def _executable(environment: Mapping[str, str]) -> list[str]:
     return [named] if named else [sys.executable, "-m", "control"]
 
 
-def _spawn(folder: Path, environment: dict[str, str], name: str = "daemon") -> Daemon:
+def _node(
+    settings: dict[str, dict[str, Any]], folder: Path, port: int, balancer: Balancer | None
+) -> dict[str, dict[str, Any]]:
+    """The configuration of one node."""
+    public = settings["public"] | {"listen": f"127.0.0.1:{port}"}
+    media = dict(settings["media"])
+    if balancer is not None:
+        public["media_url"] = f"ws://127.0.0.1:{port}"
+        media["runtime_dir"] = str(folder / "run")
+        media["recording_dir"] = str(folder / "recordings")
+    return settings | {"public": public, "media": media}
+
+
+def _client(port: int, key: str) -> httpx.AsyncClient:
+    """A client of the control API on this port."""
+    headers = {"Authorization": f"Bearer {key}"}
+    base_url = f"http://127.0.0.1:{port}"
+    return httpx.AsyncClient(base_url=base_url, headers=headers, timeout=20.0, trust_env=False)
+
+
+def _spawn(
+    folder: Path, environment: dict[str, str], config: str | None = None, name: str = "daemon"
+) -> Daemon:
+    """Start a daemon in `folder`; `config` is written there before, unless it was."""
     log_path, config_path = folder / f"{name}.log", folder / "config.toml"
+    if config is not None:
+        config_path.write_text(config)
     with log_path.open("ab") as log:
         process = subprocess.Popen(
             [*_executable(environment), "serve", "--config", str(config_path)],

@@ -59,22 +59,25 @@ class Cluster:
             nursery.start_soon(self._listen)
 
     async def _beat(self) -> None:
-        office = self._office
         while True:
             await trio.sleep(BEAT_EVERY_S)
-            now = office.clock.now()
-            try:
-                await office.store.write(nodes.beat, office.node, now + LEASE)
-                if office.is_draining:
-                    continue
-                left = await office.store.write(_inherit, office.node, now)
-            except StoreUnavailable as error:
-                log.event("beat_failed", level="warning", error=str(error))
-                continue
-            for record, agent in left:
-                if office.book.get(record.id) is None:
-                    log.event("call_inherited", call_id=record.id, former=record.node)
-                    office.spawn(self._inherited, office.adopt(record, agent))
+            await self._beat_once()
+
+    async def _beat_once(self) -> None:
+        office = self._office
+        now = office.clock.now()
+        try:
+            await office.store.write(nodes.beat, office.node, now + LEASE)
+            left = (
+                [] if office.is_draining else await office.store.write(_inherit, office.node, now)
+            )
+        except StoreUnavailable as error:
+            log.event("beat_failed", level="warning", error=str(error))
+            return
+        for record, agent in left:
+            if office.book.get(record.id) is None:
+                log.event("call_inherited", call_id=record.id, former=record.node)
+                office.spawn(self._inherited, office.adopt(record, agent))
 
     async def _inherited(self, call: LiveCall) -> None:
         await self._on_left(call)

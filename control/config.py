@@ -20,6 +20,7 @@ from control.config_checks import (
     Listen,
     account_sid,
     host_label,
+    media_origin,
     not_negative,
     one_of,
     origin,
@@ -45,11 +46,13 @@ class PublicSettings:
 
     listen: Listen = field(default=Listen("0.0.0.0", 8443), metadata=reading(Listen.parse))
     url: str = field(metadata=reading(origin))
+    media_url: str = field(default="", metadata=reading(media_origin))
+    """`wss://…`, or `ws://…` when `url` is plain http: what `/media/{ticket}` is appended to. From `url` unless
+    it is given: with several machines it is what leads to this one alone."""
 
-    @property
-    def media_url(self) -> str:
-        """`wss://…`, or `ws://…` when `url` is plain http: what `/media/{ticket}` is appended to."""
-        return websocket_origin(self.url)
+    def __post_init__(self) -> None:
+        if not self.media_url:
+            object.__setattr__(self, "media_url", websocket_origin(self.url))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,6 +75,19 @@ def websocket_origin(http_origin: str) -> str:
     return ("wss://" if scheme == "https" else "ws://") + rest
 
 
+def media_origin(text: str) -> str:
+    """`ws(s)://host[:port]`, or nothing. Raises ValueError."""
+    if not text:
+        return ""
+    scheme, separator, rest = text.partition("://")
+    if scheme not in ("ws", "wss"):
+        raise ValueError(f"expected wss://host[:port], got {text!r}")
+    try:
+        return scheme + origin("http" + separator + rest).removeprefix("http")
+    except ValueError as error:
+        raise ValueError(str(error).replace("http", "ws")) from error
+
+
 def account_sid(text: str) -> str:
     """A Twilio account SID. Raises ValueError, above all for an API key's SID (`SK…`)."""
     if not text.startswith("AC"):

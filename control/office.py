@@ -185,13 +185,14 @@ class Office:
         return self.adopt(record, agent)
 
     def adopt(self, record: CallRecord, agent: AgentRecord | None) -> LiveCall:
-        """Take over a call that a former process began."""
+        """Take over a call that a former process began. It is this node's in the store already.
+
+        To write the node again with what the call wants written would undo what another node has claimed since.
+        """
         known = self.book.get(record.id)
         if known is not None:
             return known
         call = from_record(record, agent)
-        if record.node != self.node:
-            call.change(node=self.node)
         self.book.add(call)
         self.note(call, "adopted", status=call.status)
         return call

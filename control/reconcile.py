@@ -73,7 +73,8 @@ class Reconcile:
         if not held:
             return
         try:
-            found = await office.store.read(_calls_of, list(held))
+            # A node that found us gone may have taken them over, and has nothing but the record.
+            found = await office.store.write(_calls_of, list(held), office.node, office.clock.now())
         except StoreUnavailable as error:
             log.event("reconcile_failed", level="error", error=str(error))
             return
@@ -185,13 +186,14 @@ def _left_calls(
 
 
 def _calls_of(
-    conn: Connection, call_ids: list[str]
+    conn: Connection, call_ids: list[str], node: str, now: datetime
 ) -> list[tuple[CallRecord, AgentRecord | None, frozenset[tuple[str, int]]]]:
-    """Those of these calls that are not over, each with the lines that its timeline has."""
+    """Those of these calls that are not over, now `node`'s, each with the lines that its timeline has."""
     found = []
     for call_id in call_ids:
         record = table.get(conn, call_id)
-        if record is not None and record.ended_at is None:
+        is_open = record is not None and record.ended_at is None
+        if record is not None and is_open and nodes.take_over(conn, record, node, now):
             agent = agents.get(conn, record.agent_id) if record.agent_id else None
             lines = frozenset((line.name, line.at_ms) for line in table.events(conn, call_id))
             found.append((record, agent, lines))

@@ -70,6 +70,7 @@ from control.tickets import TicketRefused, Tickets
 from control.tools.actions import actions
 from control.tools.desk import Desk as ToolDesk
 from control.transfer.order import Order as TransferOrder
+from control.transfer.order import as_form, from_form
 from control.transfer.service import Transferring
 from control.verdict import Question, Verdict
 from control.warming import Warming
@@ -184,6 +185,14 @@ class Switchboard:
                 self._ending.on_status(call, message.form)
             case "amd":
                 self._machines.heard(call, message.form)
+            case "stream":
+                self._stream_told(call, message.form)
+            case "leg":
+                self._office.spawn(self._transfers.leg_status, call, message.form)
+            case "recorded":
+                self._office.spawn(self._answering.recorded, message.form, call.id)
+            case "transfer":
+                self._office.spawn(self._transfers.start_unasked, call, from_form(message.form))
             case "hang_up" if not (call.closing or call.ended_status):
                 call.hang_up_wanted = True
                 self._office.note(call, "hang_up_requested")
@@ -281,15 +290,17 @@ class Switchboard:
 
     async def message_recorded(self, form: Form, call_id: str | None) -> None:
         """The recording of a message. Raises StoreUnavailable: then it has to be sent again."""
-        await self._answering.recorded(form, call_id)
+        known = self._office.book.get(call_id) or self._office.book.by_sid(form.get("CallSid"))
+        if known is not None or not await self._relayed("recorded", form, call_id):
+            await self._answering.recorded(form, call_id)
 
     async def leg_status(self, form: Form, call_id: str | None) -> None:
         """A callback about the leg to a person. Raises StoreUnavailable."""
         call = await self._office.find(call_id, form.get("ParentCallSid"))
-        if call is None:
+        if call is not None:
+            await self._transfers.leg_status(call, form)
+        elif not await self._relayed("leg", form, call_id):
             unknown_call("leg", form)
-            return
-        await self._transfers.leg_status(call, form)
 
     async def call_status(self, form: Form, call_id: str | None = None) -> None:
         """A status callback. Raises StoreUnavailable: then it has to be sent again."""
@@ -304,9 +315,12 @@ class Switchboard:
     async def stream_status(self, form: Form, call_id: str | None = None) -> None:
         """A callback about the media stream: a line of the timeline. Raises StoreUnavailable."""
         call = await self._known(form, call_id)
-        if call is None:
+        if call is not None:
+            self._stream_told(call, form)
+        elif not await self._relayed("stream", form, call_id):
             unknown_call("stream", form)
-            return
+
+    def _stream_told(self, call: LiveCall, form: Form) -> None:
         name = "twilio_" + form.get("StreamEvent", "stream-event").replace("-", "_")[:40]
         error = form.get("StreamError")
         self._office.note(
@@ -458,11 +472,14 @@ class Switchboard:
     async def transfer(self, call_id: str, order: TransferOrder) -> CallRecord:
         """Put the caller of a live call through to somebody.
 
+        Another node's call is passed on to it: what comes of it is in the record alone.
         Raises CallNotFound, CallOver, PolicyRefused, NotAdmitted, DialRefused, StoreUnavailable.
         """
         office = self._office
         call = await office.find(call_id, None)
         if call is None:
+            if await self._relayed("transfer", as_form(order), call_id):
+                return await self._record(call_id)
             await self._record(call_id)  # CallNotFound
             raise CallOver("the call is over")
         await self._transfers.start(call, order)

@@ -24,6 +24,14 @@ def postgresql():
     server.remove()
 
 
+@pytest.fixture
+def postgresql_url(postgresql):
+    """The URL of an empty database, dropped after the test whoever is still connected."""
+    url = postgresql.empty_database()
+    yield url
+    postgresql.drop(url)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request, tmp_path):
     """The URL of a store of one's own, once for each kind of database."""

@@ -20,8 +20,11 @@ MESSAGES_AT_ONCE = 200
 
 
 class Message(NamedTuple):
-    """`what` is `status`, `amd` (callbacks of Twilio's, `form`), `hang_up`, `let_go`: another daemon has the call,
-    or `take_over`: it is this one's now."""
+    """What another daemon was told that concerns a call of this one.
+
+    `what` is a callback of Twilio's (`status`, `amd`, `stream`, `leg`, `recorded`, with its `form`), `hang_up` or
+    `transfer` (asked for over the API), `let_go`: another daemon has the call, or `take_over`: it is this one's now.
+    """
 
     call_id: str
     what: str

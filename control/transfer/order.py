@@ -12,8 +12,9 @@ Twilio's next question as the former one would have:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 RING_DEFAULT_S = 25
@@ -61,6 +62,16 @@ class Order:
             "otherwise": self.otherwise,
             "status": "asked",
         }
+
+
+def as_form(order: Order) -> dict[str, str]:
+    """The order as another node is told it."""
+    return {"order": json.dumps(asdict(order))}
+
+
+def from_form(form: Mapping[str, str]) -> Order:
+    """What `as_form` has made."""
+    return Order(**json.loads(form["order"]))
 
 
 def status_of(legs: Mapping[str, Any]) -> str | None:

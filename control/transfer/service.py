@@ -21,7 +21,7 @@ from control import verdict
 from control.calls import LiveCall, Outcome
 from control.ending import CONTINUE_DEADLINE_S, STREAM_DEADLINE_S, Ending
 from control.office import HANG_UP_TIMEOUT_S, Office
-from control.refusals import CallOver, DialRefused, NotAdmitted, PolicyRefused
+from control.refusals import CallOver, DialRefused, NotAdmitted, PolicyRefused, Refusal
 from control.transfer import documents
 from control.transfer.order import (
     GOOD_ENDS,
@@ -83,6 +83,13 @@ class Transferring:
             raise DialRefused(0, str(call.legs["transfer"].get("reason", "")), call.id)
         if call.closing and not call.away:
             raise CallOver("the call ended before it was handed over")
+
+    async def start_unasked(self, call: LiveCall, order: Order) -> None:
+        """Like `start`, where nobody waits for the outcome: the timeline tells of a refusal."""
+        try:
+            await self.start(call, order)
+        except Refusal as refusal:
+            self._office.note(call, "transfer_refused", reason=str(refusal))
 
     def _check(self, call: LiveCall) -> None:
         if call.closing or call.ended_status or call.hung_up:

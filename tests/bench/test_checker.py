@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -13,9 +13,15 @@ from bench.checker import (
     Message,
     Record,
     TelephoneCall,
-    _read_records,
     check,
+    read_history,
 )
+from bench.sim_elevenlabs import ElevenLabsSim
+from bench.sim_twilio import TwilioSim
+from control.store import Store, calls, opt_outs
+from control.store.records import CallRecord, OptOutRecord
+
+NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 
 IN = TelephoneCall(sid="CA1", direction="inbound")
 OUT = TelephoneCall(sid="CA2", direction="outbound-api", ours="call_2")
@@ -126,19 +132,28 @@ def test_what_nobody_could_know_is_no_violation():
     assert check(history) == []
 
 
-def test_records_are_read_with_all_their_conversations():
+def test_records_are_read_from_either_database_with_all_their_conversations(store_url):
     """The row's own and those of the timeline."""
-    store = sqlite3.connect(":memory:")
-    store.execute(
-        "CREATE TABLE calls (id, direction, to_number, status, result, dial_state, ended_at,"
-        " twilio_call_sid, conversation_id)"
+    record = CallRecord(
+        "call_1",
+        "inbound",
+        NOW,
+        status="completed",
+        result="completed",
+        twilio_call_sid="CA1",
+        conversation_id="conv_2",
+        ended_at=NOW,
     )
-    store.execute("CREATE TABLE call_events (call_id, data)")
-    store.execute(
-        "INSERT INTO calls VALUES ('call_1','inbound','+1','completed','completed',NULL,'t','CA1','conv_2')"
-    )
-    store.execute("INSERT INTO call_events VALUES ('call_1', '{\"conversation_id\": \"conv_1\"}')")
-    (record,) = _read_records(store)
+    store = Store.open(store_url)
+    with store._engine.begin() as conn:
+        calls.insert(conn, record)
+        line = ("resumed", 0, {"conversation_id": "conv_1"})
+        calls.append_events(conn, "call_1", [line, ("ended", 1, {})])
+        opt_outs.add(conn, OptOutRecord("default", "+14155550123", "sms", created_at=NOW))
     store.close()
-    assert record.conversations == {"conv_1", "conv_2"}
-    assert record.has_ended
+    twilio, elevenlabs = TwilioSim("AC1", "token"), ElevenLabsSim("key", {})
+    history = read_history(twilio, elevenlabs, store_url)
+    (found,) = history.records
+    assert found.conversations == {"conv_1", "conv_2"}
+    assert found.has_ended
+    assert history.opt_outs_stored == {"+14155550123"}

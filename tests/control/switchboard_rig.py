@@ -322,17 +322,23 @@ async def open_rig(
     agent: AgentRecord | None = AGENT,
     before: Any = None,
     rules: tuple[str, ...] = ("system", "opt_out"),
-    listen: str = "127.0.0.1:8080",
+    node: str = "127.0.0.1:8080",
+    returned: dict[str, Any] | None = None,
 ) -> AsyncIterator[Rig]:
-    """A running switchboard. `before(conn)` may put things into the store first."""
+    """A running switchboard. `before(conn)` may put things into the store first.
+
+    Several with the same folder share the store; then each has a `node` of its own. `returned` are calls that
+    workers have carried on without us.
+    """
     settings = replace(
         SETTINGS,
+        control=replace(SETTINGS.control, listen=Listen.parse(node)),
         media=replace(MEDIA, **(media or {})),
-        control=replace(SETTINGS.control, listen=Listen.parse(listen)),
         twilio=replace(SETTINGS.twilio, cps=cps),
     )
     store = Store.open(f"sqlite:///{tmp_path / 'calls.db'}")
-    pool, twilio, metrics = FakePool(), FakeTwilio(), Metrics()
+    pool, twilio, metrics = FakePool(returned=returned or {}), FakeTwilio(), Metrics()
+    pool.homes |= dict.fromkeys(pool.returned, "w1")
     tickets = Tickets(trio.current_time)
     try:
         if agent is not None:
