@@ -83,6 +83,9 @@ class Front(HttpServer):
         self._signers = signers
         self._metrics = metrics
 
+    def on_crowded(self, what: str) -> None:
+        self._metrics.connections_crowded.labels(what).inc()
+
     async def on_connection(self, stream: trio.SocketStream, serve_http: Serve) -> None:
         """Look at the first bytes, then decide."""
         start = b""
@@ -106,6 +109,7 @@ class Front(HttpServer):
                 request, head = await _read_head(stream)
                 tokens = await self._tokens_for(request)
             call_id = self._admit(request, tokens)
+            self.has_asked(stream)
         except trio.TooSlowError:
             await self._refuse(stream, 408, "slow")
         except (trio.BrokenResourceError, trio.ClosedResourceError):
