@@ -46,7 +46,7 @@ class Cluster:
         """The first sign of life. Raises StoreUnavailable."""
         office = self._office
         now = office.clock.now()
-        await office.store.write(nodes.beat, office.node, now + LEASE)
+        await office.store.write(nodes.beat, office.node, now + LEASE, office.conversations.count())
         await office.store.write(nodes.purge, now - PURGE_AFTER)
 
     async def run(self) -> None:
@@ -61,7 +61,8 @@ class Cluster:
             await trio.sleep(BEAT_EVERY_S)
             now = office.clock.now()
             try:
-                await office.store.write(nodes.beat, office.node, now + LEASE)
+                mine = office.conversations.count()
+                await office.store.write(nodes.beat, office.node, now + LEASE, mine)
                 if office.is_draining:
                     continue
                 left = await office.store.write(_inherit, office.node, now)

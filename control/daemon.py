@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import errno
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -133,6 +134,15 @@ async def _serve(settings: Settings) -> int:
             nursery.cancel_scope.cancel()
     log.event("stopped", forced=parts.was_forced)
     return EXIT_FAILED if parts.was_forced else 0
+
+
+def _allow_descriptors() -> None:
+    """As many as we may have: the usual 1,024 are fewer than the connections that the public port counts to, and
+    what runs out first should be what we decide about. systemd has given more already."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _give_way_to_audio() -> None:
