@@ -54,6 +54,7 @@ from gateway.settings import MediaSettings
 EXIT_FAILED = 1
 BACKLOG = 1024
 CONTROL_NICENESS = 5
+DESCRIPTORS = 65_536
 STOP_MARGIN_S = 5.0
 """After drain and HTTP have had their own time: then the process ends, whatever still hangs."""
 STATUS_EVERY_S = 1.0
@@ -67,6 +68,7 @@ def run(settings: Settings) -> int:
     """Serve until told to stop. Returns the exit code: 0 after a drain, 1 when something failed."""
     log.configure(level=settings.log.level, format=settings.log.format, secrets=settings.secrets())
     log.install_exception_hooks()
+    _allow_descriptors()
     for warning in warnings(settings):
         log.event("config_warning", level="warning", about=warning)
     try:

@@ -31,6 +31,9 @@ IDLE_READ_S = 20
 """Longer than KEEP_ALIVE_S: cuts a client that stops in the middle of a request, or that is idle."""
 SEND_DEADLINE_S = 30.0
 """For a part of an answer, of some kilobytes: cuts a client that does not read."""
+ANSWERED_STAYS_S = 2.0
+"""How long a connection on which nothing can follow waits for its client to close it. Hypercorn would read on for
+as long as bytes of a body come that was answered already."""
 SHUTDOWN_GRACE_S = 2.0
 
 Serve = Callable[[trio.SocketStream], Awaitable[None]]
@@ -88,8 +91,7 @@ class HttpServer:
         async def serve_http(stream: trio.SocketStream) -> None:
             async def app(scope: Any, receive: Any, *rest: Any) -> None:
                 await wrapped(scope, self._watched(stream, receive), *rest)
-                if stream in self._open:
-                    self._idle[stream] = None  # it is answered, and stays until somebody closes it
+                self._answered_on(stream)
 
             server = _Connection(app, config, context, ConnectionState(state), stream)  # type: ignore[arg-type]  # its annotation forgets plain sockets
             await server.run()
@@ -122,6 +124,16 @@ class HttpServer:
             with trio.move_on_after(SHUTDOWN_GRACE_S):
                 await lifespan.wait_for_shutdown()
             around.cancel_scope.cancel()
+
+    def _answered_on(self, stream: trio.SocketStream) -> None:
+        scope = self._open.get(stream)
+        if scope is None:
+            return
+        if (
+            not self.requests_kept_alive or stream in self._idle
+        ):  # in there: it has not sent all of its body
+            scope.deadline = min(scope.deadline, trio.current_time() + ANSWERED_STAYS_S)
+        self._idle[stream] = None
 
     def _watched(self, stream: trio.SocketStream, receive: Any) -> Any:
         """The application's `receive`, which shows when a request is whole."""

@@ -338,6 +338,31 @@ async def test_connections_that_are_being_answered_are_not_cut_for_newer_ones():
             await stream.aclose()
 
 
+async def test_body_that_never_ends_is_answered_and_cut(monkeypatch):
+    """Byte by byte, for as long as one likes: neither the body's time nor Hypercorn's silence would end it."""
+    monkeypatch.setattr(http, "ANSWERED_STAYS_S", 0.1)
+    app = _app()
+    app.config["BODY_TIMEOUT"] = 0.1
+    monkeypatch.setattr(f"{__name__}._app", lambda: app)
+    async with open_front() as rig, await rig.connect() as stream, trio.open_nursery() as nursery:
+
+        async def drip():
+            await stream.send_all(b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n")
+            with contextlib.suppress(trio.BrokenResourceError):
+                while True:
+                    await stream.send_all(b"x")
+                    await trio.sleep(0.03)
+
+        nursery.start_soon(drip)
+        with contextlib.suppress(trio.BrokenResourceError):
+            assert (await stream.receive_some(4096)).startswith(b"HTTP/1.1 408")
+            while await stream.receive_some(4096):
+                pass
+        while rig.front.connections:
+            await trio.sleep(0.001)
+        nursery.cancel_scope.cancel()
+
+
 async def test_client_that_does_not_read_is_cut(monkeypatch):
     """Hypercorn's own sends have no deadline."""
     monkeypatch.setattr(http, "SEND_DEADLINE_S", 0.1)
