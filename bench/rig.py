@@ -228,7 +228,14 @@ async def open_rig(
                 "cps": 10.0,
             },
             "elevenlabs": {"api_key": api_key, "base_url": ends["elevenlabs"]},
-            "media": {"workers": 1, "recording_dir": str(folder / "recordings"), **(media or {})},
+            "media": {
+                "workers": 1,
+                "recording_dir": str(folder / "recordings"),
+                # What a busy machine does to the lateness of a worker is no part of most tests.
+                "admit_lateness_ms": 0.0,
+                "admit_load_percent": 0.0,
+                **(media or {}),
+            },
             "store": {"url": store_url} | ({} if store_url.startswith("sqlite") else sealed),
             "log": {"level": "info", "format": "json"},
             "policy": {"rules": list(rules)},

@@ -49,7 +49,7 @@ class Cluster:
         """The first sign of life. Raises StoreUnavailable."""
         office = self._office
         now = office.clock.now()
-        await office.store.write(nodes.beat, office.node, now + LEASE)
+        await office.store.write(nodes.beat, office.node, now + LEASE, office.conversations.count())
         await office.store.write(nodes.purge, now - PURGE_AFTER)
 
     async def run(self) -> None:
@@ -67,7 +67,8 @@ class Cluster:
         office = self._office
         now = office.clock.now()
         try:
-            await office.store.write(nodes.beat, office.node, now + LEASE)
+            mine = office.conversations.count()
+            await office.store.write(nodes.beat, office.node, now + LEASE, mine)
             left = (
                 [] if office.is_draining else await office.store.write(_inherit, office.node, now)
             )

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import errno
 import os
+import resource
 import signal
 import socket
 import sys
@@ -59,6 +60,7 @@ from gateway.errors import LinkError
 EXIT_FAILED = 1
 BACKLOG = 1024
 CONTROL_NICENESS = 5
+DESCRIPTORS = 65_536
 STOP_MARGIN_S = 5.0
 """After drain and HTTP have had their own time: then the process ends, whatever still hangs."""
 STATUS_EVERY_S = 1.0
@@ -72,6 +74,7 @@ def run(settings: Settings) -> int:
     """Serve until told to stop. Returns the exit code: 0 after a drain, 1 when something failed."""
     log.configure(level=settings.log.level, format=settings.log.format, secrets=settings.secrets())
     log.install_exception_hooks()
+    _allow_descriptors()
     for warning in warnings(settings):
         log.event("config_warning", level="warning", about=warning)
     try:
@@ -160,6 +163,15 @@ async def _serve(settings: Settings) -> int:
             nursery.cancel_scope.cancel()
     log.event("stopped", forced=parts.was_forced)
     return EXIT_FAILED if parts.was_forced else 0
+
+
+def _allow_descriptors() -> None:
+    """As many as we may have: the usual 1,024 are fewer than the connections that the public port counts to, and
+    what runs out first should be what we decide about. systemd has given more already."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _give_way_to_audio() -> None:

@@ -36,7 +36,8 @@ from control.refusals import (
 from control.store import StoreUnavailable
 from control.store import calls as table
 from control.store import dialing as queue
-from control.store.dialing import LeaseLost, Limit, QueueRecord
+from control.store.admission import Limit
+from control.store.dialing import LeaseLost, QueueRecord
 from control.store.records import CallRecord
 from control.twilio.errors import TwilioRefused, TwilioUncertain, TwilioUnreachable
 from control.verdict import Verdict

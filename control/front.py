@@ -105,6 +105,9 @@ class Front(HttpServer):
         self._others = others
         self._metrics = metrics
 
+    def on_crowded(self, what: str) -> None:
+        self._metrics.connections_crowded.labels(what).inc()
+
     async def on_connection(self, stream: trio.SocketStream, serve_http: Serve) -> None:
         """Look at the first bytes, then decide."""
         start = b""
@@ -118,7 +121,7 @@ class Front(HttpServer):
         if start == MEDIA_START:
             await self._serve_media(stream)
         elif not await self._is_passed_on(stream):
-            await serve_one(stream, self.counted)
+            await serve_one(stream, self.app_on(stream))
 
     def adopt(self, sock: socket.socket, head: bytes) -> None:
         """A connection that another instance has accepted and that is about a call of ours."""
@@ -129,7 +132,7 @@ class Front(HttpServer):
             if head:
                 await self._serve_media(stream, head)
             else:
-                await serve_one(stream, self.counted)
+                await serve_one(stream, self.app_on(stream))
 
         self.take(stream, handle)
 
@@ -158,6 +161,7 @@ class Front(HttpServer):
                     return
                 tokens = await self._tokens_for(request)
             call_id = self._admit(request, tokens)
+            self.has_asked(stream)
         except trio.TooSlowError:
             await self._refuse(stream, 408, "slow")
         except (trio.BrokenResourceError, trio.ClosedResourceError):

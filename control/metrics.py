@@ -60,6 +60,11 @@ class Metrics:
         self.webhooks = self._counter(
             "webhooks", "Webhooks received, by path and what became of them.", "path", "outcome"
         )
+        self.connections_crowded = self._counter(
+            "public_connections_crowded",
+            "Over the bound of connections: `cut` before a whole request came, or `refused`.",
+            "what",
+        )
         self.signature_failures = self._counter(
             "signature_failures", "Requests refused for a missing or wrong provider signature."
         )

@@ -19,6 +19,7 @@ from control import log
 from control.calls import Book, LiveCall, from_record
 from control.compliance.number_file import Shelf
 from control.config import Settings
+from control.conversations import Conversations
 from control.ledger import Ledger
 from control.metrics import Metrics
 from control.store import Store, agents, calls, nodes
@@ -43,7 +44,10 @@ class Pool(Protocol):
 
     @property
     def events(self) -> trio.MemoryReceiveChannel[PoolEvent]: ...
-    def prepare(self, plan: CallPlan) -> str: ...
+    def prepare(self, plan: CallPlan, *, goes_on: bool = False) -> str: ...
+    def room(self) -> int: ...
+    @property
+    def held(self) -> int: ...
     async def attach(
         self, call_id: str, sock: socket.socket, head: bytes, twilio_call_sid: str | None = None
     ) -> None: ...
@@ -131,12 +135,16 @@ class Office:
     node: str = field(init=False)
     """This daemon's name: the same after a restart, and nobody else's at the same time."""
     urls: PublicUrls = field(init=False)
+    conversations: Conversations = field(init=False)
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.store)
         self.shelf = Shelf(Path(self.settings.policy.lists_dir))
         self.node = node_name(self.settings)
         self.urls = PublicUrls(self.settings.public.url, self.settings.public.media_url)
+        self.conversations = Conversations(
+            self.settings.elevenlabs, self.node, self.book, lambda: self.pool.held
+        )
 
     async def twilio_of(self, tenant_id: str) -> Twilio:
         """The client that acts in this tenant's account. Raises TwilioRefused, TwilioUnreachable."""

@@ -14,12 +14,13 @@ from sqlalchemy import Connection
 from control import log, verdict
 from control.calls import LiveCall, Outcome
 from control.dialer import CALLABLE
+from control.dialing.limits import limits_in
 from control.ending import CONTINUE_DEADLINE_S, STREAM_DEADLINE_S
 from control.office import Office
 from control.routing import callers, inbound
 from control.routing.inbound import Called
 from control.routing.model import Target
-from control.store import agents
+from control.store import admission, agents, nodes
 from control.store import calls as table
 from control.store.records import AgentRecord, CallRecord
 from control.transfer import documents
@@ -28,10 +29,15 @@ from control.transfer.service import RING_MARGIN_S, caller_id
 from control.twilio import twiml
 from control.verdict import Question
 from control.warming import Warming, max_call_s
-from control.workers import PoolFull
+from control.workers import PoolBusy, PoolFull
 
 TALK_MARGIN_S = 60.0
 """Beyond what is said and recorded: then Twilio is asked what became of the call."""
+
+TOO_MANY: dict[admission.Exceeded, str] = {
+    "tenant_calls": "the tenant has as many calls as it may have at once",
+    "tenant_rate": "the tenant has had as many calls as it may have in a minute",
+}
 
 Form = Mapping[str, str]
 Again = Callable[[LiveCall, CallRecord, "AgentRecord | None"], Awaitable[str]]
@@ -74,6 +80,10 @@ class Reception:
         if not decided.allowed:
             outcome = Outcome("policy", "policy", decided.reason)
             return await self._decline(call, record, decided, outcome, "blocked", "rejected")
+        if target is None or target.reject is None:
+            exceeded = await self._exceeded(call, called)
+            if exceeded is not None:
+                return await self._busy(call, record, decided, exceeded, TOO_MANY[exceeded])
         if target is None:
             return await self._by_agent(call, record, decided)
         return await self._routed(call, record, decided, target)
@@ -109,17 +119,52 @@ class Reception:
             legs=call.legs,
         )
 
+    # ---- limits --------------------------------------------------------------------------------
+
+    async def _exceeded(self, call: LiveCall, called: Called) -> admission.Exceeded | None:
+        """Count the call for its tenant, or say which of the tenant's limits it would exceed."""
+        office = self._office
+        limit = limits_in(office.settings)(called.limits)
+        if limit.calls_max is None and limit.calls_per_minute is None:
+            return None
+        now = office.clock.now()
+        return await office.store.write(admission.begin, call.tenant_id, call.id, limit, now)
+
+    async def _has_conversation(self, call: LiveCall) -> bool:
+        """Whether an agent may talk with one more, as far as ElevenLabs' limit is known."""
+        office, conversations = self._office, self._office.conversations
+        if not conversations.most:
+            return True
+        async with conversations.asking(conversations.most) as share:
+            now = office.clock.now()
+            is_free = await office.store.write(nodes.take_conversation, share, now)
+            if is_free:
+                conversations.expect([call])
+        return is_free
+
+    async def _busy(
+        self, call: LiveCall, record: CallRecord, decided: verdict.Verdict, why: str, text: str
+    ) -> str:
+        """A polite refusal: the caller hears that the line is busy."""
+        self._office.metrics.calls_turned_away.labels(why).inc()
+        blame = None if why in TOO_MANY else "gateway"
+        outcome = Outcome("busy", blame, text)
+        return await self._decline(call, record, decided, outcome, "busy", "busy")
+
     # ---- the agent -----------------------------------------------------------------------------
 
     async def _by_agent(self, call: LiveCall, record: CallRecord, decided: verdict.Verdict) -> str:
         office = self._office
+        if not await self._has_conversation(call):
+            text = "as many agent conversations as elevenlabs.concurrency allows"
+            return await self._busy(call, record, decided, "conversations", text)
         office.note(call, "ringing")
         try:
             # The agent leg is opened while the record is written; the answer waits for the record.
-            await self._warming.prepare_soon(call)
-        except PoolFull:
-            outcome = Outcome("busy", "gateway", "all media workers are full")
-            return await self._decline(call, record, decided, outcome, "busy", "busy")
+            await self._warming.prepare_soon(call, is_new=True)
+        except PoolFull as full:
+            why = "workers_busy" if isinstance(full, PoolBusy) else "workers_full"
+            return await self._busy(call, record, decided, why, str(full))
         await office.ledger.open(call, record, decided.ruling)
         office.watch(call, office.settings.media.inbound_attach_timeout_s + STREAM_DEADLINE_S)
         office.note(call, "answered_with_stream")

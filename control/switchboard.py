@@ -36,7 +36,7 @@ from control.config import Settings
 from control.dialer import HUNG_UP, Dialer, find_agent
 from control.dialing.desk import Desk
 from control.dialing.intake import Intake
-from control.dialing.limits import limits_with
+from control.dialing.limits import limits_in
 from control.dialing.machines import Machines
 from control.dialing.plan import Order
 from control.dialing.pump import Pump
@@ -133,7 +133,7 @@ class Switchboard:
         self._warming = Warming(self._office)
         self._ending = Ending(self._office, self._warming)
         desk = Desk(self._office.node)
-        limit_of = limits_with(settings.twilio.cps, settings.control.tenant_calls_max)
+        limit_of = limits_in(settings)
         self._intake = Intake(self._office, desk, limit_of)
         self._dialer = Dialer(self._office, self._ending, desk)
         self._pump = Pump(self._office, desk, self._dialer, limit_of)
@@ -250,6 +250,8 @@ class Switchboard:
                 path.unlink(missing_ok=True)
         self._ending.forget_closed()
         office.metrics.calls_live.set(len(office.book))
+        office.metrics.conversations.set(office.conversations.count())
+        office.metrics.conversations_max.set(office.conversations.most)
 
     @property
     def node(self) -> str:

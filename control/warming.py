@@ -45,17 +45,23 @@ class Warming:
     def __init__(self, office: Office) -> None:
         self._office = office
 
-    def prepare(self, call: LiveCall, extra: dict[str, Any] | None = None) -> None:
-        """Have a worker open the agent leg now. Raises PoolFull."""
+    def prepare(
+        self, call: LiveCall, extra: dict[str, Any] | None = None, *, is_new: bool = False
+    ) -> None:
+        """Have a worker open the agent leg now. Raises PoolFull.
+
+        `is_new`: nobody would be cut off, so only a worker with headroom will do.
+        """
         office = self._office
         if call.agent is None or not call.agent.elevenlabs_agent_id:
             raise PoolFull
         call.agent_legs += 1  # each has a recording of its own
         try:
-            call.worker = office.pool.prepare(self._plan(call, extra or {}))
+            call.worker = office.pool.prepare(self._plan(call, extra or {}), goes_on=not is_new)
         except PoolFull:
             call.agent_legs -= 1
             raise
+        office.conversations.opened(call)
         call.report = call.ending = call.lost = None
         call.reported = trio.Event()
         office.note(call, "prepared", worker=call.worker)
@@ -81,12 +87,14 @@ class Warming:
             return False
         return bool(call.lost) or (call.report is not None and is_retryable(call.report))
 
-    async def prepare_soon(self, call: LiveCall, extra: dict[str, Any] | None = None) -> None:
+    async def prepare_soon(
+        self, call: LiveCall, extra: dict[str, Any] | None = None, *, is_new: bool = False
+    ) -> None:
         """Like `prepare`, but while all workers are being replaced, wait for one. Raises PoolFull."""
         give_up_s = trio.current_time() + WORKER_WAIT_S
         while True:
             try:
-                self.prepare(call, extra)
+                self.prepare(call, extra, is_new=is_new)
                 return
             except PoolFull:
                 none_is_up = not self._office.pool.stats() and not self._office.is_leaving

@@ -118,7 +118,9 @@ class Daemon(Target):
     ) -> None:
         public, control = free_port(), free_port()
         config = folder / "config.toml"
-        media = {"workers": workers, "max_calls_per_worker": calls_max} | dict(media)
+        # What a worker can bear is the question: it shall not be spared.
+        spared = {"admit_lateness_ms": 0, "admit_load_percent": 0}
+        media = {"workers": workers, "max_calls_per_worker": calls_max} | spared | dict(media)
         config.write_text(_config(folder, public, control, provider_url, media))
         command = [sys.executable, "-m", "control", "serve", "--config", str(config)]
         env = {"SSL_CERT_FILE": certificate} if certificate else {}

@@ -48,7 +48,12 @@ class TenantCreate(Body):
 class LimitsIn(Body):
     """Of this tenant alone; null = what the configuration says for all."""
 
-    calls_max: int | None = Field(None, ge=1, le=CALLS_MAX, description="Calls at once.")
+    calls_max: int | None = Field(
+        None, ge=1, le=CALLS_MAX, description="Calls at once, both ways. Over it callers hear busy."
+    )
+    calls_per_minute: int | None = Field(
+        None, ge=1, le=CALLS_MAX, description="Calls that begin in a minute, both ways; likewise."
+    )
     cps: float | None = Field(
         None, ge=0.01, le=CPS_MAX, description="Calls a second that are dialled in its account."
     )
@@ -84,7 +89,9 @@ class TenantPatch(Body):
         description="`suspended`: no calls, and its Twilio subaccount is suspended; `active`: again.",
     )
     limits: LimitsIn = Field(
-        default_factory=lambda: LimitsIn(calls_max=None, cps=None, requests_per_s=None)
+        default_factory=lambda: LimitsIn(
+            calls_max=None, calls_per_minute=None, cps=None, requests_per_s=None
+        )
     )
 
     retention: RetentionIn = Field(
@@ -124,9 +131,10 @@ class TenantAccount(Answer):
 
 
 class LimitsShown(Answer):
-    """What is in force; `calls_max` null = as many as there is room for."""
+    """What is in force; `calls_max`, `calls_per_minute` null = as many as there is room for."""
 
     calls_max: int | None
+    calls_per_minute: int | None
     cps: float
     requests_per_s: float
 
@@ -228,6 +236,7 @@ def shown(
         ),
         limits=LimitsShown(
             calls_max=limits.calls_max,
+            calls_per_minute=limits.calls_per_minute,
             cps=limits.cps or twilio.cps,
             requests_per_s=limits.requests_per_s,
         ),

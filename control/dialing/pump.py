@@ -18,10 +18,11 @@ from control.dialer import Dialer
 from control.dialing.desk import Desk
 from control.dialing.limits import LimitOf
 from control.office import Office
-from control.store import StoreUnavailable, agents, tenants
+from control.store import StoreUnavailable, agents, nodes, tenants
 from control.store import calls as table
 from control.store import dialing as queue
-from control.store.dialing import Limit, QueueRecord, Seat
+from control.store.admission import Limit
+from control.store.dialing import QueueRecord, Seat
 from control.store.records import AgentRecord, CallRecord
 
 RENEW_EVERY_S = 15.0
@@ -89,23 +90,36 @@ class Pump:
         room = self._room()
         if room <= 0:
             return CROWDED_S
-        seat = self._desk.seat(now)
-        turns = await office.store.write(_take, seat, now, room, self._limit_of)
-        for turn in turns:
-            self._begin(turn)
-        return 0.0 if turns else CROWDED_S
+        taken = await self._take(now, room)
+        return 0.0 if taken else CROWDED_S
 
     def _room(self) -> int:
         """Calls that may be begun: somebody has to talk with those who pick up."""
         office = self._office
-        seats = len(office.pool.stats()) * office.settings.media.max_calls_per_worker
-        return min(seats - len(office.book), AT_ONCE_MAX - len(self._desk.under_way))
+        unplaced = max(0, len(office.book) - office.pool.held)
+        return min(office.pool.room() - unplaced, AT_ONCE_MAX - len(self._desk.under_way))
 
-    def _begin(self, turn: Turn) -> None:
+    async def _take(self, now: datetime, room: int) -> int:
+        """Begin what is due, as far as agents may talk with so many at once; returns how many."""
+        office, seat, conversations = self._office, self._desk.seat(now), self._office.conversations
+        if not conversations.most:
+            turns = await office.store.write(_take, seat, now, room, self._limit_of, None)
+            for turn in turns:
+                self._begin(turn)
+            return len(turns)
+        if office.conversations.count() >= conversations.most_outbound:
+            return 0
+        async with conversations.asking(conversations.most_outbound) as share:
+            turns = await office.store.write(_take, seat, now, room, self._limit_of, share)
+            conversations.expect([self._begin(turn) for turn in turns])
+        return len(turns)
+
+    def _begin(self, turn: Turn) -> LiveCall:
         call = self._enlist(turn.record, turn.agent)
         if turn.record.ended_at is not None:
             _mark_over(call)  # hung up, and only the row was left
         self._office.spawn(self._dialer.dial, call, turn.entry, turn.limit)
+        return call
 
     def _enlist(self, record: CallRecord, agent: AgentRecord | None) -> LiveCall:
         call = self._office.book.get(record.id)
@@ -140,6 +154,7 @@ class Pump:
         call.lost = "the daemon was restarted"
         if record.ended_at is not None:
             _mark_over(call)
+        self._office.conversations.expect([call])  # until an agent leg is prepared, or it is over
         self._office.spawn(self._looked_for, call)
 
     async def _looked_for(self, call: LiveCall) -> None:
@@ -157,7 +172,18 @@ def _mark_over(call: LiveCall) -> None:
     call.closed.set()
 
 
-def _take(conn: Connection, seat: Seat, now: datetime, room: int, limit_of: LimitOf) -> list[Turn]:
+def _take(
+    conn: Connection,
+    seat: Seat,
+    now: datetime,
+    room: int,
+    limit_of: LimitOf,
+    share: nodes.Share | None,
+) -> list[Turn]:
+    if share is not None:
+        room = min(room, nodes.free_conversations(conn, share, now))
+        if room <= 0:
+            return []
     turns = []
     for entry in queue.take(conn, seat, now, room, limit_of):
         record = table.get(conn, entry.call_id)
@@ -165,6 +191,8 @@ def _take(conn: Connection, seat: Seat, now: datetime, room: int, limit_of: Limi
         if record is not None:  # a row has a foreign key to its record
             limit = limit_of(tenant.limits if tenant else None)
             turns.append(Turn(entry, record, _agent_of(conn, record), limit))
+    if share is not None:
+        nodes.have_conversations(conn, share, len(turns))
     return turns
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from control import log
 from control.routing.decide import Chosen, Setting, decide
 from control.routing.model import Calendar, Route, Routes, check_zone, parse_hours
-from control.store import agents, routes
+from control.store import agents, routes, tenants
 from control.store.records import AgentRecord
 from control.store.routes import Acquaintance, NumberRoutesRecord
 
@@ -30,6 +30,8 @@ class Called:
     agent: AgentRecord | None
     chosen: Chosen
     caller: Acquaintance
+    limits: Any = None
+    """Of the tenant, as they are stored."""
 
 
 def read(conn: Connection, to_number: str, from_number: str, at: datetime) -> Called:
@@ -48,7 +50,8 @@ def read(conn: Connection, to_number: str, from_number: str, at: datetime) -> Ca
     if chosen.target is not None and chosen.target.agent_id is not None:
         agent, chosen = _other_agent(conn, tenant_id, agent, chosen)
     caller = routes.acquaintance(conn, tenant_id, from_number)
-    return Called(tenant_id, agent, chosen, caller)
+    tenant = tenants.get(conn, tenant_id)
+    return Called(tenant_id, agent, chosen, caller, tenant.limits if tenant else None)
 
 
 def choose(

@@ -20,14 +20,14 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
 
-from control.store import rows
+from control.store import admission, rows
+from control.store.admission import TAKEN, Limit
 from control.store.errors import StoreError
-from control.store.tables import calls, tenants
+from control.store.tables import tenants
 from control.store.tables.dialing import dial_pace as pace
 from control.store.tables.dialing import dial_queue as queue
 
 WAITING = "waiting"
-TAKEN = "taken"
 SENT = "sent"
 
 NEXT_AT_MAX = timedelta(minutes=10)
@@ -55,13 +55,6 @@ class QueueRecord:
     lease_owner: str | None = None
     lease_until: datetime | None = None
     sent_at: datetime | None = None
-
-
-class Limit(NamedTuple):
-    """What a tenant may do: calls created a second, calls at once (None = as many as there is room for)."""
-
-    cps: float
-    calls_max: int | None = None
 
 
 class Seat(NamedTuple):
@@ -137,6 +130,7 @@ def put_back(
         )
     )
     _must_be_ours(done.rowcount, call_id)
+    admission.take_back(conn, call_id)
 
 
 def mark_sent(conn: Connection, call_id: str, owner: str, at: datetime) -> None:
@@ -171,10 +165,10 @@ def take(
         if len(taken) >= room:
             break
         limit = limit_of(lane.limits)
-        if limit.calls_max is not None and _in_progress(conn, lane.tenant_id) >= limit.calls_max:
-            continue
         record = _first(conn, lane.tenant_id, now)
-        if record is None:
+        if record is None or admission.begin(
+            conn, lane.tenant_id, record.call_id, limit, now, is_recorded=True
+        ):
             continue
         conn.execute(
             sql_update(queue)
@@ -218,17 +212,6 @@ def _first(conn: Connection, tenant_id: str, now: datetime) -> QueueRecord | Non
     )
     row = conn.execute(statement).one_or_none()
     return None if row is None else rows.build(QueueRecord, row)
-
-
-def _in_progress(conn: Connection, tenant_id: str) -> int:
-    """Calls of the tenant that are up, ring, or are about to."""
-    live = select(func.count()).where(
-        calls.c.tenant_id == tenant_id,
-        calls.c.ended_at.is_(None),
-        or_(calls.c.dial_state.is_(None), calls.c.dial_state.in_(("sent", "uncertain", "created"))),
-    )
-    about_to = select(func.count()).where(queue.c.tenant_id == tenant_id, queue.c.state == TAKEN)
-    return int(conn.execute(live).scalar_one()) + int(conn.execute(about_to).scalar_one())
 
 
 def next_due(conn: Connection, now: datetime) -> datetime | None:

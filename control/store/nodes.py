@@ -31,11 +31,44 @@ class Message(NamedTuple):
     form: dict[str, str]
 
 
-def beat(conn: Connection, name: str, until: datetime) -> None:
-    """A sign of life."""
-    done = conn.execute(update(nodes).where(nodes.c.name == name).values(lease_until=until))
+class Share(NamedTuple):
+    """What a daemon has of the agent conversations that all may have: `mine` of `most`."""
+
+    node: str
+    mine: int
+    most: int
+
+
+def beat(conn: Connection, name: str, until: datetime, conversations: int = 0) -> None:
+    """A sign of life, and how many agent conversations this daemon has."""
+    values: dict[str, Any] = {"lease_until": until, "conversations": conversations}
+    done = conn.execute(update(nodes).where(nodes.c.name == name).values(values))
     if done.rowcount == 0:
-        conn.execute(insert(nodes).values(name=name, lease_until=until))
+        conn.execute(insert(nodes).values(values | {"name": name}))
+
+
+def free_conversations(conn: Connection, share: Share, now: datetime) -> int:
+    """How many of `share.most` nobody has. Other daemons wait with this question until the transaction ends."""
+    # Every row, in one order: whoever asks on PostgreSQL holds them all. SQLite has one writer.
+    found = conn.execute(select(nodes).order_by(nodes.c.name).with_for_update()).all()
+    others = sum(
+        row.conversations for row in found if row.name != share.node and row.lease_until > now
+    )
+    return share.most - share.mine - int(others)
+
+
+def have_conversations(conn: Connection, share: Share, more: int) -> None:
+    """`more` than before are this daemon's."""
+    mine = nodes.c.name == share.node
+    conn.execute(update(nodes).where(mine).values(conversations=share.mine + more))
+
+
+def take_conversation(conn: Connection, share: Share, now: datetime) -> bool:
+    """One more for this daemon; False when there is none left."""
+    if free_conversations(conn, share, now) < 1:
+        return False
+    have_conversations(conn, share, 1)
+    return True
 
 
 def leave(conn: Connection, name: str) -> None:

@@ -1,7 +1,8 @@
 """How much of the gateway one tenant may use. Its own `limits` go before the configuration's.
 
-Requests to the API are counted here, in this process; calls are held to `calls_max` and `cps` by the dial queue
-(`control.dialing.limits`), in the store, so that daemons that share it share the limit.
+Requests to the API are counted here, in this process. Calls are held to `calls_max` and `calls_per_minute` in the
+store (`control.store.admission`), so that daemons that share it share the limit: over it callers hear busy, and
+outbound calls wait in the dial queue, which also keeps to `cps`.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ BUCKETS_MAX = 10_000
 """Tenants whose requests are counted; beyond it the one that was quiet longest starts anew."""
 
 CALLS_MAX = "calls_max"
+CALLS_PER_MINUTE = "calls_per_minute"
 CPS = "cps"
 REQUESTS_PER_S = "requests_per_s"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`calls_max` None = as many as there is room for; `cps` None = as `twilio.cps` says."""
+    """`calls_max`, `calls_per_minute` None = as many as there is room for; `cps` None = as `twilio.cps` says."""
 
     requests_per_s: float
     calls_max: int | None
+    calls_per_minute: int | None = None
     cps: float | None = None
 
 
@@ -37,6 +40,7 @@ def limits_of(own: dict[str, Any] | None, control: ControlSettings) -> Limits:
     return Limits(
         requests_per_s=float(given.get(REQUESTS_PER_S) or control.tenant_requests_per_s),
         calls_max=given.get(CALLS_MAX) or control.tenant_calls_max or None,
+        calls_per_minute=given.get(CALLS_PER_MINUTE) or control.tenant_calls_per_minute or None,
         cps=given.get(CPS),
     )
 

@@ -32,7 +32,7 @@ from control.store.tables.dialing import dial_queue
 from control.switchboard import Switchboard
 from control.tickets import Tickets
 from control.twilio.rest import CallSeen, Created, TwilioUncertain
-from control.workers import PoolFull, WorkerGone, WorkerLost, WorkerStats
+from control.workers import PoolBusy, PoolFull, WorkerGone, WorkerLost, WorkerStats
 from gateway.link import CallEvent, CallReport, Ending, TranscriptTurn
 from gateway.settings import MediaSettings
 from policy import load_rules
@@ -79,6 +79,9 @@ class FakePool:
     """Holds calls on paper. `say` sends what a worker would send."""
 
     full: bool = False
+    busy: bool = False
+    """There is room, but no worker has headroom for a new call."""
+    seats: int = 4
     is_down: bool = False
     """No worker at all, for the moment."""
     plans: list[Any] = field(default_factory=list)
@@ -93,12 +96,21 @@ class FakePool:
         self._say, self.events = trio.open_memory_channel[Any](1000)
         self._workers = itertools.cycle(("w1", "w2"))
 
-    def prepare(self, plan: Any) -> str:
+    def prepare(self, plan: Any, *, goes_on: bool = False) -> str:
         if self.full or self.is_down:
             raise PoolFull
+        if self.busy and not goes_on:
+            raise PoolBusy
         self.plans.append(plan)
         self.homes[plan.call_id] = next(self._workers)
         return self.homes[plan.call_id]
+
+    def room(self) -> int:
+        return 0 if self.full or self.busy or self.is_down else self.seats - len(self.homes)
+
+    @property
+    def held(self) -> int:
+        return len(self.homes)
 
     async def attach(
         self, call_id: str, sock: socket.socket, head: bytes, twilio_call_sid: str | None = None
@@ -324,6 +336,8 @@ async def open_rig(
     rules: tuple[str, ...] = ("system", "opt_out"),
     node: str = "127.0.0.1:8080",
     returned: dict[str, Any] | None = None,
+    control: dict[str, Any] | None = None,
+    elevenlabs: dict[str, Any] | None = None,
 ) -> AsyncIterator[Rig]:
     """A running switchboard. `before(conn)` may put things into the store first.
 
@@ -332,12 +346,14 @@ async def open_rig(
     """
     settings = replace(
         SETTINGS,
-        control=replace(SETTINGS.control, listen=Listen.parse(node)),
+        control=replace(SETTINGS.control, listen=Listen.parse(node), **(control or {})),
         media=replace(MEDIA, **(media or {})),
         twilio=replace(SETTINGS.twilio, cps=cps),
+        elevenlabs=replace(SETTINGS.elevenlabs, **(elevenlabs or {})),
     )
     store = Store.open(f"sqlite:///{tmp_path / 'calls.db'}")
-    pool, twilio, metrics = FakePool(returned=returned or {}), FakeTwilio(), Metrics()
+    seats = settings.media.workers * settings.media.max_calls_per_worker
+    pool, twilio, metrics = FakePool(seats=seats, returned=returned or {}), FakeTwilio(), Metrics()
     pool.homes |= dict.fromkeys(pool.returned, "w1")
     tickets = Tickets(trio.current_time)
     try:

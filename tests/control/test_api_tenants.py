@@ -56,7 +56,12 @@ async def test_tenant_made_is_201_with_its_subaccount(api: Api) -> None:
     (account,) = api.world.sim.accounts.subaccounts
     assert made["status"] == "active"
     assert made["subaccount"] == {"sid": account.sid, "status": "active"}
-    assert made["limits"] == {"calls_max": None, "cps": 1.0, "requests_per_s": 20.0}
+    assert made["limits"] == {
+        "calls_max": None,
+        "calls_per_minute": None,
+        "cps": 1.0,
+        "requests_per_s": 20.0,
+    }
     assert made["problem"] is None
     assert (await api.ask("GET", f"/v2/tenants/{made['id']}")).json == made
     listed = (await api.ask("GET", "/v2/tenants")).json["items"]

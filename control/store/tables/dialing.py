@@ -1,10 +1,10 @@
-"""Dialling: the durable queue of outbound calls, and each account's pace."""
+"""Dialling: the durable queue of outbound calls, each account's pace, and when a tenant's calls began."""
 
 from __future__ import annotations
 
 from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, String, Table
 
-from control.store.tables.core import UtcDateTime, metadata
+from control.store.tables.core import RowNumber, UtcDateTime, metadata
 
 dial_queue = Table(
     "dial_queue",
@@ -34,4 +34,16 @@ dial_pace = Table(
     Column("served_at", UtcDateTime, nullable=False),
     Column("held_until", UtcDateTime),
     Column("factor", Float, nullable=False),
+)
+
+# Calls of the last minute, both ways, of tenants that have a limit. No foreign key: an inbound call is admitted
+# before its record is written.
+call_starts = Table(
+    "call_starts",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    Column("tenant_id", String(40), ForeignKey("tenants.id"), nullable=False),
+    Column("call_id", String(40), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Index("ix_call_starts_tenant_id_at", "tenant_id", "at"),
 )

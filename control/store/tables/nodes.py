@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Index, String, Table
+from sqlalchemy import Column, ForeignKey, Index, Integer, String, Table
 
 from control.store.tables.core import Json, RowNumber, UtcDateTime, metadata
 
@@ -12,6 +12,8 @@ nodes = Table(
     # Of no tenant: a daemon serves them all.
     Column("name", String(120), primary_key=True),
     Column("lease_until", UtcDateTime, nullable=False),
+    # Agent conversations that it has open, or will open for calls that it has taken on.
+    Column("conversations", Integer, nullable=False, server_default="0"),
 )
 
 node_messages = Table(
