@@ -195,8 +195,7 @@ class Answering:
         if self._warming.may_resume(call) and await self._warming.resume(call):
             office.watch(call, office.settings.media.inbound_attach_timeout_s + STREAM_DEADLINE_S)
             return self._warming.document(call)
-        self._ending.close(call)
-        return twiml.say_hangup(REGRET)
+        return await self._transfers.last_resort(call)
 
     # ---- after somebody was dialled, or a message was left -------------------------------------
 

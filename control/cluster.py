@@ -65,7 +65,9 @@ class Cluster:
         now = office.clock.now()
         try:
             await office.store.write(nodes.beat, office.node, now + LEASE)
-            left = [] if office.is_draining else await office.store.write(_inherit, office.node, now)
+            left = (
+                [] if office.is_draining else await office.store.write(_inherit, office.node, now)
+            )
         except StoreUnavailable as error:
             log.event("beat_failed", level="warning", error=str(error))
             return

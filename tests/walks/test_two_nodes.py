@@ -82,7 +82,7 @@ async def test_node_killed_in_mid_talk_leaves_its_callers_to_the_other(tmp_path,
 
 async def test_webhooks_at_the_other_node_reach_the_one_with_the_call(tmp_path, postgresql_url):
     """Status, stream and price come to a node that has no such call; its record is whole all the same."""
-    async with two_nodes(tmp_path, postgresql_url, {"agent_1": GREETER}) as (first, other):
+    async with two_nodes(tmp_path, postgresql_url, {"agent_1": GREETER}) as (first, _):
         await first.create_agent(OURS, "agent_1")
         first.balancer.only = 0
         call = await first.twilio.call_in(THEM, OURS, Caller(hangs_up=HangsUp(at_s=4.0)))
