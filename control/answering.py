@@ -189,8 +189,7 @@ class Answering:
                 within_s = office.settings.media.inbound_attach_timeout_s + STREAM_DEADLINE_S
                 office.watch(call, within_s)
                 return self._warming.document(call)
-        self._ending.close(call)
-        return twiml.say_hangup(REGRET)
+        return await self._transfers.last_resort(call)
 
     # ---- after somebody was dialled, or a message was left -------------------------------------
 

@@ -16,6 +16,7 @@ from control import log
 from control.calls import TERMINAL, LiveCall, Outcome, outcome_of_status
 from control.office import HANG_UP_TIMEOUT_S, Office, ms_to_datetime
 from control.stats import gauges
+from control.transfer import fallback
 from control.transfer.order import left_open
 from control.twilio.rest import TwilioError
 from control.warming import Warming
@@ -233,8 +234,8 @@ class Ending:
         office = self._office
         if call.ticket:
             office.tickets.revoke(call.ticket)
-        self._let_go(call)
-        result = call.outcome or outcome or _outcome(call)
+        self.drop_worker(call)
+        result = call.outcome or outcome or outcome_of(call)
         status = call.status if call.status in TERMINAL else _final_status(call, result)
         ended_at = office.clock.now()
         if call.report is not None and not call.ended_status:
@@ -261,7 +262,7 @@ class Ending:
         call.closed.set()
         office.wake.set()
 
-    def _let_go(self, call: LiveCall) -> None:
+    def drop_worker(self, call: LiveCall) -> None:
         """The worker may drop what it still has of the call."""
         pool = self._office.pool
         if not pool.holds(call.id):
@@ -289,7 +290,10 @@ def cost_of(form: Mapping[str, str]) -> dict[str, Any]:
     return cost
 
 
-def _outcome(call: LiveCall) -> Outcome:
+def outcome_of(call: LiveCall) -> Outcome:
+    """What became of the call, as far as worker and Twilio have told."""
+    if (last := fallback.outcome_of(call.legs)) is not None:
+        return Outcome(*last)
     report = call.report
     if report is not None and (report.attached or report.result != "cancelled"):
         return Outcome(report.result, report.blame, report.reason)

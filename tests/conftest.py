@@ -48,11 +48,15 @@ def store_url(request, tmp_path):
 def every_store_on_postgresql(request, monkeypatch):
     """With TANDEM_TEST_STORE=postgresql whatever a test opens as SQLite is a database of the server.
 
-    One URL is one database; each store in memory is one of its own.
+    One URL is one database; each store in memory is one of its own. Tests that are about SQLite are left out, and
+    so are those that run on PostgreSQL in any case, once more.
     """
     if os.environ.get("TANDEM_TEST_STORE") != "postgresql":
         yield
         return
+    spec = getattr(request.node, "callspec", None)
+    if request.node.get_closest_marker("sqlite") or (spec and spec.params.get("store_url")):
+        pytest.skip("not once more")
     server = request.getfixturevalue("postgresql")
     opened, original = {}, Store.open.__func__
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from control import ids
@@ -27,6 +28,7 @@ _IN_SETTINGS = frozenset(
         "language",
         "voice_id",
         "transfer_numbers",
+        "fallback",
     }
 )
 _AT_ELEVENLABS = frozenset(
@@ -53,7 +55,7 @@ async def new_records(given: AgentCreate) -> tuple[AgentRecord, list[AgentNumber
     agent_checks.check_vertical(given.vertical, known.provisioning.verticals)
     now = known.clock.now()
     settings = {"record": given.record, "number": wish} | {
-        name: getattr(given, name)
+        name: _plain(getattr(given, name))
         for name in (*sorted(_IN_SETTINGS - {"record"}), "manage")
         if getattr(given, name) is not None
     }
@@ -137,7 +139,7 @@ def change(conn: Connection, agent_id: str, changes: dict[str, Any], now: Any) -
         changes = changes | {"routes": as_stored(changes["routes"])}
         _check_routes(conn, record, changes["routes"] or [])
     columns = {name: value for name, value in changes.items() if name not in _IN_SETTINGS}
-    in_settings = {name: value for name, value in changes.items() if name in _IN_SETTINGS}
+    in_settings = {name: _plain(changes[name]) for name in _IN_SETTINGS & set(changes)}
     columns["settings"] = {
         name: value for name, value in (record.settings | in_settings).items() if value is not None
     }
@@ -156,6 +158,11 @@ def as_stored(routes: list[Route] | None) -> list[dict[str, Any]] | None:
     if routes is None:
         return None
     return [route.model_dump(by_alias=True, exclude_none=True) for route in routes]
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON."""
+    return value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else value
 
 
 def _check_routes(conn: Connection, record: AgentRecord, routes: list[dict[str, Any]]) -> None:

@@ -70,7 +70,10 @@ def _after(text: str, field: str | None) -> str:
 
 
 def check_fields(record: AgentRecord, known: Mapping[str, Vertical]) -> None:
-    """Extractions, and the fields that a text message's template names. Raises Problem."""
+    """Extractions, the fields that a text message's template names, the fallback. Raises Problem."""
+    fallback = record.settings.get("fallback") or {}
+    if fallback.get("number") is not None and fallback["number"] == record.number_e164:
+        raise invalid("fallback.number", "is the agent's own: callers would come back to it")
     try:
         fields = extractions.parse(record.extractions)
     except extractions.ExtractionProblem as problem:

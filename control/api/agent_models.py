@@ -10,6 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, field_va
 from control.api.answers import PageQuery
 from control.api.reading import E164, Body, Query
 from control.routing.model import ROUTES_MAX, Route
+from control.transfer.fallback import Fallback
 
 MAX_CALL_S = 4 * 3600
 """Twilio's own limit of a call."""
@@ -91,6 +92,11 @@ class AgentSettings(Body):
         max_length=100,
         description="The only numbers that the agent itself may transfer callers to; without a list, "
         "numbers of its own country.",
+    )
+    fallback: Fallback | None = Field(
+        None,
+        description="Where callers go when the agent is lost and cannot be had again: a `number` or `sip` address "
+        "that is dialled, or a `message`. Without one they hear that we are sorry.",
     )
     extractions: list[Any] | dict[str, Any] | None = Field(
         None,

@@ -72,6 +72,9 @@ class Agent(Answer):
     hours: Any
     routes: list[dict[str, Any]]
     transfer_numbers: list[str] | None
+    fallback: dict[str, Any] | None = Field(
+        description="Where callers go when the agent is lost: `number` or `sip` with `timeout_s`, or `message`."
+    )
     location: Any
     variables: dict[str, Any]
     extractions: Any
@@ -128,6 +131,7 @@ def shown(
         hours=record.hours,
         routes=record.routes or [],
         transfer_numbers=record.settings.get("transfer_numbers"),
+        fallback=record.settings.get("fallback"),
         location=record.location,
         variables=record.variables,
         extractions=record.extractions,

@@ -235,7 +235,7 @@ class CallBrief(Answer):
     status: str = Field(description="Twilio's words, and `blocked`: refused by policy.")
     result: str | None = Field(
         description="How it ended: completed, agent_fault, caller_fault, carrier_fault, gateway_fault, "
-        "drained, cancelled, policy, no_answer, busy or machine."
+        "fallback, drained, cancelled, policy, no_answer, busy or machine."
     )
     blame: str | None = Field(description="caller, agent, gateway, policy, twilio or null.")
     reason: str | None

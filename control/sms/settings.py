@@ -30,6 +30,7 @@ RESULTS = frozenset(
         "caller_fault",
         "carrier_fault",
         "gateway_fault",
+        "fallback",
         "drained",
         "cancelled",
         "policy",

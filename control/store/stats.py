@@ -21,6 +21,8 @@ WINDOW = timedelta(hours=24)
 # What never left us says nothing about lines and people.
 _NOT_TRIED = ("blocked",)
 _OURS = ("policy", "gateway_fault", "drained")
+# A caller who was put through to a person has lost the agent first.
+_FAULTS = ("agent_fault", "gateway_fault", "carrier_fault", "fallback")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def _columns() -> list[ColumnElement[Any]]:
         _sum(finished, minutes, "billed_minutes"),
         _count(and_(finished, talk_s <= SHORT_S), "short"),
         _count(c.status == "blocked", "blocked"),
-        _count(c.result.in_(("agent_fault", "gateway_fault", "carrier_fault")), "faults"),
+        _count(c.result.in_(_FAULTS), "faults"),
     ]
 
 

@@ -19,10 +19,12 @@ import trio
 
 from control import verdict
 from control.calls import LiveCall, Outcome
-from control.ending import CONTINUE_DEADLINE_S, STREAM_DEADLINE_S, Ending
+from control.ending import CONTINUE_DEADLINE_S, STREAM_DEADLINE_S, Ending, outcome_of
 from control.office import HANG_UP_TIMEOUT_S, Office
 from control.refusals import CallOver, DialRefused, NotAdmitted, PolicyRefused, Refusal
-from control.transfer import documents
+from control.store import StoreUnavailable
+from control.transfer import documents, fallback
+from control.transfer.fallback import Fallback
 from control.transfer.order import (
     GOOD_ENDS,
     OPEN,
@@ -142,8 +144,12 @@ class Transferring:
 
     async def _dial(self, call: LiveCall, *, order: Order) -> None:
         limit_s = int(max_call_s(self._office, call))
+        document = self._to_person(call, order, limit_s)
+        await self._hand(call, document, order.timeout_s + limit_s)
+
+    def _to_person(self, call: LiveCall, order: Order, limit_s: int) -> str:
         urls = self._office.urls
-        document = documents.dial(
+        return documents.dial(
             order.kind,
             order.address,
             action=urls.dial_done(call.id),
@@ -153,7 +159,6 @@ class Transferring:
             announce=order.announce,
             caller_id=order.caller_id or caller_id(call),
         )
-        await self._hand(call, document, order.timeout_s + limit_s)
 
     async def _join(self, call: LiveCall, room: str) -> None:
         """Warm: the person is there; the agent lets go and the caller comes into the room."""
@@ -220,9 +225,13 @@ class Transferring:
         self._mark(call, **changes)
         office.note(call, "transfer_" + status.replace("-", "_"))
         if form.get("CallStatus") in ("completed", "canceled", "failed", "busy", "no-answer"):
-            call.outcome = call.outcome or (DONE if status == "completed" else None)
+            if leg.get("by") != fallback.BY:
+                call.outcome = call.outcome or (DONE if status == "completed" else None)
             office.watch(call, CONTINUE_DEADLINE_S)
             return twiml.hangup()
+        if leg.get("by") == fallback.BY:
+            document = self._over(call, outcome_of(call))
+            return document if status == "completed" else twiml.say_hangup(str(leg["otherwise"]))
         if status == "completed":
             if leg.get("then") == "return":
                 return await self.back(call, "the person has hung up; the caller is back with you")
@@ -268,6 +277,53 @@ class Transferring:
         if leg.get("status") in OPEN:
             self._mark(call, status="failed", ended_at_ms=self._office.now_ms())
         return await self.back(call, f"the caller could not be put through: {why}")
+
+    async def last_resort(self, call: LiveCall) -> str:
+        """The document for a caller for whom no agent is left: the agent's fallback, else the regret."""
+        given = call.agent.settings.get("fallback") if call.agent else None
+        if given is None or call.hang_up_wanted:
+            return self._regret(call)
+        wanted = Fallback.model_validate(given)
+        cause = outcome_of(call)
+        leg = {"cause": cause._asdict(), "at_ms": self._office.now_ms()}
+        if wanted.message is not None:
+            call.leg("fallback", leg | {"to": {"message": wanted.message}})
+            self._office.note(call, "fallback", kind="message")
+            self._ending.close(call)
+            return twiml.say_hangup(wanted.message)
+        order = wanted.order(REGRET)
+        decided = await self._may_fall_back(call, order)
+        if decided is None:
+            return self._regret(call)
+        self._ending.drop_worker(call)
+        call.leg("fallback", leg | {"to": {order.kind: order.address}})
+        now_ms = self._office.now_ms()
+        number = int((call.legs.get("transfer") or {}).get("number", 0)) + 1
+        dialling = {"status": "dialling", "asked_at_ms": now_ms, "dialled_at_ms": now_ms}
+        call.leg("transfer", order.as_leg(number) | dialling | decided)
+        call.away = True
+        self._office.note(call, "fallback", kind=order.kind)
+        limit_s = int(max_call_s(self._office, call))
+        self._office.watch(call, order.timeout_s + limit_s + RING_MARGIN_S)
+        return self._to_person(call, order, limit_s)
+
+    async def _may_fall_back(self, call: LiveCall, order: Order) -> dict[str, Any] | None:
+        """What the transfer's leg says of the decision; None when nobody may be dialled."""
+        if order.address == our_number(call):  # it would come back to the agent that is lost
+            self._office.note(call, "transfer_refused", reason="the fallback is our own number")
+            return None
+        try:
+            decided = await self._ask_policy(call, order)
+        except PolicyRefused:
+            return None  # noted
+        except StoreUnavailable as error:
+            self._office.note(call, "transfer_refused", reason=str(error))
+            return None
+        return {} if decided is None else {"decision": decided}
+
+    def _regret(self, call: LiveCall) -> str:
+        self._ending.close(call)
+        return twiml.say_hangup(REGRET)
 
     # ---- Twilio tells --------------------------------------------------------------------------
 

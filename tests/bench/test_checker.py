@@ -149,7 +149,7 @@ def test_records_are_read_from_either_database_with_all_their_conversations(stor
         calls.insert(conn, record)
         line = ("resumed", 0, {"conversation_id": "conv_1"})
         calls.append_events(conn, "call_1", [line, ("ended", 1, {})])
-        opt_outs.add(conn, OptOutRecord("default", "+14155550123", "sms", created_at=NOW))
+        opt_outs.add(conn, OptOutRecord("+14155550123", "sms", NOW))
     store.close()
     twilio, elevenlabs = TwilioSim("AC1", "token"), ElevenLabsSim("key", {})
     history = read_history(twilio, elevenlabs, store_url)

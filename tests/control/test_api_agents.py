@@ -63,6 +63,7 @@ async def test_agent_created_with_everything_keeps_everything(rig: Rig) -> None:
         "location": {"city": "Paris"},
         "record": True,
         "max_call_s": 600,
+        "fallback": {"number": "+15550100456", "timeout_s": 20},
     }
     shown = (await rig.ask("POST", "/v2/agents", BODY | extra)).json
     assert {name: shown[name] for name in extra} == extra
@@ -122,6 +123,15 @@ async def test_agent_on_the_number_of_a_closed_one_is_accepted(rig: Rig) -> None
         ({"extractions": {"a": {"type": "string", "title": "A"}}}, "extractions.a.title"),
         ({"extractions": {f"f{n}": {"type": "string"} for n in range(26)}}, "extractions"),
         ({"sms": {"template": "Hi {nmae}"}}, "sms.template"),
+        ({"fallback": {}}, "fallback"),
+        ({"fallback": "+15550100456"}, "fallback"),
+        ({"fallback": {"number": "+15550100456", "message": "Hello"}}, "fallback"),
+        ({"fallback": {"number": "5550100456"}}, "fallback.number"),
+        ({"fallback": {"number": NUMBER}}, "fallback.number"),
+        ({"fallback": {"sip": "desk@example.com"}}, "fallback.sip"),
+        ({"fallback": {"message": ""}}, "fallback.message"),
+        ({"fallback": {"message": "Hello", "timeout_s": 4}}, "fallback.timeout_s"),
+        ({"fallback": {"client": "ada"}}, "fallback.client"),
         ({"number": {"e164": "15550100123"}}, "number.e164"),
         ({"number": {"e164": "+1555"}}, "number.e164"),
         ({"number": {"e164": "+1234567890123456"}}, "number.e164"),

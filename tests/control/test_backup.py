@@ -21,6 +21,9 @@ from control.backup.archive import BackupError
 from control.store import Store
 from tests.control.test_doctor import configured
 
+# PostgreSQL has its own: docs/several-machines.md.
+pytestmark = pytest.mark.sqlite
+
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 

@@ -70,6 +70,13 @@ def test_load_with_secrets_only_takes_every_default(written):
     assert settings.elevenlabs.webhook_secret is None
 
 
+def test_load_media_url_of_its_own(written):
+    """A node's streams come to it, its webhooks through the balancer."""
+    settings = written(with_key("public", "media_url = 'wss://voice-1.example.com/'"))
+    assert settings.public.media_url == "wss://voice-1.example.com"
+    assert settings.public.url == "https://voice.example.com"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -101,6 +108,8 @@ def test_load_with_secrets_only_takes_every_default(written):
         (with_key("control", "listen = '0.0.0.0:8443'"), "control.listen: is the same address"),
         (MINIMAL.replace("example.com", "example.com/x"), "public.url: must have no path"),
         (MINIMAL.replace("https://voice", "wss://voice"), "public.url: expected http(s)://"),
+        (with_key("public", "media_url = 'https://a'"), "public.media_url: expected wss://"),
+        (with_key("public", "media_url = 'wss://a/b'"), "public.media_url: must have no path"),
         (with_key("twilio", "api_base_url = 'api'"), "twilio.api_base_url: expected http(s)://"),
         (with_key("elevenlabs", "base_url = 'https://a?b'"), "elevenlabs.base_url: must have no"),
         (with_key("twilio", "cps = 0"), "twilio.cps: must be above 0"),

@@ -26,6 +26,9 @@ from tests.control.dialing_rig import (
 )
 from tests.control.switchboard_rig import NOW
 
+# A store in memory, run without threads: a mock clock does not wait for a server.
+pytestmark = pytest.mark.sqlite
+
 TENANTS = 10
 CPS = 5.0
 

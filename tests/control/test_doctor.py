@@ -248,6 +248,7 @@ def test_store_that_is_not_there_is_not_made_by_looking(tmp_path):
     assert not path.exists()
 
 
+@pytest.mark.sqlite
 def test_store_of_a_later_version_fails(tmp_path):
     """As the daemon would."""
     url = f"sqlite:///{tmp_path / 'tandem.db'}"

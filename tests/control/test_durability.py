@@ -12,6 +12,9 @@ from control.ledger import Ledger, Ruling
 from control.store import Store, StoreUnavailable, calls
 from control.store.records import CallRecord
 
+# Files, journals and a full disk.
+pytestmark = pytest.mark.sqlite
+
 NOW = datetime(2026, 11, 25, 9, 0, tzinfo=UTC)
 NAMES = 40
 

@@ -14,6 +14,9 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from control.store import Store, StoreIncompatible, migrations
 from control.store.tables import metadata
 
+# Those of PostgreSQL are in tests/postgresql.
+pytestmark = pytest.mark.sqlite
+
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Engine:

@@ -64,6 +64,7 @@ async def test_store_write_that_raises_is_rolled_back(store: Store) -> None:
     assert await store.read(calls.get, "call_0001") is None
 
 
+@pytest.mark.sqlite
 async def test_store_sqlite_is_wal_full_and_keeps_references(sqlite_store: Store) -> None:
     """The settings that durability and readers depend on are in force."""
 
@@ -119,6 +120,7 @@ async def test_store_reads_while_another_writes(store: Store) -> None:
     assert record.status == "queued"
 
 
+@pytest.mark.sqlite
 async def test_store_write_on_locked_database_is_unavailable(path: Path) -> None:
     """A lock that is not given up within the deadline is an outage, in time, and it passes."""
     store = Store.open(f"sqlite:///{path}", deadline_s=0.5)
@@ -133,6 +135,7 @@ async def test_store_write_on_locked_database_is_unavailable(path: Path) -> None
     store.close()
 
 
+@pytest.mark.sqlite
 async def test_store_write_that_hangs_is_unavailable_at_its_deadline(path: Path) -> None:
     """Whatever the database does, the caller is answered; ping says the same while it lasts."""
     store = Store.open(f"sqlite:///{path}", deadline_s=0.2)
@@ -168,6 +171,7 @@ async def test_store_write_survives_cancellation_of_its_caller(store: Store) -> 
     assert await store.read(calls.get, "call_0001") is not None
 
 
+@pytest.mark.sqlite
 def test_store_open_of_read_only_file_is_unavailable(path: Path) -> None:
     """A file that cannot be written is found out at start."""
     Store.open(f"sqlite:///{path}").close()
@@ -175,6 +179,7 @@ def test_store_open_of_read_only_file_is_unavailable(path: Path) -> None:
         Store.open(f"sqlite:///file:{path}?mode=ro&uri=true")
 
 
+@pytest.mark.sqlite
 async def test_store_write_to_file_turned_read_only_is_unavailable(sqlite_store: Store) -> None:
     """The same later on: an outage, not a bug, and reads go on."""
 
@@ -189,6 +194,7 @@ async def test_store_write_to_file_turned_read_only_is_unavailable(sqlite_store:
         await sqlite_store.ping()
 
 
+@pytest.mark.sqlite
 def test_store_open_of_file_that_is_no_database_is_unavailable(path: Path) -> None:
     """Rubbish in the file is reported and left alone."""
     path.write_bytes(b"not a database at all " * 100)
@@ -197,6 +203,7 @@ def test_store_open_of_file_that_is_no_database_is_unavailable(path: Path) -> No
     assert path.read_bytes().startswith(b"not a database")
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     "url", ["sqlite:////nowhere/at/all.db", "", "nosuchsql://x/y", "tandem.db"]
 )

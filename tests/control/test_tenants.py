@@ -113,6 +113,7 @@ async def test_tenant_with_long_name_keeps_its_id_at_twilio() -> None:
         assert len(account.friendly_name) == 64
 
 
+@pytest.mark.sqlite
 async def test_store_holds_no_secret_in_the_clear(tmp_path: Path) -> None:
     """Neither the subaccount's token nor the key's secret can be read out of the file."""
     path = tmp_path / "tandem.db"
