@@ -26,8 +26,9 @@ CONNECTIONS_MAX = 4000
 """Open connections; beyond it the newest is closed."""
 KEEP_ALIVE_S = 15
 """Also how long a request head may take to come."""
-IDLE_READ_S = 20
-"""Longer than KEEP_ALIVE_S: cuts a client that stops in the middle of a request, or that is idle."""
+IDLE_READ_S = 40
+"""Cuts a client that stops in the middle of a request. One that waits for its answer sends nothing, too: no handler may
+take so long."""
 SHUTDOWN_GRACE_S = 2.0
 
 Serve = Callable[[trio.SocketStream], Awaitable[None]]
