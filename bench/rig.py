@@ -22,6 +22,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,25 @@ to ElevenLabs' REST API, to its conversation sockets, and ElevenLabs' post-call 
 
 class RigError(Exception):
     """The daemon did not do what a rig needs; the text holds the end of its log."""
+
+
+class WallClock:
+    """The host's clock, or one that shows another time and goes on from there."""
+
+    def __init__(self, at: datetime | None) -> None:
+        self.is_set = at is not None
+        self._ahead = timedelta() if at is None else at - datetime.now(UTC)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
+
+    def set(self, at: datetime) -> None:
+        """For the simulated Twilio at once; the daemon has it when it is started again."""
+        self.is_set, self._ahead = True, at - datetime.now(UTC)
+
+    def environment(self) -> dict[str, str]:
+        """What the daemon is told when it is started now."""
+        return {"TANDEM_TEST_CLOCK": self.now().isoformat()} if self.is_set else {}
 
 
 @dataclass
@@ -102,6 +122,7 @@ class Rig:
     """The other nodes, each with its own daemon, folder and API; providers and store are the same."""
     balancer: Balancer | None = None
     """In front of the nodes' public ports, when there is more than one."""
+    clock: WallClock = field(default_factory=lambda: WallClock(None))
 
     async def get(self, path: str, **params: Any) -> Any:
         return self._answer(await self.api.get(path, params=params))
@@ -172,6 +193,7 @@ class Rig:
 
     async def restart_daemon(self) -> None:
         """Start the daemon again, on the same configuration and store."""
+        self.environment |= self.clock.environment()
         self.daemon = _spawn(self.folder, self.environment)
         await _wait_ready(self.daemon, self.api)
 
@@ -184,22 +206,29 @@ async def open_rig(
     numbers: Sequence[str] = ("+14155550199",),
     media: Mapping[str, Any] | None = None,
     rules: Sequence[str] = ("base",),
+    policy: Mapping[str, Any] | None = None,
     config: str = "",
     twilio: TwilioSim | None = None,
     wires: Sequence[str] = (),
+    began_at: datetime | None = None,
+    cps: float = 10.0,
     store_url: str | None = None,
     nodes: int = 1,
 ) -> AsyncIterator[Rig]:
     """Both simulators in this process, the daemon in its own; everything is gone at the end.
 
-    `media` are keys of `[media]`, `rules` are `policy.rules`, `config` is more TOML, `wires` get a proxy.
+    `media` are keys of `[media]`, `rules` are `policy.rules`, `policy` its other keys, `config` is more TOML, `wires` get a proxy.
+    `began_at`: what the daemon's and the simulated Twilio's clocks show at first; they go on from there.
     `store_url` is an empty database; without it SQLite gets a file. With several `nodes` (which want a
     PostgreSQL) Twilio's webhooks come through a balancer, and each node's media streams come to it directly.
     Raises RigError when a daemon does not start.
     """
+    clock = WallClock(began_at)
     folder.mkdir(parents=True, exist_ok=True)
     auth_token, api_key, admin_key = (secrets.token_hex(16) for _ in range(3))
-    twilio = twilio or TwilioSim(ACCOUNT_SID, auth_token, numbers, say_s_per_char=0.002)
+    twilio = twilio or TwilioSim(
+        ACCOUNT_SID, auth_token, numbers, say_s_per_char=0.002, now=clock.now
+    )
     elevenlabs = ElevenLabsSim(api_key, agents)
     public, control = _free_port(), _free_port()
     store_url = store_url or f"sqlite:///{folder / 'tandem.db'}"
@@ -225,7 +254,7 @@ async def open_rig(
                 "account_sid": twilio.account_sid,
                 "auth_token": twilio.auth_token,
                 "api_base_url": ends["twilio"],
-                "cps": 10.0,
+                "cps": cps,
             },
             "elevenlabs": {"api_key": api_key, "base_url": ends["elevenlabs"]},
             "media": {
@@ -238,9 +267,9 @@ async def open_rig(
             },
             "store": {"url": store_url} | ({} if store_url.startswith("sqlite") else sealed),
             "log": {"level": "info", "format": "json"},
-            "policy": {"rules": list(rules)},
+            "policy": {"rules": list(rules), **(policy or {})},
         }
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)} | clock.environment()
         rig = Rig(
             folder,
             twilio,
@@ -252,6 +281,7 @@ async def open_rig(
             wires=proxies,
             store_url=store_url,
             balancer=balancer,
+            clock=clock,
         )
         try:
             for number, ports in enumerate(further, 2):

@@ -71,7 +71,9 @@ def add_lists(commands: Any, common: argparse.ArgumentParser) -> None:
     load.add_argument("kind", choices=LIST_KINDS)
     load.add_argument("file", type=Path)
     load.add_argument("--tenant", default=None, metavar="ID", help="whose list it is")
-    load.add_argument("--list", default="US", metavar="US|FL|…", help="dnc: which list")
+    load.add_argument(
+        "--list", type=str.upper, default="US", metavar="US|FL|…", help="dnc: which list"
+    )
     load.add_argument("--as-of", default=None, metavar="DATE", help="dnc: the day of the copy")
     load.add_argument("--source", default="file", help="dnc: where the copy is from")
     save = actions.add_parser("export", parents=[common], help="print a list as CSV")

@@ -6,9 +6,13 @@ be seen: wall time is compared with the monotonic clock.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+
+VARIABLE = "TANDEM_TEST_CLOCK"
+"""An instant (RFC 3339) at which the clock of a test's daemon stands when it starts; it goes on from there."""
 
 
 class Clock:
@@ -22,6 +26,18 @@ class Clock:
         self._wall = wall
         self._monotonic = monotonic
         self._ahead_s = wall() - monotonic()
+
+    @classmethod
+    def of_environment(cls) -> Clock:
+        """The host's clock, or one that a test has set. Raises ValueError for what is no instant."""
+        text = os.environ.get(VARIABLE)
+        if not text:
+            return cls()
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is None:
+            raise ValueError(f"{VARIABLE} needs a time zone")
+        ahead_s = at.timestamp() - time.time()
+        return cls(lambda: time.time() + ahead_s)
 
     def now(self) -> datetime:
         """The present, aware, in UTC."""

@@ -28,7 +28,9 @@ from control import log, returning, verticals
 from control.after import AfterCall, Needs
 from control.api import call_models
 from control.api.app import create_api
+from control.clock import VARIABLE as clock_variable
 from control.clock import Clock
+from control.compliance.permissions import PermissionsReader
 from control.config import Listen, Settings, warnings
 from control.elevenlabs.agent_body import own_variables
 from control.elevenlabs.rest import ElevenLabsRest
@@ -63,6 +65,7 @@ CONTROL_NICENESS = 5
 DESCRIPTORS = 65_536
 STOP_MARGIN_S = 5.0
 """After drain and HTTP have had their own time: then the process ends, whatever still hangs."""
+REAL_TWILIO = "https://api.twilio.com"
 STATUS_EVERY_S = 1.0
 
 
@@ -106,6 +109,7 @@ class _Parts:
     provisioning: Provisioning
     numbers: Numbers
     after: AfterCall
+    permissions: PermissionsReader
     front: Front
     api: HttpServer
     notifier: Notifier
@@ -145,6 +149,7 @@ async def _serve(settings: Settings) -> int:
             await nursery.start(parts.provisioning.run)
             nursery.start_soon(parts.provisioning.health.run)
             nursery.start_soon(parts.numbers.run)
+            nursery.start_soon(parts.permissions.run)
             await nursery.start(parts.after.run)
             async with trio.open_nursery() as ports:
                 await ports.start(parts.front.serve, public)
@@ -248,7 +253,7 @@ async def _built(
     except StoreUnavailable as error:
         raise StartFailed(f"store.url: {error}") from error
     metrics = Metrics(_version())
-    clock = Clock()
+    clock = _clock(settings)
     tokens = _main_tokens(settings)
     pool = WorkerPool(
         dataclasses.replace(settings.media, runtime_dir=folder),
@@ -348,6 +353,7 @@ async def _built(
                 provisioning,
                 numbers,
                 after,
+                PermissionsReader(store, access, clock),
                 front,
                 HttpServer(api),
                 Notifier(),
@@ -356,6 +362,20 @@ async def _built(
     finally:
         twilio.close()
         store.close()
+
+
+def _clock(settings: Settings) -> Clock:
+    """The law's time is the host's; a test may have another one, before a simulated Twilio and nowhere else."""
+    is_set = bool(os.environ.get(clock_variable))
+    if is_set and settings.twilio.api_base_url == REAL_TWILIO:
+        raise StartFailed(f"{clock_variable}: only with a simulated Twilio (twilio.api_base_url)")
+    try:
+        clock = Clock.of_environment()
+    except ValueError as error:
+        raise StartFailed(f"{clock_variable}: {error}") from error
+    if is_set:
+        log.event("clock_of_a_test", level="error", now=clock.now().isoformat())
+    return clock
 
 
 def _runtime_folder(settings: Settings) -> str:

@@ -27,8 +27,9 @@ CONNECTIONS_MAX = 4000
 """Open connections; beyond it the one that has been without a whole request for longest is closed for the newest."""
 KEEP_ALIVE_S = 15
 """Also how long a request head may take to come."""
-IDLE_READ_S = 20
-"""Longer than KEEP_ALIVE_S: cuts a client that stops in the middle of a request, or that is idle."""
+IDLE_READ_S = 40
+"""Cuts a client that stops in the middle of a request. One that waits for its answer sends nothing, too: no handler may
+take so long."""
 SEND_DEADLINE_S = 30.0
 """For a part of an answer, of some kilobytes: cuts a client that does not read."""
 ANSWERED_STAYS_S = 2.0

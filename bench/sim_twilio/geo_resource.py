@@ -30,6 +30,8 @@ class Geo:
     def __init__(self) -> None:
         self.allowed: dict[str, dict[str, dict[str, bool]]] = {}
         self.inherits: dict[str, bool] = {}
+        self.high_risk: dict[str, list[str]] = {"LV": ["+37181"]}
+        """High-risk special prefixes by country."""
 
     def of(self, account_sid: str) -> dict[str, dict[str, bool]]:
         """The switches of an account, by country; the home country is open at first."""
@@ -60,6 +62,9 @@ class Geo:
                 return 200, _page(found)
             case "GET", ["Countries", iso] if iso in _WORLD:
                 return 200, self._shown(owner, iso)
+            case "GET", ["Countries", iso, "HighRiskSpecialPrefixes"] if iso in _WORLD:
+                prefixes = [{"prefix": prefix} for prefix in self.high_risk.get(iso, ())]
+                return 200, _page(prefixes)
             case "POST", ["BulkCountryUpdates"]:
                 return 201, self._update(owner, given)
         raise RestError(404, 20404, f"The requested resource {path} was not found")

@@ -15,6 +15,7 @@ from control.api.number_problems import OF_PROVIDER, as_problems, own_numbers
 from control.api.openapi import operation
 from control.api.problem import Problem, invalid, not_found
 from control.api.reading import Body, read_body
+from control.compliance.permissions import PermissionsReader
 from control.ids import DEFAULT_TENANT_ID
 from control.numbers import plan, refusals
 from control.numbers.values import NumberProblem, NumberWish
@@ -110,6 +111,14 @@ async def set_geo_permissions(tenant_id: str) -> Response:
                 raise Problem("outcome-unknown", "Twilio has not taken every country: look again")
             if given.inherit is not None:
                 await geo.set_inheritance(rest, given.inherit)
+        except TwilioError as error:
+            raise refusals.of(error) from error
+    reader = PermissionsReader(
+        dependencies().store, own_numbers().papers.access, dependencies().clock
+    )
+    async with as_problems():
+        try:
+            await reader.read(own_tenant(tenant_id))  # the rules know it from now on
         except TwilioError as error:
             raise refusals.of(error) from error
     log.event("geo_permissions_set", tenant_id=tenant_id, countries=len(wanted))

@@ -16,9 +16,10 @@ from sqlalchemy import Connection, or_, select
 from control import log
 from control.compliance import counters, profile
 from control.compliance.number_file import ListUnreadable, Shelf
+from control.compliance.permissions import as_facts
 from control.compliance.script import script_of
 from control.stats import health
-from control.store import agents, calls, consents, dnc, numbers, opt_outs, tenants
+from control.store import agents, calls, consents, dnc, numbers, opt_outs, permissions, tenants
 from control.store.records import AgentRecord, OptOutRecord
 from control.store.tables.core import agents as agents_table
 from control.store.tables.provisioning import agent_numbers
@@ -270,6 +271,8 @@ def _traffic(
         "day_limit_micro_usd": own.day_limit_micro_usd,
         "month_limit_micro_usd": own.month_limit_micro_usd,
     }
+    kept = permissions.get(conn, tenant_id)
+    permission, risk = as_facts(kept, region_of(number), number)
     figures = health.traffic(conn, tenant_id, now)
     of_number = health.traffic(conn, tenant_id, now, asked.from_number)
     return replace(
@@ -280,6 +283,8 @@ def _traffic(
         in_flight=counters.in_flight(conn, tenant_id, number, now, but),
         usage=counters.usage(conn, tenant_id, number, now, but, region_of),
         spend=counters.spend(conn, tenant_id, now, but, limits),
+        provider_permission=permission,
+        prefix_risk=risk,
         traffic=replace(figures, caller_id_calls_hour=of_number.caller_id_calls_hour),
     )
 

@@ -119,7 +119,7 @@ class InCallOptOut:
             try:
                 return await self._office.store.write(write)
             except StoreUnavailable as error:
-                log.event("opt_out_unwritten", level="critical", call_id=call.id, error=str(error))
+                log.event("opt_out_unwritten", level="error", call_id=call.id, error=str(error))
             await trio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
         raise AssertionError("unreachable")
 

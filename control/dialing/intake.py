@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import NoReturn
 
 import trio
@@ -30,8 +31,10 @@ from control.store.records import AgentRecord, CallRecord
 from control.verdict import Question, Verdict
 from policy.facts import Phase
 
-ANSWER_WITHIN_S = 25.0
-"""How long a request waits to be told; a call whose turn comes later is answered at once, as queued."""
+ANSWER_WITHIN_S = 15.0
+"""How long a request waits to be told; a call whose turn comes later is answered at once, as queued.
+
+Shorter than `control.http.IDLE_READ_S`, after which the server drops a client that sends nothing."""
 LOOK_EVERY_S = 1.0
 """Another daemon may have dialled it: then only the store knows."""
 QUEUE_MAX_CALLS = 10_000
@@ -74,12 +77,23 @@ class Intake:
             raise TooFarAhead(AHEAD_MAX.days)
         call = self._new_call(agent, agent.number_e164, order)
         asked = with_meaning(question(call, "accept"), order.metadata)
+        asked = replace(asked, queue_wait_s=await self._wait_s(call, order, now))
         decided = await verdict.ask(office, asked, order.not_before)
         record = _record(call, order, decided)
         planned = plan(order, decided.decision, now)
         if planned is None:
             await self._block(call, record, decided)
         return await self._queued(call, record, decided, planned)
+
+    async def _wait_s(self, call: LiveCall, order: Order, now: datetime) -> float:
+        """What our own queue will add: the hours have to be open for so long, too. A store that is away says 0."""
+        due_at = max(order.not_before or now, now)
+        try:
+            return await self._office.store.read(
+                _expected_wait_s, call.tenant_id, due_at, now, self._limit_of
+            )
+        except StoreUnavailable:
+            return 0.0  # then the question that follows is answered without a store, too
 
     def _new_call(self, agent: AgentRecord, number: str, order: Order) -> LiveCall:
         now = self._office.clock.now()
@@ -171,6 +185,14 @@ class Intake:
         if record is None:
             raise StoreUnavailable(f"the record of {call_id} is gone")
         return record
+
+
+def _expected_wait_s(
+    conn: Connection, tenant_id: str, due_at: datetime, now: datetime, limit_of: LimitOf
+) -> float:
+    tenant = tenants.get(conn, tenant_id)
+    cps = limit_of(tenant.limits if tenant else None).cps
+    return queue.expected_wait_s(conn, tenant_id, due_at, now, cps)
 
 
 class _Enqueue:

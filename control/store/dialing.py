@@ -241,6 +241,26 @@ def position(conn: Connection, record: QueueRecord) -> int:
     return int(conn.execute(statement).scalar_one())
 
 
+def expected_wait_s(
+    conn: Connection, tenant_id: str, due_at: datetime, now: datetime, cps: float
+) -> float:
+    """How long after `due_at` a call that is queued now will be dialled, as things stand.
+
+    What is due earlier goes first, and so does what is due at the same moment and is queued already.
+    """
+    factor, held_until = pace_of(conn, tenant_id)
+    mine = (queue.c.tenant_id == tenant_id, queue.c.state.in_((WAITING, TAKEN)))
+    earlier = select(func.count()).where(*mine, queue.c.due_at <= due_at)
+    together = select(func.count()).where(
+        *mine, queue.c.due_at <= due_at, queue.c.due_at > due_at - timedelta(seconds=1)
+    )
+    starts_at = max(now, held_until or now)
+    until_all_are_out = int(conn.execute(earlier).scalar_one()) / (cps * factor)
+    through_at = starts_at + timedelta(seconds=until_all_are_out)
+    of_earlier_s = (through_at - max(due_at, now)).total_seconds()
+    return max(0.0, of_earlier_s, int(conn.execute(together).scalar_one()) / (cps * factor))
+
+
 def length(conn: Connection, tenant_id: str) -> int:
     """How many calls of the tenant wait."""
     statement = select(func.count()).where(queue.c.tenant_id == tenant_id, queue.c.state == WAITING)

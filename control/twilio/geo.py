@@ -16,6 +16,7 @@ from typing import Any
 from control.twilio.rest import TwilioRest
 
 COUNTRIES_MAX = 400
+PREFIXES_MAX = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,14 @@ async def permissions(rest: TwilioRest) -> list[Permission]:
     """Of all countries, as the account has them now."""
     listed = partial(rest.client.voice.v1.dialing_permissions.countries.list, limit=COUNTRIES_MAX)
     return [_permission(item) for item in await rest.ask("geo.list", listed)]
+
+
+async def high_risk_prefixes(rest: TwilioRest, country: str) -> list[str]:
+    """Prefixes of a country's numbers that pay whoever owns them, E.164 with the `+`."""
+    of_country = rest.client.voice.v1.dialing_permissions.countries(country)
+    listed = partial(of_country.highrisk_special_prefixes.list, limit=PREFIXES_MAX)
+    found = [str(item.prefix or "") for item in await rest.ask("geo.prefixes", listed)]
+    return [prefix if prefix.startswith("+") else f"+{prefix}" for prefix in found if prefix]
 
 
 async def set_permissions(rest: TwilioRest, wanted: Sequence[Permission]) -> int:

@@ -50,7 +50,7 @@ def _prefix(ask: Ask) -> Answer:
         return ask.say.allow("only_the_pack_was_asked")
     if risk.matched is not None:
         return ask.say.deny("high_risk_prefix", prefix=risk.matched)
-    if ask.facts.at - risk.as_of > timedelta(days=ask.set["max_age_days"]):
+    if ask.facts.known_at - risk.as_of > timedelta(days=ask.set["max_age_days"]):
         return ask.say.deny("list_too_old", as_of=risk.as_of)
     return ask.say.allow("not_listed", as_of=risk.as_of)
 
@@ -210,7 +210,7 @@ RULES = (
         directions=DIALLED,
         channels=VOICE,
     ),
-    Define("FRD-PREFIX", 1, _prefix, {"max_age_days": Number(14, 1, 31)}, directions=DIALLED),
+    Define("FRD-PREFIX", 2, _prefix, {"max_age_days": Number(14, 1, 31)}, directions=DIALLED),
     Define("FRD-NEW", 1, _new, directions=DIALLED),
     Define("FRD-CPS", 1, _rate, {"per_second": Number(1, 1, 100)}, channels=VOICE, recheck=False),
     Define(

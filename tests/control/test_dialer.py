@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from control import dialer
+from control import dialer, http
 from control.dialing import desk, intake, pump
 from control.store import StoreUnavailable
 from control.store import calls as table
@@ -118,7 +118,7 @@ async def test_initiate_opted_out_is_refused_and_recorded(tmp_path):
 
 async def test_dial_opt_out_landed_while_waiting_is_refused(tmp_path):
     """The rules are asked again at the last moment."""
-    async with open_rig(tmp_path, cps=4.0) as rig:
+    async with open_rig(tmp_path, cps=1.0) as rig:
         await rig.dial("+14155550111")
         refusals = []
 
@@ -602,3 +602,8 @@ async def test_refusal_by_twilio_names_what_to_do(tmp_path):
         record = await rig.ended(caught.value.call_id)
         assert "Geo permissions" in record.reason
         assert record.reason.endswith("(21215)")
+
+
+def test_request_for_a_call_is_answered_before_the_server_drops_the_client():
+    """A client that only waits sends nothing, and is cut off after a while."""
+    assert 2 * (intake.ANSWER_WITHIN_S + intake.LOOK_EVERY_S) < http.IDLE_READ_S

@@ -102,6 +102,17 @@ tenant_policies = Table(
     Column("updated_by", String(64), nullable=False),
 )
 
+# What Twilio lets the tenant's account call, as it was read back. `countries`: `{"US": [low, special, toll_fraud]}`;
+# `prefixes`: the high-risk ones of the countries that the tenant calls, `{"US": ["+1900"]}`.
+dialling_permissions = Table(
+    "dialling_permissions",
+    metadata,
+    Column("tenant_id", String(40), ForeignKey("tenants.id"), primary_key=True),
+    Column("countries", Json, nullable=False),
+    Column("prefixes", Json, nullable=False),
+    Column("read_at", UtcDateTime, nullable=False),
+)
+
 # The newest link of each tenant's chain of decisions. Its row is the lock under which the next is added.
 decision_heads = Table(
     "decision_heads",

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "data_retention"
-down_revision = "law_0002"
+down_revision = "law_0003"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,161 @@
+"""The law through the real daemon: every rule in force at once, and hours that end while calls wait in the queue."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import httpx
+import trio
+
+from bench.sim_elevenlabs import AgentScript
+from bench.sim_twilio import Caller, HangsUp
+from tests.walks.test_whole_calls import GREETER, OURS, SHORT, rig_for
+
+THEM = "+12127360100"
+"""In New York: its state and the federal rules bind."""
+NOON = datetime(2027, 1, 13, 17, 0, tzinfo=UTC)
+NEW_YORK = ZoneInfo("America/New_York")
+NINE = datetime(2027, 1, 13, 21, 0, tzinfo=NEW_YORK)
+CONSENTS = f"""e164,seller,channels,purposes,level,occurred_at,method,names_automated_voice,says_not_a_condition,disclosure_id,disclosure_text,signature,evidence_ref
+{THEM},Acme Roofing LLC,voice_ai,marketing|informational,written_signed,2027-01-05T15:00:00Z,web_form,true,true,d7,"I agree to calls by an artificial voice; this is no condition of a purchase.",checkbox,form/4711
+"""
+PROFILE = {
+    "seller": "Acme Roofing LLC",
+    "callback_number": "+18005550142",
+    "registrations": ["NY"],
+}
+
+
+def lists(rig, *arguments):
+    """`tandem lists …` beside the running daemon."""
+    done = subprocess.run(
+        [sys.executable, "-m", "control", "lists", *map(str, arguments),
+         "--config", str(rig.daemon.config_path)],
+        env=rig.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+async def test_standard_rules_allow_a_call_that_has_everything_the_law_wants(tmp_path):
+    """Every built-in rule in force: without consents and lists refused by name, with them dialled and recorded."""
+    async with rig_for(
+        tmp_path,
+        {"agent_1": AgentScript(first_message=SHORT, response_latency_s=0.05)},
+        rules=("standard",),
+        policy={"trust_clock": True, "lists_dir": str(tmp_path / "lists")},
+        began_at=NOON,
+    ) as rig:
+        agent = await rig.create_agent(
+            OURS, "agent_1", record=True, manage=True, first_message="Good day."
+        )
+        body = {"agent_id": agent["id"], "to": THEM, "purpose": "marketing"}
+        before = await rig.post("/v2/policy/check", body)
+        denied = {rule["id"] for rule in before["rules"] if rule["outcome"] == "deny"}
+        assert {"CON-NONE", "DNC-NAT", "DNC-STALE"} <= denied
+        put = await rig.api.put("/v2/tenants/tnt_default/policy", json={"profile": PROFILE})
+        assert put.status_code == 200, put.text
+        (tmp_path / "consents.csv").write_text(CONSENTS)
+        (tmp_path / "national.txt").write_text("+12125550199\n")
+        lists(rig, "import", "consents", tmp_path / "consents.csv")
+        lists(
+            rig, "import", "dnc", tmp_path / "national.txt", "--list", "us",
+            "--as-of", "2027-01-10T00:00:00Z", "--source", "a test",
+        )  # fmt: skip
+        with trio.fail_after(30):  # the permissions at Twilio are read in the background
+            while True:
+                decision = await rig.post("/v2/policy/check", body)
+                if decision["allowed"]:
+                    break
+                left = {r["id"]: r["reason"] for r in decision["rules"] if r["outcome"] != "allow"}
+                assert set(left) == {"FRD-TWGEO"}, left
+                await trio.sleep(0.5)
+        assert len(decision["rules"]) > 55
+        rig.twilio.destinations[THEM] = Caller(
+            hangs_up=HangsUp(after_agent_silence_s=0.5, latest_s=15.0)
+        )
+        made = await rig.post("/v2/calls/initiate", body)
+        record = await rig.record_of(made["metadata"]["twilio_call_sid"], timeout_s=30.0)
+        assert (record["status"], record["result"]) == ("completed", "completed")
+        assert record["decision"]["allowed"] is True
+        assert record["recording"] is not None
+        phases = {line["name"] for line in record["timeline"]}
+        assert {"dialled", "answered_with_stream"} <= phases
+
+
+async def test_calls_queued_before_nine_ring_before_nine_or_the_next_morning(tmp_path):
+    """60 calls ordered half a minute before the hours end, one a second: no telephone rings at 21:00:00 or later."""
+    numbers = [f"+1212736{1000 + index}" for index in range(60)]
+    async with rig_for(
+        tmp_path,
+        {"greeter": GREETER},
+        rules=("sys_store", "time_fed", "time_margin"),
+        config="\n[policy.time_margin]\nbase_s = 2\n",
+        media={"max_calls_per_worker": 200},
+        began_at=NOON,
+        cps=1.0,
+    ) as rig:
+        agent = await rig.create_agent(OURS, "greeter")
+        rig.twilio.cps = 1.0
+        for number in numbers:
+            rig.twilio.destinations[number] = Caller(result="busy", answer_after_s=0.2)
+        await rig.daemon.stop()
+        rig.clock.set(NINE - timedelta(seconds=42))
+        await rig.restart_daemon()
+        wait_s = (NINE - timedelta(seconds=30) - rig.clock.now()).total_seconds()
+        await trio.sleep(max(wait_s, 0.0))
+
+        async def order(number):
+            body = {"agent_id": agent["id"], "to": number, "on_blocked": "schedule"}
+            # A connection each: those of the client may be left from the daemon that was stopped.
+            async with httpx.AsyncClient(
+                base_url=rig.api.base_url, headers=rig.api.headers, timeout=60.0, trust_env=False
+            ) as client:
+                answered = await client.post("/v2/calls/initiate", json=body)
+            assert answered.status_code == 201, answered.text
+
+        async with trio.open_nursery() as nursery:
+            for number in numbers:
+                nursery.start_soon(order, number)
+                await trio.sleep(0.02)
+        await trio.sleep((NINE - rig.clock.now()).total_seconds() + 8.0)
+        with trio.fail_after(90):  # the last ones still get their turn, and are put off
+            while True:
+                items = (await rig.get("/v2/calls", limit=100))["items"]
+                waiting = [item["id"] for item in items if item["status"] == "queued"]
+                decisions = [(await rig.get(f"/v2/calls/{one}"))["decision"] for one in waiting]
+                if all(decision["outcome"] == "defer" for decision in decisions):
+                    break
+                await trio.sleep(0.5)
+        rang = [
+            rig.clock.now() - timedelta(seconds=trio.current_time() - at_s)
+            for call in rig.twilio.calls.values()
+            for at_s, name, _ in call.history
+            if name == "ringing"
+        ]
+        assert rang
+        assert max(rang) < NINE, max(rang).astimezone(NEW_YORK)
+        assert len(items) == len(rang) + len(waiting) == 60
+        morning = datetime(2027, 1, 14, 8, 0, tzinfo=NEW_YORK)
+        assert {datetime.fromisoformat(one["retry_at"]) for one in decisions} == {morning}
+
+
+def test_clock_of_a_test_is_refused_before_the_real_twilio(tmp_path):
+    """Nobody sets the law's time where telephones ring."""
+    (tmp_path / "config.toml").write_text(
+        '[public]\nurl = "https://voice.example.com"\n'
+        '[control]\nadmin_key = "k-0123456789abcdef"\n'
+        f'[twilio]\naccount_sid = "AC{"0" * 32}"\nauth_token = "t"\n'
+        '[elevenlabs]\napi_key = "x"\n'
+        f'[store]\nurl = "sqlite:///{tmp_path / "t.db"}"\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "control", "serve", "--config", str(tmp_path / "config.toml")],
+        env={**os.environ, "TANDEM_TEST_CLOCK": NOON.isoformat()},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "TANDEM_TEST_CLOCK" in done.stderr + done.stdout
