@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 import trio
 
@@ -31,6 +32,7 @@ from control.elevenlabs.workspace import Workspace
 from control.front import Front
 from control.hooks.app import create_hooks
 from control.http import SHUTDOWN_GRACE_S, HttpServer
+from control.journal import Journal
 from control.metrics import Metrics
 from control.numbers import Numbers
 from control.plugins import build_rules
@@ -190,8 +192,9 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
     metrics = Metrics(_version())
     clock = Clock()
     tokens = _main_tokens(settings)
+    media = _findable(settings)
     pool = WorkerPool(
-        _findable(settings),
+        media,
         log_level=settings.log.level,
         log_format=settings.log.format,
         log=log.event,
@@ -214,6 +217,7 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
         clock=clock,
         metrics=metrics,
         access=access,
+        journal=Journal(Path(media.runtime_dir) if media.runtime_dir else None),
     )
     try:
         async with ElevenLabsRest(settings.elevenlabs) as elevenlabs:
