@@ -250,6 +250,7 @@ async def _built(settings: Settings) -> AsyncIterator[_Parts]:
                     elevenlabs=elevenlabs,
                     verticals=services.verticals,
                     show=call_models.pushed,
+                    version=_version(),
                     node=switchboard.node,
                     ask=switchboard.ask_policy,
                 )
