@@ -47,6 +47,12 @@ quality: $(BENCH_INSTALLED)
 bench-smoke: $(INSTALLED)
 	$(BIN)/python -m bench.load --smoke --calls 5 --seconds 3 --warmup 1 --targets tandem,relay-epoll
 
+# 200 calls for half an hour, on a machine that does nothing else: flat memory, all descriptors back, no gap.
+.PHONY: soak
+SOAK ?= --calls 200 --seconds 1800
+soak: $(INSTALLED)
+	$(BIN)/python -m bench.soak $(SOAK) --json bench-out/soak.json
+
 .PHONY: faults fuzz
 # The fault table, on a machine that does nothing else.
 faults: $(INSTALLED)

@@ -29,6 +29,7 @@ from control.sms.question import question
 from control.sms.service import Allowance, Sms
 from control.store import Store
 from control.store.messages import MessageRecord
+from control.telemetry.export import Telemetry
 from control.tenants.access import TwilioAccess
 from control.urls import PublicUrls
 from control.vault import Vault
@@ -51,6 +52,7 @@ class Needs:
     elevenlabs: ElevenLabsRest
     verticals: Mapping[str, Vertical]
     show: Show
+    version: str
     node: str
     """This daemon's name, as in the records of its calls."""
     ask: Callable[[Asked], Awaitable[Verdict]]
@@ -67,6 +69,14 @@ class AfterCall:
             store, clock, count=lambda kind, outcome: runs.labels(kind, outcome).inc()
         )
         self._needs = needs
+        traced = needs.metrics.telemetry_calls
+        self._telemetry = Telemetry(
+            settings.telemetry,
+            store,
+            version=needs.version,
+            node=needs.node,
+            count=lambda outcome: traced.labels(outcome).inc(),
+        )
         self._results = Results(
             store,
             clock,
@@ -74,6 +84,7 @@ class AfterCall:
             needs.access,
             verticals=needs.verticals,
             show=needs.show,
+            on_over=self._telemetry.call_over,
         )
         erased = needs.metrics.erased
         self.retention = Retention(
@@ -109,6 +120,7 @@ class AfterCall:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.outbox.run)
             nursery.start_soon(self.retention.run)
+            nursery.start_soon(self._telemetry.run)
             task_status.started()
 
     def wake(self) -> None:

@@ -183,6 +183,8 @@ class LiveCall:
 
     writes: int = 0
     """Writes of this call that are under way: what they carry may come back."""
+    is_doubtful: bool = False
+    """A write of this call has failed, and may nevertheless have come to pass: lines may be there already."""
 
     @property
     def is_dirty(self) -> bool:
@@ -242,7 +244,8 @@ class LiveCall:
         return pending
 
     def give_back(self, pending: Pending) -> None:
-        """It could not be written. What came since is newer."""
+        """It could not be written, or that is not known. What came since is newer."""
+        self.is_doubtful = True
         self.columns = pending.columns | self.columns
         self.turns = pending.turns | self.turns
         kept = pending.lines[: max(0, LINES_MAX - len(self.lines))]

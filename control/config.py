@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from control import verticals
 from control.config_checks import (
@@ -24,6 +25,7 @@ from control.config_checks import (
     not_negative,
     one_of,
     origin,
+    origin_or_none,
     percent,
     positive,
     problems_of,
@@ -118,6 +120,16 @@ class ElevenLabsSettings:
         return websocket_origin(self.base_url)
 
 
+def _header_list(text: str) -> Secret:
+    for item in text.split(","):
+        name, equals, value = item.partition("=")
+        if not re.fullmatch("[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()) or not equals:
+            raise ValueError("expected name=value, several with commas between")
+        if not unquote(value).isprintable():
+            raise ValueError("a value has characters that no header may have")
+    return Secret(text)
+
+
 def _encryption_keys(text: str) -> Secret:
     return Secret(",".join(parse_keys(text)))
 
@@ -174,6 +186,22 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetrySettings:
+    """`[telemetry]`: where traces of calls that are over are sent."""
+
+    otlp_endpoint: str = field(default="", metadata=reading(origin_or_none))
+    otlp_headers: Secret | None = field(
+        default=None, metadata=reading(_header_list, file_variant=True)
+    )
+    """`name=value` with commas between, as OpenTelemetry's own variable has it."""
+
+    def headers(self) -> dict[str, str]:
+        text = self.otlp_headers.reveal() if self.otlp_headers else ""
+        pairs = (item.partition("=") for item in text.split(",") if item)
+        return {name.strip(): unquote(value.strip()) for name, _, value in pairs}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The whole configuration. Built by `load`."""
 
@@ -185,6 +213,7 @@ class Settings:
     store: StoreSettings = field(default_factory=StoreSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     log: LogSettings = field(default_factory=LogSettings)
 
     def secrets(self) -> tuple[str, ...]:
@@ -215,6 +244,7 @@ SECTIONS: dict[str, type[Any]] = {
     "store": StoreSettings,
     "retention": RetentionSettings,
     "policy": PolicySettings,
+    "telemetry": TelemetrySettings,
     "log": LogSettings,
 }
 

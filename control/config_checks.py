@@ -69,6 +69,11 @@ def origin(text: str) -> str:
     return text.removesuffix("/")
 
 
+def origin_or_none(text: str) -> str:
+    """The same, or the empty text. Raises ValueError."""
+    return origin(text) if text else ""
+
+
 def websocket_origin(http_origin: str) -> str:
     """`https://host` as `wss://host`, `http://host` as `ws://host`."""
     scheme, _, rest = http_origin.partition("://")

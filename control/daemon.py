@@ -38,6 +38,7 @@ from control.elevenlabs.workspace import Workspace
 from control.front import Front
 from control.hooks.app import create_hooks
 from control.http import SHUTDOWN_GRACE_S, HttpServer
+from control.journal import Journal
 from control.leaving import DRAIN_MARGIN_S, hand_over_max_s
 from control.metrics import Metrics
 from control.numbers import Numbers
@@ -279,6 +280,7 @@ async def _built(
         clock=clock,
         metrics=metrics,
         access=access,
+        journal=Journal(Path(folder) if folder else None, node_name(settings)),
     )
     try:
         async with ElevenLabsRest(settings.elevenlabs) as elevenlabs:
@@ -311,6 +313,7 @@ async def _built(
                     elevenlabs=elevenlabs,
                     verticals=services.verticals,
                     show=call_models.pushed,
+                    version=_version(),
                     node=switchboard.node,
                     ask=switchboard.ask_policy,
                 )

@@ -97,12 +97,17 @@ class Ledger:
             taken = [(call, call.take()) for call in calls if call.is_recorded]
             for call, _ in taken:
                 call.writes += 1
+            doubtful = frozenset(call.id for call, _ in taken if call.is_doubtful)
             try:
-                await self._store.write(_write, [pending for _, pending in taken], ruling, also)
+                batch = [pending for _, pending in taken]
+                await self._store.write(_write, batch, ruling, also, doubtful)
             except BaseException:
                 for call, pending in taken:
                     call.give_back(pending)
                 raise
+            else:
+                for call, _ in taken:
+                    call.is_doubtful = False
             finally:
                 for call, _ in taken:
                     call.writes -= 1
@@ -129,12 +134,22 @@ def add(conn: Connection, call_id: str | None, ruling: Ruling) -> None:
 
 
 def _write(
-    conn: Connection, batch: Sequence[Pending], ruling: Ruling | None, also: Also | None
+    conn: Connection,
+    batch: Sequence[Pending],
+    ruling: Ruling | None,
+    also: Also | None,
+    doubtful: frozenset[str],
 ) -> None:
     table.apply(
         conn,
         [
-            table.Changes(call_id, tenant_id, columns, lines, turns)
+            table.Changes(
+                call_id,
+                tenant_id,
+                columns,
+                table.unwritten(conn, call_id, lines) if call_id in doubtful else lines,
+                turns,
+            )
             for call_id, tenant_id, columns, lines, turns in batch
         ],
     )

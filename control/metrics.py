@@ -86,6 +86,9 @@ class Metrics:
         self.outbox_runs = self._counter(
             "outbox_runs", "Attempts at work of the outbox.", "kind", "outcome"
         )
+        self.telemetry_calls = self._counter(
+            "telemetry_calls", "Calls whose trace was to be exported.", "outcome"
+        )
         self.erased = self._counter(
             "erased", "Calls and messages of which something was erased.", "what"
         )

@@ -42,6 +42,7 @@ from control.dialing.plan import Order
 from control.dialing.pump import Pump
 from control.ending import Ending, cost_of, unknown_call
 from control.hooks import debugger
+from control.journal import Journal
 from control.leaving import FindSuccessor, Leaving
 from control.ledger import FLUSH_EVERY_S
 from control.metrics import Metrics
@@ -118,7 +119,9 @@ class Switchboard:
         metrics: Metrics,
         tickets: Tickets | None = None,
         access: Access | None = None,
+        journal: Journal | None = None,
     ) -> None:
+        self._journal = journal or Journal(None)
         self._office = Office(
             settings=settings,
             store=store,
@@ -165,6 +168,7 @@ class Switchboard:
             nursery.start_soon(self._keep_ledger)
             nursery.start_soon(self._measure)
             await self._join_cluster()
+            await self._journal.replay(self._office.store)
             await self._reconcile.at_start()
             await self._pump.start()
             nursery.start_soon(self._cluster.run)
@@ -243,6 +247,7 @@ class Switchboard:
         office = self._office
         read, self._spools = self._spools, []
         await office.ledger.flush(office.book)
+        await self._journal.keep(office.book)
         if any(call.is_dirty and call.is_recorded for call in office.book):
             self._spools += read  # the store is away, perhaps
         else:

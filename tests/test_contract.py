@@ -84,6 +84,7 @@ KEYS = {
     "store": {"url", "encryption_key", "encryption_key_file"},
     "retention": {"transcripts_days", "recordings_days", "numbers_days"},
     "policy": {"rules"},
+    "telemetry": {"otlp_endpoint", "otlp_headers", "otlp_headers_file"},
     "log": {"level", "format"},
 }
 DEFAULTS = {

@@ -63,6 +63,29 @@ def pss_kib(pid: int) -> int:
     return sizes.get("Pss_Anon", sizes.get("Pss", 0)) + sizes.get("Pss_Shmem", 0)
 
 
+def rss_kib(pid: int) -> int:
+    """Resident memory in KiB, mapped files among it. 0 when the process is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), 0)
+
+
+def descriptors(pid: int) -> list[str]:
+    """What each open descriptor is (`socket`, `pipe`, a path, …), sorted. Empty when the process is gone."""
+    found = []
+    try:
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            try:
+                found.append(os.readlink(entry.path).partition(":[")[0])
+            except OSError:
+                continue  # closed meanwhile
+    except OSError:
+        return []
+    return sorted(found)
+
+
 def _stat(pid: int) -> list[str] | None:
     """The fields of /proc/pid/stat behind the name: state, parent, …; user and system time are 11, 12."""
     try:

@@ -50,7 +50,17 @@ class Bench:
     """Read every call's record afterwards and compare its counters."""
 
 
-def run_step(target_name: str, plan: StepPlan, bench: Bench, progress: Progress) -> dict[str, Any]:
+Watch = Callable[[dict[str, Any], dict[str, list[int]]], None]
+"""Told of every event of the generator, and of `idle` before the first call, with the target's processes by role."""
+
+
+def run_step(
+    target_name: str,
+    plan: StepPlan,
+    bench: Bench,
+    progress: Progress,
+    watch: Watch = lambda event, roles: None,
+) -> dict[str, Any]:
     """Raises StepFailed when generator or target fail to run; bad figures are a result."""
     with tempfile.TemporaryDirectory(prefix="tandem-bench-") as name:
         folder = Path(name)
@@ -65,7 +75,7 @@ def run_step(target_name: str, plan: StepPlan, bench: Bench, progress: Progress)
             except TargetFailed as error:
                 raise StepFailed(str(error)) from error
             try:
-                return _drive(target, generator, plan, bench, progress)
+                return _drive(target, generator, plan, bench, progress, watch)
             finally:
                 target.stop()
         finally:
@@ -152,9 +162,15 @@ class _Generator:
 
 
 def _drive(
-    target: Target, generator: _Generator, plan: StepPlan, bench: Bench, progress: Progress
+    target: Target,
+    generator: _Generator,
+    plan: StepPlan,
+    bench: Bench,
+    progress: Progress,
+    watch: Watch,
 ) -> dict[str, Any]:
     roles = target.roles()
+    watch({"event": "idle"}, roles)
     everyone = [pid for pids in roles.values() for pid in pids]
     idle_kib = {role: sum(map(procfs.pss_kib, pids)) for role, pids in roles.items()}
     at_start = procfs.usage(everyone)
@@ -165,6 +181,7 @@ def _drive(
     while True:
         event = generator.next(STALL_S)
         progress(event)
+        watch(event, roles)
         match event["event"]:
             case "window_begin":
                 window = {

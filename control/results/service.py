@@ -74,6 +74,7 @@ class Results:
         *,
         verticals: Mapping[str, Vertical],
         show: Show,
+        on_over: Callable[[str], None] = lambda call_id: None,
         poll_s: Sequence[float] = POLL_S,
         price_s: Sequence[float] = PRICE_S,
     ) -> None:
@@ -83,6 +84,8 @@ class Results:
         self._accounts = accounts
         self._verticals = verticals
         self._show = show
+        self._on_over = on_over
+        """Told of each call of which nothing more will be found out."""
         self._poll_s = tuple(poll_s)
         self._price_s = tuple(price_s)
         self._outbox: Outbox | None = None
@@ -99,11 +102,14 @@ class Results:
 
     async def begin(self, item: OutboxItem) -> None:
         """The call has ended: say so, and find out what it was about."""
-        await self._store.write(self._begin, item.key, self._clock.now())
+        is_over = await self._store.write(self._begin, item.key, self._clock.now())
         failpoints.reach("after_call.begun")
         self._wake()
+        if is_over:
+            self._on_over(item.key)
 
-    def _begin(self, conn: Connection, call_id: str, now: datetime) -> None:
+    def _begin(self, conn: Connection, call_id: str, now: datetime) -> bool:
+        """Whether nothing more will be found out."""
         record = calls.get(conn, call_id)
         if record is None:
             raise GiveUp("there is no such call")
@@ -114,12 +120,13 @@ class Results:
             self._emit(conn, events.CALL_ENDED, call_id, now)
             if status == "none":
                 self._complete(conn, call_id, now)
-                return
+                return True
         if was_talk and record.twilio_call_sid:
             self._ask(conn, PRICE, record, now, self._price_s[0])
         known = _known(conn, record)
         is_there = known is not None and known.status in FINAL
         self._ask(conn, ANALYSIS, record, now, 0.0 if is_there else self._poll_s[0])
+        return False
 
     def _ask(
         self, conn: Connection, kind: str, record: CallRecord, now: datetime, wait_s: float
@@ -166,6 +173,7 @@ class Results:
         await self._store.write(self._apply, record.id, known, self._clock.now())
         failpoints.reach("analysis.applied")
         self._wake()
+        self._on_over(record.id)
 
     async def _poll(self, record: CallRecord) -> ConversationRecord | None:
         conversation_id = record.conversation_id
@@ -234,6 +242,7 @@ class Results:
     async def _give_up(self, call_id: str, reason: str) -> None:
         await self._store.write(self._none, call_id, reason, self._clock.now())
         self._wake()
+        self._on_over(call_id)
 
     def _none(self, conn: Connection, call_id: str, reason: str, now: datetime) -> None:
         calls.update(conn, call_id, analysis={"status": "failed", "reason": reason[:500]})

@@ -104,6 +104,14 @@ def events(conn: Connection, call_id: str) -> list[EventRecord]:
     return [rows.build(EventRecord, row) for row in conn.execute(statement)]
 
 
+def unwritten(
+    conn: Connection, call_id: str, lines: Sequence[tuple[str, int, dict[str, Any]]]
+) -> list[tuple[str, int, dict[str, Any]]]:
+    """The lines that the timeline does not have: for a write that is repeated, because nobody knows of the first."""
+    known = {(line.name, line.at_ms) for line in events(conn, call_id)}
+    return [line for line in lines if (line[0][:EVENT_NAME_MAX_CHARS], line[1]) not in known]
+
+
 class Said(Protocol):
     """A turn of the transcript, however it travels."""
 

@@ -89,6 +89,29 @@ async def test_records_of_live_calls_wait_while_the_disk_is_full_and_are_written
     assert [one.name for one in events] == [f"name_{n:02}" for n in range(NAMES)]
 
 
+async def test_line_of_a_write_that_came_to_pass_after_its_deadline_is_not_there_twice(
+    store, monkeypatch
+):
+    """Nobody waited for the thread any more, and it was done all the same: so the write is repeated."""
+    ledger, call = Ledger(store), live()
+    await ledger.open(call, record(call), Ruling("accept", "default", {"outcome": "allow"}, NOW))
+    write = store.write
+
+    async def late(*arguments):
+        await write(*arguments)
+        raise StoreUnavailable("no answer within 5 s")
+
+    call.line("answered", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "write", late)
+        await ledger.flush([call])
+    assert call.is_dirty
+    call.line("ended", 2)
+    await ledger.flush([call])
+    told = await store.read(calls.events, call.id)
+    assert [one.name for one in told] == ["answered", "ended"]
+
+
 def replace_filler(ruling):
     """Too much for what is left in the last page."""
     return ruling._replace(decision={"outcome": "allow", "filler": "x" * 20_000})

@@ -87,7 +87,7 @@ class Twilio:
         return request()
 
 
-def results(store: Store, service: Service, twilio: Twilio | None = None) -> Results:
+def results(store: Store, service: Service, twilio: Twilio | None = None, **more: Any) -> Results:
     return Results(
         store,
         Clock(),
@@ -95,6 +95,7 @@ def results(store: Store, service: Service, twilio: Twilio | None = None) -> Res
         twilio or Twilio(),  # type: ignore[arg-type]
         verticals={},
         show=lambda record, timeline, turns: {"id": record.id, "extractions": record.extractions},
+        **more,
     )
 
 
@@ -183,6 +184,24 @@ async def test_webhook_that_came_first_ends_the_polling(store: Store) -> None:
     analysis = (await record_of(store)).analysis
     assert analysis is not None
     assert (analysis["status"], analysis["source"], service.asked) == ("done", "webhook", [])
+
+
+async def test_call_is_said_to_be_over_when_nothing_more_will_be_found_out(store: Store) -> None:
+    """With the analysis; for a call without a conversation at its end."""
+    over: list[str] = []
+    desk = results(store, Service(DONE), on_over=over.append)
+    await desk.begin(await end_call(store))
+    assert over == []
+    await desk.analyse(item_of(ANALYSIS))
+    assert over == ["call_1"]
+
+
+async def test_call_without_a_talk_is_over_at_its_end(store: Store) -> None:
+    """Nothing is waited for."""
+    over: list[str] = []
+    desk = results(store, Service(), on_over=over.append)
+    await desk.begin(await end_call(store, conversation_id=None, answered_at=None))
+    assert over == ["call_1"]
 
 
 async def test_analysis_of_a_call_that_was_erased_meanwhile_is_not_kept(store: Store) -> None:
