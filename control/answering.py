@@ -61,6 +61,10 @@ class Answering:
         call = self._office.book.by_sid(sid)
         if call is None:
             if self._office.is_draining:
+                if self._office.has_successor:
+                    # It came before this instance stopped accepting: the next question reaches the other one.
+                    log.event("call_redirected", reason="draining", sid=sid)
+                    return twiml.redirect(self._office.urls.voice())
                 log.event("call_declined", reason="draining", sid=sid)
                 return twiml.reject("busy")
             call = self._new_call(form, sid)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import os
 import resource
 import signal
@@ -32,6 +33,7 @@ from control.clock import VARIABLE as clock_variable
 from control.clock import Clock
 from control.compliance.permissions import PermissionsReader
 from control.config import Listen, Settings, warnings
+from control.config_checks import store_url_masked
 from control.elevenlabs.agent_body import own_variables
 from control.elevenlabs.rest import ElevenLabsRest
 from control.elevenlabs.workspace import Workspace
@@ -135,10 +137,10 @@ async def _serve(settings: Settings) -> int:
         # Before anything is started: a port that is taken shall cost nothing.
         folder = _runtime_folder(settings)
         siblings = Siblings(Path(folder), node_name(settings)) if folder else None
-        public = await _listen_public(settings.public.listen, siblings)
+        public = await _listen_public(settings, siblings)
         control = await _listen("control.listen", settings.control.listen)
         async with (
-            _door(siblings, settings.public.listen, public),
+            _door(siblings, settings, public),
             _built(settings, folder, siblings) as parts,
             trio.open_nursery() as nursery,
         ):
@@ -234,12 +236,12 @@ async def _say_what_is_left(parts: _Parts) -> None:
 
 @asynccontextmanager
 async def _door(
-    siblings: Siblings | None, listen: Listen, public: list[trio.SocketListener]
+    siblings: Siblings | None, settings: Settings, public: list[trio.SocketListener]
 ) -> AsyncIterator[None]:
     """Our door, open: an instance that starts now, or will later, gets the port from us."""
     async with trio.open_nursery() as nursery:
         if siblings is not None:
-            await nursery.start(siblings.run, str(listen), public)
+            await nursery.start(siblings.run, _shared(settings), public)
         yield
         nursery.cancel_scope.cancel()
 
@@ -417,20 +419,32 @@ async def _opened_vault(settings: Settings, store: Store) -> Vault:
     return vault
 
 
-async def _listen_public(listen: Listen, siblings: Siblings | None) -> list[trio.SocketListener]:
+async def _listen_public(
+    settings: Settings, siblings: Siblings | None
+) -> list[trio.SocketListener]:
     """The public port: from an instance that has it already, or else bound. Raises StartFailed."""
+    listen = settings.public.listen
     if siblings is None or listen.port == 0:
         return await _listen("public.listen", listen)
-    if shared := await siblings.listeners(str(listen)):
-        return shared
+    if found := await siblings.listeners(_shared(settings)):
+        return found
     try:
         return await _listen("public.listen", listen)
     except StartFailed:
         # Another instance that starts at the same time may have been quicker, and its door about to open.
         await trio.sleep(LISTEN_RETRY_S)
-        if shared := await siblings.listeners(str(listen)):
-            return shared
+        if found := await siblings.listeners(_shared(settings)):
+            return found
         raise
+
+
+def _shared(settings: Settings) -> str:
+    """What instances on one port have in common: its address, and (hashed, it is told) the store."""
+    store, _ = store_url_masked(settings.store.url)
+    kind, _, path = store.partition(":///")
+    if kind.startswith("sqlite") and path:
+        store = str(Path(path.partition("?")[0]).resolve())
+    return f"{settings.public.listen} {hashlib.sha256(store.encode()).hexdigest()[:16]}"
 
 
 async def _listen(key: str, listen: Listen) -> list[trio.SocketListener]:

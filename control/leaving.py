@@ -50,10 +50,10 @@ class Leaving:
     async def drain(self, successor: FindSuccessor) -> None:
         """Take no more calls, let those in progress end in time, then none is live here."""
         office = self._office
-        office.is_draining = True
+        heir = await successor()
+        office.is_draining, office.has_successor = True, heir is not None
         office.metrics.draining.set(1)
         timeout_s = office.settings.media.drain_timeout_s
-        heir = await successor()
         log.event("draining", calls=len(office.book), timeout_s=timeout_s, successor=heir)
         if heir is not None:
             with trio.move_on_after(timeout_s):

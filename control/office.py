@@ -122,6 +122,8 @@ class Office:
     """Clients that act in tenants' own accounts; None: everything is done in the one of `twilio`."""
     is_draining: bool = False
     """No new calls are taken."""
+    has_successor: bool = False
+    """Another instance, on the same port, takes them."""
     is_leaving: bool = False
     """Nor are agent legs opened any more for calls that are here."""
     book: Book = field(default_factory=Book)

@@ -55,12 +55,16 @@ class _Answer:
 
 
 class Siblings:
-    """Our own door, and the way to those of others. `folder` is our part of the runtime directory, and exists."""
+    """Our own door, and the way to those of others. `folder` is our part of the runtime directory, and exists.
+
+    `shared`, of `listeners` and `run`, says what instances have in common: the port, and the store in which each finds the
+    other's calls. An instance with another word for it is a stranger.
+    """
 
     def __init__(self, folder: Path, node: str) -> None:
         self._folder = folder
         self._node = node
-        self._public = ""
+        self._shared = ""
         self._listeners: Sequence[trio.SocketListener] = ()
         self.host: Host | None = None
         """Set when the daemon serves; until then nobody is handed anything."""
@@ -77,12 +81,12 @@ class Siblings:
                     found.append(door)
         return sorted(found)
 
-    async def listeners(self, public: str) -> list[trio.SocketListener]:
-        """The listening sockets of an instance that has this public address; none when there is no such instance."""
+    async def listeners(self, shared: str) -> list[trio.SocketListener]:
+        """The listening sockets of an instance that has the same port and store; none when there is no such instance."""
         for door in self.doors():
-            answer = await _ask(door, {"ask": "listeners", "public": public})
+            answer = await _ask(door, {"ask": "listeners", "shared": shared})
             if answer is not None and answer.sockets:
-                log.event("port_shared", public=public, sibling=answer.body.get("node"))
+                log.event("port_shared", sibling=answer.body.get("node"))
                 made = [trio.socket.from_stdlib_socket(sock) for sock in answer.sockets]
                 return [trio.SocketListener(sock) for sock in made]
         return []
@@ -90,7 +94,7 @@ class Siblings:
     async def successor(self) -> str | None:
         """The name of an instance that serves the same public port and will go on to; None when there is none."""
         for door in self.doors():
-            answer = await _ask(door, {"ask": "who", "public": self._public})
+            answer = await _ask(door, {"ask": "who", "shared": self._shared})
             if answer is not None and answer.body.get("goes_on") is True:
                 return str(answer.body["node"])
         return None
@@ -126,13 +130,13 @@ class Siblings:
 
     async def run(
         self,
-        public: str,
+        shared: str,
         listeners: Sequence[trio.SocketListener],
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Answer at our door until cancelled; `started` when others find it. Raises nothing: without a door we are alone."""
-        self._public, self._listeners = public, listeners
+        self._shared, self._listeners = shared, listeners
         door = self._folder / DOOR
         try:
             sock = _bound(door)
@@ -171,7 +175,7 @@ class Siblings:
         self, sock: socket.socket, request: dict[str, Any], given: list[socket.socket]
     ) -> None:
         """`given` is emptied when what is in it is ours to keep. Raises OSError."""
-        shares = request.get("public") == self._public and bool(self._listeners)
+        shares = request.get("shared") == self._shared and bool(self._listeners)
         match request.get("ask"):
             case "who":
                 goes_on = shares and self.host is not None and not self.host.is_draining

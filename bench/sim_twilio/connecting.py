@@ -37,6 +37,8 @@ class StreamOptions:
     connect_deadline_s: float = 10.0
     ssl_context: ssl.SSLContext | None = None
     open_stream: OpenStream = trio.open_tcp_stream
+    stop_deadline_s: float = 2.0
+    """For `stop` and the close handshake."""
     keep_audio: bool = True
     """Keep what was said and heard; a load run turns it off to save memory."""
 

@@ -34,8 +34,6 @@ from bench.sim_twilio.stream_record import StreamCounts, StreamHooks, StreamTime
 QUEUE_MAX_MESSAGES = 1_000
 QUEUE_MAX_MEDIA = 500
 """Ten seconds of caller audio may wait for a slow server; then it is dropped with warning 31930."""
-STOP_DEADLINE_S = 2.0
-"""For `stop` and the close handshake."""
 PARAMETER_MAX_CHARS = 500
 
 _Failure = TypeVar("_Failure", bound=BaseException)
@@ -198,7 +196,7 @@ class MediaStream:
             self._note_end("stopped")
             self._emit(messages.stop, self.account_sid, self.call_sid)
             self._send.close()
-            with trio.move_on_after(STOP_DEADLINE_S):
+            with trio.move_on_after(self.options.stop_deadline_s):
                 # The writer must not be cancelled in the middle of a message: let it empty the queue.
                 await self._all_written.wait()
                 await socket.aclose(1000)

@@ -39,6 +39,11 @@ def say_redirect(text: str, url: str) -> str:
     return response(f'{say(text)}<Redirect method="POST">{escape(url)}</Redirect>')
 
 
+def redirect(url: str) -> str:
+    """Ask `url` instead."""
+    return response(f'<Redirect method="POST">{escape(url)}</Redirect>')
+
+
 def reject(reason: str = "rejected") -> str:
     """Do not answer (and do not pay). `reason` is `rejected` or `busy`. Only before the answer."""
     if reason not in ("rejected", "busy"):

@@ -213,6 +213,16 @@ async def test_caller_who_hangs_up_in_the_apology_is_our_fault(tmp_path):
         assert "handed over" in record.reason
 
 
+async def test_call_that_comes_in_the_last_moment_is_sent_to_the_successor(tmp_path):
+    """Its question was accepted before this instance stopped accepting; without a successor the line is busy."""
+    async with open_rig(tmp_path) as rig:
+        await rig.switchboard.drain(heir)
+        document = await rig.switchboard.answer(rig.form())
+        assert verbs(document) == ["Redirect"]
+        assert "https://gw.example.com/twilio/voice<" in document
+        assert rig.pool.plans == []
+
+
 async def test_connections_are_ours_by_ticket_and_by_call(tmp_path):
     """While it drains, how a call goes on is for the other instance to say; everything else is still its own."""
     async with open_rig(tmp_path, media={"drain_timeout_s": 60.0}) as rig:

@@ -87,7 +87,7 @@ async def test_listening_socket_is_the_very_same(tmp_path):
         assert await pair.green.listeners(PUBLIC) == []
 
 
-async def test_listening_socket_of_another_address_is_not_taken(tmp_path):
+async def test_listening_socket_of_another_address_or_store_is_not_taken(tmp_path):
     """An instance that was configured anew must not listen where the old one did."""
     async with open_pair(tmp_path) as pair:
         assert await pair.green.listeners("127.0.0.1:9443") == []
@@ -105,7 +105,7 @@ async def test_successor_is_one_that_serves_the_same_port_and_stays(tmp_path):
             pair.blue.host = None
             assert await pair.green.successor() is None
             pair.blue.host = pair.host
-            pair.green._public = "127.0.0.1:9443"
+            pair.green._shared = "127.0.0.1:9443"
             assert await pair.green.successor() is None
             nursery.cancel_scope.cancel()
     assert not (tmp_path / "green" / DOOR).exists()
@@ -176,7 +176,7 @@ async def test_nonsense_at_the_door_changes_nothing(tmp_path, packet):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
             sock.connect(str(tmp_path / "blue" / DOOR))
             sock.send(packet)
-        assert await pair.green.successor() is None  # green itself has no public address yet
+        assert await pair.green.successor() is None  # green itself shares nothing yet
         assert await shares(pair)
 
 

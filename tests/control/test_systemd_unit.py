@@ -75,6 +75,7 @@ def test_instances_differ_from_the_single_service_only_where_they_say_so():
     keys = {line.partition("=")[0] for line in single ^ instance}
     assert keys == {
         "Description",
+        "After",
         "Conflicts",
         "ExecStart",
         "TimeoutStopSec",

@@ -240,6 +240,16 @@ async def test_drain_ends_calls_in_order(rig):
     await until(rig.link, Drained)
 
 
+async def test_handed_over_call_says_so_to_control(rig):
+    """Its result tells control to let the telephone call go on, however the talk is ended."""
+    for call_id, drain in (("call_1", True), ("call_2", False)):
+        await rig.prepare(call_id)
+        rig.send(HangUp(call_id, "handed over", drain=drain, hand_over=True))
+        ending = await until(rig.link, Ending)
+        assert (ending.call_id, ending.result, ending.blame) == (call_id, "handed_over", None)
+        assert (await until(rig.link, CallReport)).result == "handed_over"
+
+
 async def test_crashed_call_closes_its_recording(rig, monkeypatch, tmp_path):
     """No file stays open behind a bug."""
     taps = []

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 60.0
+CREDENTIALS = struct.Struct("iii")
+"""Process, user and group of a sender: unix(7), SCM_CREDENTIALS."""
 CONFIG = """
 [public]
 listen = "127.0.0.1:{public}"
@@ -79,13 +82,16 @@ def test_store_unusable_exits_1_and_names_the_key(tmp_path):
 
 
 def test_sigterm_after_ready_drains_and_exits_0(tmp_path):
-    """READY is told when everything is up; SIGTERM stops in order, workers included."""
+    """READY is told when everything is up, by the very process; SIGTERM stops in order, workers included."""
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(str(path))
+        notify.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         notify.settimeout(DEADLINE_S)
         with _start(tmp_path, notify=path) as process:
-            assert notify.recv(1000).startswith(b"READY=1")
+            data, found, _, _ = notify.recvmsg(1000, socket.CMSG_SPACE(CREDENTIALS.size))
+            assert data.startswith(b"READY=1")
+            assert [CREDENTIALS.unpack(raw)[0] for _, _, raw in found] == [process.pid]
             children = _children(process.pid)
             assert len(children) == 1
             process.send_signal(signal.SIGTERM)
