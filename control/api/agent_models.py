@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, field_va
 
 from control.api.answers import PageQuery
 from control.api.reading import E164, Body, Query
-from control.routing.model import ROUTES_MAX, Route
+from control.routing.model import ROUTES_MAX, Hours, Route
 
 MAX_CALL_S = 4 * 3600
 """Twilio's own limit of a call."""
@@ -79,7 +79,7 @@ class AgentSettings(Body):
         None, max_length=100, description="A name of `GET /v2/verticals`; `generic` without one."
     )
     timezone: Timezone = Field(None, description="An IANA name, such as `Europe/Paris`.")
-    hours: dict[str, Any] | None = None
+    hours: Hours | None = None
     routes: list[Route] | None = Field(
         None,
         max_length=ROUTES_MAX,

@@ -68,6 +68,15 @@ async def test_agent_created_with_everything_keeps_everything(rig: Rig) -> None:
     assert {name: shown[name] for name in extra} == extra
 
 
+async def test_opening_hours_are_taken_as_people_write_them(rig: Rig) -> None:
+    """A digit for the hour, spaces, pairs, one span without a list, a closed day; kept as they were given."""
+    hours = {"mon": ["9:00-17:00", "18:00 - 2:00"], "Tuesday": [["9:00", "17:00"]], "wed": []}
+    given = {**hours, "thu": "9:00-17:00", "fri": None, "sun": "closed"}
+    answered = await rig.ask("POST", "/v2/agents", BODY | {"hours": given})
+    assert answered.status == 202, answered.json
+    assert answered.json["hours"] == {**hours, "thu": ["9:00-17:00"], "fri": [], "sun": []}
+
+
 async def test_agent_on_a_number_in_use_is_409(rig: Rig) -> None:
     """The problem names the field and who has the number; nothing is provisioned."""
     first = (await rig.ask("POST", "/v2/agents", BODY)).json
@@ -132,6 +141,12 @@ async def test_agent_on_the_number_of_a_closed_one_is_accepted(rig: Rig) -> None
         ({"number": {"e164": NUMBER, "colour": 1}}, "number.colour"),
         ({"elevenlabs_agent_id": ""}, "elevenlabs_agent_id"),
         ({"tenant_id": "tnt_other"}, "tenant_id"),
+        ({"hours": {"tue": [], "mon": ["9-5"]}}, "hours.mon.0"),
+        ({"hours": {"mon": ["09:00-12:00", "13:00"]}}, "hours.mon.1"),
+        ({"hours": {"mon": "9am-5pm"}}, "hours.mon.0"),
+        ({"hours": {"mon": ["09:00-09:00"]}}, "hours.mon.0"),
+        ({"hours": {"mon": [{"open": "09:00"}]}}, "hours.mon.0"),
+        ({"hours": {"weekdays": ["09:00-17:00"]}}, "hours.weekdays"),
         ({"timezone": "Mars/Olympus"}, "timezone"),
         ({"timezone": "../../etc/passwd"}, "timezone"),
         ({"business_url": "javascript:alert(1)"}, "business_url"),
@@ -214,6 +229,7 @@ async def test_agent_changed_in_what_elevenlabs_knows_is_told_there(rig: Rig) ->
         ({"extractions": [], "sms": {"template": "{caller_name}"}}, "sms.template"),
         ({"vertical": "x"}, "vertical"),
         ({"timezone": "x"}, "timezone"),
+        ({"hours": {"mon": ["9-5"]}}, "hours.mon.0"),
     ],
     ids=str,
 )
