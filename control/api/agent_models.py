@@ -169,6 +169,11 @@ class AgentPatch(AgentSettings):
     """Changes: a field that is given replaces the old value whole; null takes it away."""
 
     name: str = Field("", min_length=1, max_length=200)
+    number: NumberIn = Field(
+        default_factory=lambda: NumberIn.model_validate({}),
+        description="In place of the number that was asked for, while there is none yet and the agent has "
+        "`failed` or is `degraded`; then `POST /v2/agents/{id}/retry`.",
+    )
     variables: Variables = Field(default_factory=dict)
     record: bool = False
     max_call_s: int | None = Field(None, ge=1, le=MAX_CALL_S)

@@ -342,7 +342,8 @@ async def test_agent_changed_keeps_what_was_not_given(rig: Rig) -> None:
         {"name": None},
         {"variables": None},
         {"record": None},
-        {"number": {"e164": NUMBER}},
+        {"number": None},
+        {"number": {}},
         {"id": "x"},
     ],
     ids=str,
@@ -353,6 +354,47 @@ async def test_agent_changed_in_what_cannot_change_is_422(rig: Rig, body: dict[s
     answered = await rig.ask("PATCH", "/v2/agents/agt_0001", body)
     assert answered.status == 422
     assert answered.fields()[0] in body
+
+
+async def test_number_that_could_not_be_had_is_corrected_and_tried_again(rig: Rig) -> None:
+    """The new wish takes the place of the old one whole; the agent is not begun anew."""
+    wish = {"type": "local", "country": "US", "area_code": "212"}
+    steps = [{"name": "number", "status": "failed", "ms": 5, "error": "sold out"}]
+    failed = agent(1, status="failed", number_e164=None, steps=steps, settings={"number": wish})
+    await rig.store.write(agents.insert, failed)
+    await rig.store.write(agents.insert, agent(2))
+    path, better = "/v2/agents/agt_0001", {"country": "US", "area_code": "843"}
+    shown = await rig.ask("PATCH", path, {"number": better})
+    assert (shown.status, shown.json["status"]) == (200, "failed")
+    stored = await rig.store.read(agents.get, "agt_0001")
+    assert stored is not None
+    assert stored.settings["number"] == better
+    assert (await rig.ask("PATCH", path, {"number": {"country": "XX"}})).fields() == [
+        "number.country"
+    ]
+    taken = await rig.ask("PATCH", path, {"number": {"e164": "+15550100002"}})
+    assert (taken.status, taken.problem()["agent_id"]) == (409, "agt_0002")
+    shown = await rig.ask("PATCH", path, {"number": {"e164": NUMBER}})
+    assert shown.json["number"]["e164"] == NUMBER
+    assert (await rig.ask("POST", f"{path}/retry")).status == 202
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"status": "live", "number_sid": "PN1"},
+        {"status": "failed", "number_sid": "PN1"},
+        {"status": "provisioning"},
+    ],
+    ids=str,
+)
+async def test_number_that_is_had_or_asked_for_is_not_exchanged(
+    rig: Rig, columns: dict[str, Any]
+) -> None:
+    """A bought number stays; while the saga may be buying one, nothing is changed under it."""
+    await rig.store.write(agents.insert, agent(1, **columns))
+    answered = await rig.ask("PATCH", "/v2/agents/agt_0001", {"number": {"country": "US"}})
+    assert (answered.status, answered.fields()) == (409, ["number"])
 
 
 async def test_agent_closed_cannot_be_changed(rig: Rig) -> None:
