@@ -76,6 +76,9 @@ LINES_MAX = 2000
 TURNS_KEPT = 40
 """Newest turns remembered for a call that has to go on with another agent leg."""
 
+EARLIER = "earlier_conversation_ids"
+"""In the record's `legs.agent`."""
+
 Line = tuple[str, int, dict[str, Any]]
 
 
@@ -136,6 +139,8 @@ class LiveCall:
     """Counters of agent legs that a former process, or another daemon, has written down."""
     going_on: trio.Lock = field(default_factory=trio.Lock)
     """Held while somebody opens another agent leg for the call: one is enough."""
+    conversations: list[str] = field(default_factory=list)
+    """ElevenLabs' ids, in order: a redial, a resume, a return from a transfer begin a new one each."""
     lost: str | None = None
     """Why the call has to go on elsewhere, when its worker is gone."""
     outcome: Outcome | None = None
@@ -217,6 +222,18 @@ class LiveCall:
         self.legs = self.legs | {name: part}
         self.change(legs=self.legs)
 
+    def converses(self, *conversation_ids: str) -> None:
+        """These conversations are the call's; the newest is the record's own, the others are its leg's."""
+        news = [one for one in conversation_ids if one not in self.conversations]
+        self.conversations += news
+        if not self.conversations:
+            return
+        *earlier, newest = self.conversations
+        if news:
+            self.change(conversation_id=newest)
+        if earlier:
+            self.leg("agent", (self.legs.get("agent") or {}) | {EARLIER: earlier})
+
     def move_to(self, status: str, at: datetime) -> bool:
         """Go on to `status`; False when that is no news. Times are kept for the record."""
         if not advance(self.status, status):
@@ -284,6 +301,7 @@ def from_record(record: CallRecord, agent: AgentRecord | None) -> LiveCall:
         machine_detection=record.machine_detection,
         answered_by=record.answered_by,
         legs=dict(record.legs),
+        conversations=conversations_of(record.legs, record.conversation_id),
         away=(record.legs.get("transfer") or {}).get("status") in AWAY,
         is_recorded=True,
         earlier_media=_apart(record.media or {}),
@@ -305,6 +323,12 @@ def _sent_at(record: CallRecord) -> datetime | None:
     if record.dial_state in ("sent", "uncertain"):
         return record.sent_at or record.created_at
     return record.sent_at
+
+
+def conversations_of(legs: dict[str, Any], newest: str | None) -> list[str]:
+    """Of a record, or of a worker's report."""
+    earlier = (legs.get("agent") or {}).get(EARLIER) or ()
+    return [*earlier, *((newest,) if newest else ())]
 
 
 class Book:

@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from control import log
-from control.calls import TERMINAL, LiveCall, Outcome, outcome_of_status
+from control.calls import TERMINAL, LiveCall, Outcome, conversations_of, outcome_of_status
 from control.office import HANG_UP_TIMEOUT_S, Office, ms_to_datetime
 from control.stats import gauges
 from control.transfer import fallback
@@ -79,6 +79,8 @@ class Ending:
             return  # told a second time, after a restart
         call.line(event.name, event.at_ms, event.data)
         self.on_line(call, event)
+        if event.name == "agent_ready" and (conversation_id := event.data.get("conversation_id")):
+            call.converses(str(conversation_id))
         if event.name == "stream_started":
             self._started(call, event.at_ms)
 
@@ -132,8 +134,7 @@ class Ending:
             legs=call.legs,
             recording=report.recording,
         )
-        if report.conversation_id:
-            call.change(conversation_id=report.conversation_id)
+        call.converses(*conversations_of(report.legs, report.conversation_id))
         call.attached = report.attached
         call.reported.set()
         self._settle(call, report)

@@ -138,8 +138,15 @@ def change(conn: Connection, agent_id: str, changes: dict[str, Any], now: Any) -
     if "routes" in changes:
         changes = changes | {"routes": as_stored(changes["routes"])}
         _check_routes(conn, record, changes["routes"] or [])
+    if "number" in changes:
+        _check_number_is_open(conn, record, changes["number"])
     columns = {name: value for name, value in changes.items() if name not in _IN_SETTINGS}
     in_settings = {name: _plain(changes[name]) for name in _IN_SETTINGS & set(changes)}
+    if "number" in columns:
+        asked = columns.pop("number")
+        in_settings["number"] = asked
+        columns |= {"number_e164": asked.get("e164"), "number_type": asked.get("type")}
+        columns["number_status"] = "pending"
     columns["settings"] = {
         name: value for name, value in (record.settings | in_settings).items() if value is not None
     }
@@ -171,6 +178,20 @@ def _check_routes(conn: Connection, record: AgentRecord, routes: list[dict[str, 
         other = agents.get(conn, agent_id) if agent_id else None
         if agent_id and (other is None or other.tenant_id != record.tenant_id):
             raise invalid(f"routes.{index}.to.agent_id", f"there is no agent {agent_id}")
+
+
+def _check_number_is_open(conn: Connection, record: AgentRecord, wish: dict[str, Any]) -> None:
+    """Raises Problem (409), NumberTaken."""
+    why = None
+    if record.number_sid:
+        why = f"the agent has {record.number_e164}: make another agent, or add a further number"
+    elif record.status not in ("failed", "degraded"):
+        why = f"the agent is {record.status}: a number may be being bought"
+    if why:
+        raise Problem("conflict", why, errors=[("number", why)])
+    holder = agents.by_number(conn, wish["e164"]) if wish.get("e164") else None
+    if holder is not None and holder.id != record.id:
+        raise NumberTaken(holder.id)
 
 
 def ask_for(record: AgentRecord, steps: list[str], now: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, field_va
 
 from control.api.answers import PageQuery
 from control.api.reading import E164, Body, Query
-from control.routing.model import ROUTES_MAX, Route
+from control.routing.model import ROUTES_MAX, Hours, Route
 from control.transfer.fallback import Fallback
 
 MAX_CALL_S = 4 * 3600
@@ -80,7 +80,7 @@ class AgentSettings(Body):
         None, max_length=100, description="A name of `GET /v2/verticals`; `generic` without one."
     )
     timezone: Timezone = Field(None, description="An IANA name, such as `Europe/Paris`.")
-    hours: dict[str, Any] | None = None
+    hours: Hours | None = None
     routes: list[Route] | None = Field(
         None,
         max_length=ROUTES_MAX,
@@ -175,6 +175,11 @@ class AgentPatch(AgentSettings):
     """Changes: a field that is given replaces the old value whole; null takes it away."""
 
     name: str = Field("", min_length=1, max_length=200)
+    number: NumberIn = Field(
+        default_factory=lambda: NumberIn.model_validate({}),
+        description="In place of the number that was asked for, while there is none yet and the agent has "
+        "`failed` or is `degraded`; then `POST /v2/agents/{id}/retry`.",
+    )
     variables: Variables = Field(default_factory=dict)
     record: bool = False
     max_call_s: int | None = Field(None, ge=1, le=MAX_CALL_S)

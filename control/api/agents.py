@@ -6,7 +6,7 @@ import trio
 from quart import Blueprint, Response
 from sqlalchemy import Connection
 
-from control.api import agent_changes, agent_views
+from control.api import agent_changes, agent_checks, agent_views
 from control.api.agent_changes import no_agent
 from control.api.agent_models import (
     AgentCreate,
@@ -17,7 +17,7 @@ from control.api.agent_models import (
 )
 from control.api.agent_views import Agent
 from control.api.answers import answer, page
-from control.api.auth import require_visible, visible_tenant
+from control.api.auth import principal, require_visible, visible_tenant
 from control.api.dependencies import dependencies
 from control.api.idempotency import idempotent
 from control.api.openapi import listing, operation
@@ -110,14 +110,20 @@ async def change_agent(agent_id: str) -> Response:
     """Change an agent
 
     Calls that begin afterwards see the change. What ElevenLabs knows of it is changed there in the background:
-    the step `elevenlabs_update` says when. The first number and the ElevenLabs agent stay: make another agent
-    for those.
+    the step `elevenlabs_update` says when. A first number that could not be had may be replaced by another wish;
+    one that is had and the ElevenLabs agent stay: make another agent for those.
     """
     given = await read_body(AgentPatch)
     await own_agent(agent_id)
     known = dependencies()
     changes = {name: getattr(given, name) for name in given.model_fields_set}
-    record = await known.store.write(agent_changes.change, agent_id, changes, known.clock.now())
+    if "number" in changes:
+        may_move = principal().is_admin
+        changes["number"] = agent_checks.wish_of(given.number, "number", may_move=may_move)
+    try:
+        record = await known.store.write(agent_changes.change, agent_id, changes, known.clock.now())
+    except NumberTaken as taken:
+        raise agent_changes.number_taken(taken, "number.e164") from taken
     if record.pending:
         known.provisioning.start(agent_id)
     return await _answer(agent_id)

@@ -16,7 +16,7 @@ from control.api.openapi import NoContent, operation
 from control.api.problem import Problem, invalid, not_found
 from control.api.reading import Body, Query, check_e164, read_body, read_query
 from control.routing.inbound import choose, setting_of
-from control.routing.model import ROUTES_MAX, Calendar, Route, check_zone
+from control.routing.model import ROUTES_MAX, Calendar, Hours, Route, check_zone
 from control.store import agents
 from control.store import routes as stored
 from control.store.records import AgentRecord
@@ -35,7 +35,7 @@ class RoutesPut(Body):
     calendar: Calendar | None = Field(
         None, description="Whose public holidays; the agent's place or the number's country."
     )
-    hours: dict[str, Any] | None = Field(
+    hours: Hours | None = Field(
         None, description='Opening hours by day, `{"mon": ["09:00-17:00"]}`; the agent\'s own.'
     )
 

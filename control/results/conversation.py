@@ -43,6 +43,8 @@ class Findings:
     cost: dict[str, Any]
     reason: str | None
     turns: tuple[Turn, ...]
+    began_s: float | None = None
+    """Unix time."""
 
 
 def findings(data: Mapping[str, Any]) -> Findings:
@@ -75,6 +77,7 @@ def findings(data: Mapping[str, Any]) -> Findings:
         cost=_cost(metadata),
         reason=_text(error.get("reason")) or _text(metadata.get("termination_reason")),
         turns=_turns(data.get("transcript")),
+        began_s=_number(metadata.get("start_time_unix_secs")),
     )
 
 
@@ -133,6 +136,10 @@ def _turns(given: Any) -> tuple[Turn, ...]:
 
 def _object(given: Any) -> dict[str, Any]:
     return given if isinstance(given, dict) else {}
+
+
+def _number(given: Any) -> float | None:
+    return float(given) if isinstance(given, int | float) and not isinstance(given, bool) else None
 
 
 def _text(given: Any) -> str | None:

@@ -15,11 +15,12 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from control import extractions, failpoints, log
-from control.elevenlabs.rest import ElevenLabsError
+from control.elevenlabs.rest import ElevenLabsError, ElevenLabsRefused
 from control.extractions import Extraction, ExtractionProblem
 from control.outbox import GiveUp, Outbox, OutboxItem, TryAgain, steps
 from control.results import fields
 from control.results.conversation import DONE, FINAL, Findings, findings, kept
+from control.results.merging import in_order, merged
 from control.store import Store, after_call, agents, calls, conversations, outbox
 from control.store.conversations import ConversationRecord
 from control.store.records import AgentRecord, CallRecord, EventRecord, TurnRecord
@@ -123,8 +124,8 @@ class Results:
                 return True
         if was_talk and record.twilio_call_sid:
             self._ask(conn, PRICE, record, now, self._price_s[0])
-        known = _known(conn, record)
-        is_there = known is not None and known.status in FINAL
+        told = conversations.of_call(conn, record)
+        is_there = bool(told) and all(map(_is_final, told.values()))
         self._ask(conn, ANALYSIS, record, now, 0.0 if is_there else self._poll_s[0])
         return False
 
@@ -143,45 +144,59 @@ class Results:
     # ---- analysis ------------------------------------------------------------------------------
 
     async def analyse(self, item: OutboxItem) -> None:
-        """Take the analysis that a webhook brought, or ask for it. Raises TryAgain until it is there."""
-        found = await self._store.read(_call_and_conversation, item.key)
+        """Take the analyses that webhooks brought, or ask for them. Raises TryAgain until all are there."""
+        found = await self._store.read(_call_and_conversations, item.key)
         if found is None:
             raise GiveUp("there is no such call")
-        record, known = found
+        record, told = found
         if record.texts_erased_at is not None:
             if (record.analysis or {}).get("status") not in ("done", "failed"):
                 await self._give_up(record.id, "the call was erased")
             return
-        if known is None or known.status not in FINAL:
-            waited = self._clock.now() - item.created_at
-            try:
-                known = await self._poll(record)
-            except ElevenLabsError as error:
-                if waited < ANALYSIS_MAX:
-                    raise TryAgain(str(error)) from error
-                await self._give_up(record.id, str(error))
-                return
-            if known is None and (record.conversation_id is None and waited >= UNFOUND_MAX):
-                await self._give_up(record.id, "ElevenLabs knows no conversation of this call")
-                return
-            if known is None or known.status not in FINAL:
-                status = "unknown" if known is None else known.status
-                if waited < ANALYSIS_MAX:
-                    raise TryAgain(f"the conversation is {status}")
-                await self._give_up(record.id, f"the conversation was still {status} after a day")
-                return
-        await self._store.write(self._apply, record.id, known, self._clock.now())
+        waited = self._clock.now() - item.created_at
+        before = {name for name, one in told.items() if _is_final(one)}
+        problem = await self._poll(record, told, waited)
+        news = [one for one in told.values() if one and one.conversation_id not in before]
+        if problem and waited < ANALYSIS_MAX:
+            if news:
+                await self._store.write(_keep, news)
+            raise TryAgain(problem)
+        if not any(map(_is_final, told.values())):
+            reason = f"after a day: {problem}" if problem else "ElevenLabs knows no conversation"
+            await self._give_up(record.id, reason)
+            return
+        await self._store.write(self._apply, record.id, told, self._clock.now())
         failpoints.reach("analysis.applied")
         self._wake()
         self._on_over(record.id)
 
-    async def _poll(self, record: CallRecord) -> ConversationRecord | None:
-        conversation_id = record.conversation_id
-        if conversation_id is None:
-            # A process died before it wrote the id down; our own id travelled with the conversation.
-            conversation_id = await self._service.find_conversation("gw_call_id", record.id)
-            if conversation_id is None:
-                return None
+    async def _poll(
+        self, record: CallRecord, told: dict[str, ConversationRecord | None], waited: timedelta
+    ) -> str | None:
+        """Ask for what is not final; `told` gets the answers. Returns what is still to be waited for."""
+        try:
+            if not told:
+                # A process died before it wrote the id down; our own id travelled with the conversation.
+                name = await self._service.find_conversation("gw_call_id", record.id)
+                if name is None:
+                    return None if waited >= UNFOUND_MAX else "the conversation is unknown"
+                told[name] = None
+        except ElevenLabsError as error:
+            return str(error)
+        problem = None
+        for name in [name for name, one in told.items() if not _is_final(one)]:
+            try:
+                told[name] = one = await self._told(record, name)
+            except ElevenLabsError as error:
+                is_unknown = isinstance(error, ElevenLabsRefused) and error.status == 404
+                if not is_unknown or waited < UNFOUND_MAX:
+                    problem = str(error)
+                continue
+            if not _is_final(one):
+                problem = f"the conversation is {one.status or 'without a status'}"
+        return problem
+
+    async def _told(self, record: CallRecord, conversation_id: str) -> ConversationRecord:
         data = await self._service.get_conversation(conversation_id)
         return ConversationRecord(
             conversation_id=conversation_id,
@@ -194,32 +209,42 @@ class Results:
         )
 
     def _apply(
-        self, conn: Connection, call_id: str, told: ConversationRecord, now: datetime
+        self,
+        conn: Connection,
+        call_id: str,
+        told: Mapping[str, ConversationRecord | None],
+        now: datetime,
     ) -> None:
         record = calls.get(conn, call_id)
         if record is None or (record.analysis or {}).get("status") in ("done", "failed"):
             return
         if record.texts_erased_at is not None:
             return  # in this very moment: the next attempt sees it
-        conversations.put(conn, told)
-        conversations.claim(conn, told.conversation_id, call_id, record.tenant_id)
-        found = findings(told.data or {})
+        final = [one for one in told.values() if one is not None and _is_final(one)]
+        for one in final:
+            conversations.put(conn, one)
+            conversations.claim(conn, one.conversation_id, call_id, record.tenant_id)
+        found = merged(in_order(findings(one.data or {}) for one in final))
         agent = agents.get(conn, record.agent_id) if record.agent_id else None
         values = fields.extract(self.fields_of(agent), found.collected)
         is_done = found.status == DONE
         calls.update(
             conn,
             call_id,
-            conversation_id=told.conversation_id,
+            conversation_id=record.conversation_id or final[-1].conversation_id,
             summary=found.summary,
             extractions=values.values if is_done else {},
             extraction_problems=values.problems if is_done and values.problems else None,
-            analysis=_analysis(found, told, now),
+            analysis=_analysis(found, final[-1], now) | _each(told),
         )
         if found.cost:
             after_call.add_cost(conn, call_id, {"elevenlabs": found.cost})
         _fill_transcript(conn, record, found)
-        line = {"status": found.status, "source": told.source, "problems": len(values.problems)}
+        line = {
+            "status": found.status,
+            "source": final[-1].source,
+            "problems": len(values.problems),
+        }
         calls.append_events(conn, call_id, [("analysed", _ms(now), line)])
         self._complete(conn, call_id, now)
 
@@ -360,17 +385,32 @@ def _fill_transcript(conn: Connection, record: CallRecord, found: Findings) -> N
         )
 
 
-def _known(conn: Connection, record: CallRecord) -> ConversationRecord | None:
-    if record.conversation_id is not None:
-        return conversations.get(conn, record.conversation_id)
-    return conversations.of_call(conn, record.id)
+def _is_final(told: ConversationRecord | None) -> bool:
+    return told is not None and told.status in FINAL
 
 
-def _call_and_conversation(
+def _keep(conn: Connection, told: Sequence[ConversationRecord]) -> None:
+    """What need not be asked for again."""
+    for one in filter(_is_final, told):
+        conversations.put(conn, one)
+
+
+def _each(told: Mapping[str, ConversationRecord | None]) -> dict[str, Any]:
+    """What became of each, where there is more than one."""
+    if len(told) < 2:
+        return {}
+    shown = [
+        {"conversation_id": name, "status": one.status if one is not None else "unknown"}
+        for name, one in told.items()
+    ]
+    return {"conversations": shown}
+
+
+def _call_and_conversations(
     conn: Connection, call_id: str
-) -> tuple[CallRecord, ConversationRecord | None] | None:
+) -> tuple[CallRecord, dict[str, ConversationRecord | None]] | None:
     record = calls.get(conn, call_id)
-    return None if record is None else (record, _known(conn, record))
+    return None if record is None else (record, conversations.of_call(conn, record))
 
 
 def _named_call(conn: Connection, data: Mapping[str, Any]) -> tuple[str, str] | None:

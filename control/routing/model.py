@@ -17,7 +17,7 @@ from datetime import date
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from control.routing.calendar import check_calendar
 
@@ -229,34 +229,68 @@ class Route(_Part):
 Routes = Annotated[list[Route], Field(max_length=ROUTES_MAX)]
 
 
+def _as_list(spans: Any) -> list[Any]:
+    """One span may stand without a list; nothing, and `closed`, are none."""
+    if spans is None or (isinstance(spans, str) and spans.strip().lower() in ("", "closed")):
+        return []
+    return list(spans) if isinstance(spans, list | tuple) else [spans]
+
+
+def _day(name: str) -> str:
+    if name.lower()[:3] not in DAYS:
+        raise ValueError(f"not a day: {', '.join(DAYS)}")
+    return name
+
+
+def _checked_span(given: Any) -> Any:
+    if _span(given) is None:
+        raise ValueError("not a span such as 09:00-17:00, nor a pair of times")
+    return given
+
+
+Spans = Annotated[list[Annotated[Any, AfterValidator(_checked_span)]], BeforeValidator(_as_list)]
+Hours = Annotated[
+    dict[Annotated[str, AfterValidator(_day)], Spans],
+    Field(
+        description='Opening hours by day, `{"mon": ["09:00-12:30", "14:00-18:00"]}`. A day that is left '
+        "out is closed, as is one with an empty list; without any day nothing is known of them."
+    ),
+]
+"""Opening hours of a request: an error names the day and the entry. Kept as given, but for the list."""
+
+
 def parse_hours(hours: Any) -> dict[str, list[tuple[int, int]]] | None:
     """Opening hours by day, `{"mon": ["09:00-12:30", "14:00-18:00"]}`, as minutes; None when not such.
 
-    Hours may also be a text for the agent's prompt: then nothing is known here.
+    A day that is left out is closed. What was stored before requests were checked may be unreadable: a text for
+    the agent's prompt, or a day with an entry that is no span, and then it is open: a slip of the pen must not
+    close a business.
     """
     if not isinstance(hours, Mapping):
         return None
     found: dict[str, list[tuple[int, int]]] = {}
-    for day, spans in hours.items():
+    for day, given in hours.items():
         name = str(day).lower()[:3]
         if name not in DAYS:
             continue
-        found[name] = [span for span in map(_span, _as_list(spans)) if span is not None]
+        spans = [_span(one) for one in _as_list(given)]
+        read = [span for span in spans if span is not None]
+        found[name] = read if len(read) == len(spans) else [(0, DAY_MINUTES)]
     return found or None
 
 
-def _as_list(spans: Any) -> list[Any]:
-    return list(spans) if isinstance(spans, list | tuple) else [spans]
-
-
-def _span(text: Any) -> tuple[int, int] | None:
-    if isinstance(text, list | tuple) and len(text) == 2:
-        text = f"{text[0]}-{text[1]}"
-    first, dash, last = str(text).replace(" ", "").partition("-")
+def _span(given: Any) -> tuple[int, int] | None:
+    if isinstance(given, list | tuple) and len(given) == 2:
+        given = f"{given[0]}-{given[1]}"
+    first, dash, last = str(given).replace(" ", "").partition("-")
     try:
-        begin, end = minute_of(first), minute_of(last) if dash else -1
+        begin, end = _hour_minute(first), _hour_minute(last) if dash else -1
     except ValueError:
         return None
     if end < 0 or begin in (end, DAY_MINUTES):
         return None
     return begin, end if end > begin else end + DAY_MINUTES
+
+
+def _hour_minute(text: str) -> int:
+    return minute_of(text if text[1:2] != ":" else f"0{text}")

@@ -12,6 +12,7 @@ from sqlalchemy import update as sql_update
 
 from control.ids import DEFAULT_TENANT_ID
 from control.store import rows
+from control.store.records import CallRecord
 from control.store.tables import agents, calls
 from control.store.tables.after_call import conversations as table
 
@@ -72,16 +73,22 @@ def call_of(conn: Connection, conversation_id: str) -> tuple[str, str] | None:
     return None if row is None else (row.id, row.tenant_id)
 
 
-def of_call(conn: Connection, call_id: str) -> ConversationRecord | None:
-    """The newest conversation that is known to be of this call."""
+def of_call(conn: Connection, record: CallRecord) -> dict[str, ConversationRecord | None]:
+    """All conversations of a call by their ids, None for those that ElevenLabs has not told of (yet).
+
+    In the order in which they began, as far as the call's record knows them; the record may miss one when a
+    process died, and a webhook that named the call has brought it.
+    """
+    agent = record.legs.get("agent") or {}
+    ids = [*(agent.get("earlier_conversation_ids") or ()), record.conversation_id]
     statement = (
         rows.query(table, ConversationRecord)
-        .where(table.c.call_id == call_id)
-        .order_by(table.c.received_at.desc())
-        .limit(1)
+        .where(table.c.call_id == record.id)
+        .order_by(table.c.received_at)
     )
-    row = conn.execute(statement).first()
-    return None if row is None else rows.build(ConversationRecord, row)
+    told = [rows.build(ConversationRecord, row) for row in conn.execute(statement)]
+    found = {one.conversation_id: one for one in told if one.conversation_id not in ids}
+    return found | {name: get(conn, name) for name in ids if name is not None}
 
 
 def tenant_of_agent(conn: Connection, elevenlabs_agent_id: str) -> str:

@@ -69,6 +69,15 @@ async def test_agent_created_with_everything_keeps_everything(rig: Rig) -> None:
     assert {name: shown[name] for name in extra} == extra
 
 
+async def test_opening_hours_are_taken_as_people_write_them(rig: Rig) -> None:
+    """A digit for the hour, spaces, pairs, one span without a list, a closed day; kept as they were given."""
+    hours = {"mon": ["9:00-17:00", "18:00 - 2:00"], "Tuesday": [["9:00", "17:00"]], "wed": []}
+    given = {**hours, "thu": "9:00-17:00", "fri": None, "sun": "closed"}
+    answered = await rig.ask("POST", "/v2/agents", BODY | {"hours": given})
+    assert answered.status == 202, answered.json
+    assert answered.json["hours"] == {**hours, "thu": ["9:00-17:00"], "fri": [], "sun": []}
+
+
 async def test_agent_on_a_number_in_use_is_409(rig: Rig) -> None:
     """The problem names the field and who has the number; nothing is provisioned."""
     first = (await rig.ask("POST", "/v2/agents", BODY)).json
@@ -142,6 +151,12 @@ async def test_agent_on_the_number_of_a_closed_one_is_accepted(rig: Rig) -> None
         ({"number": {"e164": NUMBER, "colour": 1}}, "number.colour"),
         ({"elevenlabs_agent_id": ""}, "elevenlabs_agent_id"),
         ({"tenant_id": "tnt_other"}, "tenant_id"),
+        ({"hours": {"tue": [], "mon": ["9-5"]}}, "hours.mon.0"),
+        ({"hours": {"mon": ["09:00-12:00", "13:00"]}}, "hours.mon.1"),
+        ({"hours": {"mon": "9am-5pm"}}, "hours.mon.0"),
+        ({"hours": {"mon": ["09:00-09:00"]}}, "hours.mon.0"),
+        ({"hours": {"mon": [{"open": "09:00"}]}}, "hours.mon.0"),
+        ({"hours": {"weekdays": ["09:00-17:00"]}}, "hours.weekdays"),
         ({"timezone": "Mars/Olympus"}, "timezone"),
         ({"timezone": "../../etc/passwd"}, "timezone"),
         ({"business_url": "javascript:alert(1)"}, "business_url"),
@@ -224,6 +239,7 @@ async def test_agent_changed_in_what_elevenlabs_knows_is_told_there(rig: Rig) ->
         ({"extractions": [], "sms": {"template": "{caller_name}"}}, "sms.template"),
         ({"vertical": "x"}, "vertical"),
         ({"timezone": "x"}, "timezone"),
+        ({"hours": {"mon": ["9-5"]}}, "hours.mon.0"),
     ],
     ids=str,
 )
@@ -336,7 +352,8 @@ async def test_agent_changed_keeps_what_was_not_given(rig: Rig) -> None:
         {"name": None},
         {"variables": None},
         {"record": None},
-        {"number": {"e164": NUMBER}},
+        {"number": None},
+        {"number": {}},
         {"id": "x"},
     ],
     ids=str,
@@ -347,6 +364,47 @@ async def test_agent_changed_in_what_cannot_change_is_422(rig: Rig, body: dict[s
     answered = await rig.ask("PATCH", "/v2/agents/agt_0001", body)
     assert answered.status == 422
     assert answered.fields()[0] in body
+
+
+async def test_number_that_could_not_be_had_is_corrected_and_tried_again(rig: Rig) -> None:
+    """The new wish takes the place of the old one whole; the agent is not begun anew."""
+    wish = {"type": "local", "country": "US", "area_code": "212"}
+    steps = [{"name": "number", "status": "failed", "ms": 5, "error": "sold out"}]
+    failed = agent(1, status="failed", number_e164=None, steps=steps, settings={"number": wish})
+    await rig.store.write(agents.insert, failed)
+    await rig.store.write(agents.insert, agent(2))
+    path, better = "/v2/agents/agt_0001", {"country": "US", "area_code": "843"}
+    shown = await rig.ask("PATCH", path, {"number": better})
+    assert (shown.status, shown.json["status"]) == (200, "failed")
+    stored = await rig.store.read(agents.get, "agt_0001")
+    assert stored is not None
+    assert stored.settings["number"] == better
+    assert (await rig.ask("PATCH", path, {"number": {"country": "XX"}})).fields() == [
+        "number.country"
+    ]
+    taken = await rig.ask("PATCH", path, {"number": {"e164": "+15550100002"}})
+    assert (taken.status, taken.problem()["agent_id"]) == (409, "agt_0002")
+    shown = await rig.ask("PATCH", path, {"number": {"e164": NUMBER}})
+    assert shown.json["number"]["e164"] == NUMBER
+    assert (await rig.ask("POST", f"{path}/retry")).status == 202
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"status": "live", "number_sid": "PN1"},
+        {"status": "failed", "number_sid": "PN1"},
+        {"status": "provisioning"},
+    ],
+    ids=str,
+)
+async def test_number_that_is_had_or_asked_for_is_not_exchanged(
+    rig: Rig, columns: dict[str, Any]
+) -> None:
+    """A bought number stays; while the saga may be buying one, nothing is changed under it."""
+    await rig.store.write(agents.insert, agent(1, **columns))
+    answered = await rig.ask("PATCH", "/v2/agents/agt_0001", {"number": {"country": "US"}})
+    assert (answered.status, answered.fields()) == (409, ["number"])
 
 
 async def test_agent_closed_cannot_be_changed(rig: Rig) -> None:

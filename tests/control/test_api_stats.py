@@ -249,6 +249,8 @@ async def test_routes_of_a_number_are_set_shown_tried_and_removed(rig):
     assert shown.json["calendar"]["country"] == "US"
     wrong = await rig.ask("PUT", path, {"routes": [{"to": {"agent_id": "agt_9"}}]})
     assert wrong.json["errors"][0]["field"] == "routes.0.to.agent_id"
+    wrong = await rig.ask("PUT", path, {"routes": [], "hours": {"mon": ["9-5"]}})
+    assert [one["field"] for one in wrong.json["errors"]] == ["hours.mon.0"]
     wrong = await rig.ask("PUT", path, {"routes": [{"when": {"from": "25:00"}, "to": {}}]})
     assert {one["field"] for one in wrong.json["errors"]} >= {"routes.0.when.from"}
     assert (await rig.ask("DELETE", path)).status == 204

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from control.clock import Clock
-from control.elevenlabs.rest import ElevenLabsUnavailable
+from control.elevenlabs.rest import ElevenLabsRefused, ElevenLabsUnavailable
 from control.hooks.elevenlabs import parse_secrets, signed
 from control.outbox import GiveUp, OutboxItem, TryAgain
 from control.results import ANALYSIS, PRICE, Results
@@ -167,6 +167,85 @@ async def test_polling_takes_the_analysis_when_it_is_there(store: Store) -> None
     assert [turn.text for turn in await store.read(calls.turns, "call_1")] == ["Hello"]
     assert len(service.asked) == 3
     assert await pushed(store) == ["call.ended", "call.result"]
+
+
+def conversation(conversation_id: str, began_s: int, cost: int, **collected: Any) -> dict[str, Any]:
+    found = {name: {"data_collection_id": name, "value": it} for name, it in collected.items()}
+    return DONE | {
+        "conversation_id": conversation_id,
+        "transcript": [{"role": "agent", "message": conversation_id, "time_in_call_secs": 1}],
+        "metadata": {"cost": cost, "start_time_unix_secs": began_s},
+        "analysis": {"transcript_summary": f"{conversation_id}.", "data_collection_results": found},
+    }
+
+
+EARLIER = conversation("conv_0", 1000, 100, seats="4", day="mon")
+LATER = conversation(CONVERSATION, 1060, 20, seats=None, day="tue")
+BROKEN = {"agent": {"earlier_conversation_ids": ["conv_0"]}}
+
+
+async def test_call_of_two_conversations_is_one_result(store: Store) -> None:
+    """What the first found out stays unless the second says otherwise; both are paid for."""
+    await results(store, Service()).begin(await end_call(store, legs=BROKEN))
+    service = Service(EARLIER | {"status": "processing"}, LATER, EARLIER)
+    desk = results(store, service)
+    with pytest.raises(TryAgain):
+        await desk.analyse(item_of(ANALYSIS))
+    await desk.analyse(item_of(ANALYSIS))
+    record = await record_of(store)
+    assert service.asked == [
+        "conv_0",
+        CONVERSATION,
+        "conv_0",
+    ]  # what is final is not asked for again
+    assert record.extractions == {"seats": 4, "day": "tue"}
+    assert record.bill == {"elevenlabs": {"credits": 120}}
+    assert record.summary == "conv_0.\n\nconv_1."
+    assert record.conversation_id == CONVERSATION
+    turns = await store.read(calls.turns, "call_1")
+    assert [turn.text for turn in turns] == ["conv_0", CONVERSATION]
+    assert turns[1].at_ms - turns[0].at_ms == 60_000
+    assert record.analysis is not None
+    assert record.analysis["conversations"] == [
+        {"conversation_id": "conv_0", "status": "done"},
+        {"conversation_id": CONVERSATION, "status": "done"},
+    ]
+    assert await pushed(store) == ["call.ended", "call.result"]
+
+
+async def test_webhook_of_an_earlier_conversation_is_the_calls_own(store: Store) -> None:
+    """It names our call; polling asks for the other one alone, and finds the order by their beginnings."""
+    item = await end_call(store)
+    variables = {"dynamic_variables": {"gw_call_id": "call_1"}}
+    service = Service(LATER)
+    desk = results(store, service)
+    assert await desk.take(EARLIER | {"conversation_initiation_client_data": variables}) == "taken"
+    await desk.begin(item)
+    await desk.analyse(item_of(ANALYSIS))
+    assert service.asked == [CONVERSATION]
+    assert (await record_of(store)).extractions == {"seats": 4, "day": "tue"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "ago", "status"),
+    [
+        (ElevenLabsRefused(404, "not_found", "none"), timedelta(hours=1), "unknown"),
+        (ElevenLabsUnavailable("down"), timedelta(days=2), "unknown"),
+        (EARLIER | {"status": "processing"}, timedelta(days=2), "processing"),
+        (EARLIER | {"status": "failed", "analysis": None}, timedelta(), "failed"),
+    ],
+)
+async def test_conversation_that_is_not_to_be_had_does_not_cost_the_other(
+    store: Store, answer: Any, ago: timedelta, status: str
+) -> None:
+    """What is there counts, and the analysis says what is not."""
+    await results(store, Service()).begin(await end_call(store, legs=BROKEN))
+    await results(store, Service(answer, LATER)).analyse(item_of(ANALYSIS, ago))
+    record = await record_of(store)
+    assert record.extractions == {"seats": None, "day": "tue"}
+    assert record.analysis is not None
+    assert record.analysis["status"] == "done"
+    assert record.analysis["conversations"][0] == {"conversation_id": "conv_0", "status": status}
 
 
 async def test_webhook_that_came_first_ends_the_polling(store: Store) -> None:

@@ -179,9 +179,18 @@ def test_unknown_hours_are_open():
     assert parse_hours("weekdays nine to five") is None
     assert is_open(datetime(2026, 11, 25, 3, 0), None)
     assert parse_hours({"Monday": ["9-5"], "tue": [["09:00", "17:00"]]}) == {
-        "mon": [],
+        "mon": [(0, 1440)],
         "tue": [(540, 1020)],
     }
+
+
+def test_hours_without_a_leading_zero_are_hours():
+    """And a day that is left out is closed once others are given."""
+    hours = parse_hours({"mon": ["9:00-17:00", "18:00 - 2:00"], "wed": "closed"})
+    assert hours == {"mon": [(540, 1020), (1080, 1560)], "wed": []}
+    assert is_open(datetime(2026, 11, 23, 10, 0), hours)
+    assert not is_open(datetime(2026, 11, 26, 10, 0), hours)
+    assert parse_hours({}) is None
 
 
 def test_instant_without_a_zone_is_refused():

@@ -304,6 +304,29 @@ async def test_continue_after_lost_worker_resumes_with_the_conversation(tmp_path
         ]  # fmt: skip
 
 
+async def test_conversations_of_a_call_are_all_kept_whatever_breaks(tmp_path):
+    """A redial, a lost worker, a report: each new conversation is in the record, the newest as its own."""
+    async with open_rig(tmp_path) as rig:
+        call_id = await _talking(rig)
+        for name in ("conv_a", "conv_b", "conv_b"):
+            rig.pool.event(call_id, "agent_ready", conversation_id=name)
+        record = await rig.until(lambda: _async(_record_if(rig, call_id, "conv_b")))
+        assert record.legs["agent"]["earlier_conversation_ids"] == ["conv_a"]
+        rig.pool.lose(call_id)
+        await rig.until(lambda: rig.switchboard._office.book.get(call_id).lost)
+        await rig.switchboard.continue_call(rig.form(), call_id)
+        rig.pool.event(call_id, "stream_started")
+        rig.pool.report(call_id)
+        record = await rig.ended(call_id)
+        assert record.conversation_id == "conv_1"
+        assert record.legs["agent"]["earlier_conversation_ids"] == ["conv_a", "conv_b"]
+
+
+async def _record_if(rig, call_id, conversation_id):
+    record = await rig.record(call_id)
+    return record if record.conversation_id == conversation_id else None
+
+
 async def test_continue_all_workers_dead_waits_for_a_new_one(tmp_path):
     """With a single worker its crash must still be a pause."""
     async with open_rig(tmp_path) as rig:

@@ -79,6 +79,28 @@ async def test_agent_from_nothing_is_live_well_under_ninety_seconds(tmp_path: Pa
             assert rig.elevenlabs.violations == []
 
 
+async def test_number_that_is_sold_out_is_corrected_and_the_agent_comes_to_life(
+    tmp_path: Path,
+) -> None:
+    """Nothing in the area code; another wish by PATCH, a retry: one number, one ElevenLabs agent."""
+    with trio.fail_after(PATIENCE_S):
+        async with open_rig(tmp_path, agents={}) as rig:
+            rig.twilio.market.sold_out.add("+1843")
+            agent = await rig.settled_agent(await rig.post("/v2/agents", BODY))
+            assert agent["status"] == "failed"
+            assert agent["number"]["status"] == "failed"
+            path = f"/v2/agents/{agent['id']}"
+            wish = {"country": "US", "area_code": "212"}
+            changed = await rig.api.patch(path, json={"number": wish})
+            assert changed.status_code == 200, changed.text
+            agent = await rig.settled_agent(await rig.post(f"{path}/retry"))
+            assert agent["status"] == "live", agent["provisioning"]
+            assert agent["number"]["e164"].startswith("+1212")
+            bought = [it for it in rig.twilio.numbers if it not in ("+14155550199",)]
+            assert bought == [agent["number"]["e164"]]
+            assert rig.elevenlabs.book.made["agents"] == 1
+
+
 async def _changed_by_hand_is_put_back(rig: rigs.Rig, agent: Any) -> None:
     """At both providers, and the record tells of it."""
     number = rig.twilio.numbers[agent["number"]["e164"]]

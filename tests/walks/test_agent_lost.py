@@ -1,5 +1,7 @@
 """The agent's socket dies in mid-sentence: through the real daemon, on one stream, in one record."""
 
+import dataclasses
+
 import trio
 
 from bench.rig import open_rig
@@ -45,3 +47,45 @@ async def test_agent_killed_in_mid_sentence_comes_back_on_the_same_stream(tmp_pa
                 assert NOISE[:320] in call.heard
             assert call.underruns == []
             assert record["media"]["agent_audio"]["underruns"] == 0
+
+
+async def test_call_of_two_conversations_has_what_both_found_out(tmp_path):
+    """The redial begins another conversation: one result with the fields of both, and the sum of their costs."""
+    first = AgentScript(
+        first_message=HOLD,
+        faults=Faults(drop_after_s=3.0),
+        response_latency_s=0.05,
+        data_collection={"name": "Ada", "party_size": "4"},
+        summary="Ada asked for a table.",
+    )
+    second = dataclasses.replace(
+        first,
+        faults=Faults(),
+        data_collection={"name": None, "party_size": "5"},
+        summary="She wants five seats.",
+    )
+    fields = {"name": {"type": "string", "required": True}, "party_size": {"type": "integer"}}
+    with trio.fail_after(120):
+        async with open_rig(tmp_path, agents={"agent_1": first}) as rig:
+            await rig.create_agent(OURS, "agent_1", extractions=fields)
+            call = await rig.twilio.call_in(THEM, OURS, Caller(hangs_up=HangsUp(at_s=8.0)))
+            while not any(one.initiation for one in rig.elevenlabs.conversations.values()):
+                await trio.sleep(0.02)
+            rig.elevenlabs.book.agents["agent_1"].script = second
+            await call.settled()
+            record = await rig.record_of(call.sid)
+            while (record["analysis"] or {"status": "pending"})["status"] == "pending":
+                await trio.sleep(0.1)
+                record = await rig.get(f"/v2/calls/{record['id']}")
+            talks = [c for c in rig.elevenlabs.conversations.values() if c.initiation]
+            ids = [talk.conversation_id for talk in talks]
+            assert len(ids) == 2
+            assert record["legs"]["agent"]["earlier_conversation_ids"] == ids[:1]
+            assert record["metadata"]["elevenlabs_conversation_id"] == ids[1]
+            assert record["extractions"] == {"name": "Ada", "party_size": 5}
+            assert record["extraction_problems"] in (None, {})
+            assert record["summary"] == f"{first.summary}\n\n{second.summary}"
+            credits = [10 * int(talk.ended_at_s - talk.started_at_s) for talk in talks]
+            assert min(credits) > 0
+            assert record["cost"]["elevenlabs"]["credits"] == sum(credits)
+            assert [one["conversation_id"] for one in record["analysis"]["conversations"]] == ids
