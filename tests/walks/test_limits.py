@@ -42,10 +42,12 @@ def worker_pid(rig):
 
 
 async def order(rig, agent, to=CALLEE):
-    """An outbound call for which nobody waits; its id."""
-    soon = (datetime.now(UTC) + timedelta(milliseconds=50)).isoformat()
-    body = {"agent_id": agent["id"], "to": to, "not_before": soon}
-    return (await rig.post("/v2/calls/initiate", body))["id"]
+    """An outbound call that is due, and for which nobody waits; its id."""
+    soon = datetime.now(UTC) + timedelta(seconds=4)
+    body = {"agent_id": agent["id"], "to": to, "not_before": soon.isoformat()}
+    call_id = (await rig.post("/v2/calls/initiate", body))["id"]
+    await trio.sleep(5.0)
+    return call_id
 
 
 async def hears_busy(rig):
@@ -72,7 +74,7 @@ async def test_worker_whose_core_is_taken_gets_no_new_calls_until_it_has_it_back
             await until(lambda: _is(rig, "tandem_media_admits", 0))
             assert await hears_busy(rig) == "all media workers are busy to their limit"
             waiting = await order(rig, agent)
-            await trio.sleep(2.0)
+            await trio.sleep(1.0)
             assert (await rig.get(f"/v2/calls/{waiting}"))["status"] == "queued"
             assert len(rig.twilio.calls) == 2
             assert await metric(rig, "tandem_calls_turned_away_total", why="workers_busy") == 1
