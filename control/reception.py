@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -16,6 +17,7 @@ from control.calls import LiveCall, Outcome
 from control.dialer import CALLABLE
 from control.dialing.limits import limits_in
 from control.ending import CONTINUE_DEADLINE_S, STREAM_DEADLINE_S
+from control.ledger import Also
 from control.office import Office
 from control.routing import callers, inbound
 from control.routing.inbound import Called
@@ -149,7 +151,15 @@ class Reception:
         self._office.metrics.calls_turned_away.labels(why).inc()
         blame = None if why in TOO_MANY else "gateway"
         outcome = Outcome("busy", blame, text)
-        return await self._decline(call, record, decided, outcome, "busy", "busy")
+        return await self._decline(
+            call,
+            record,
+            decided,
+            outcome,
+            "busy",
+            "busy",
+            partial(admission.take_back, call_id=call.id),
+        )
 
     # ---- the agent -----------------------------------------------------------------------------
 
@@ -269,6 +279,7 @@ class Reception:
         outcome: Outcome,
         status: str,
         reason: str,
+        also: Also | None = None,
     ) -> str:
         """Do not answer; the record says why."""
         office = self._office
@@ -282,7 +293,7 @@ class Reception:
             reason=outcome.reason,
             ended_at=office.clock.now(),
         )
-        await office.ledger.open(call, closed, decided.ruling)
+        await office.ledger.open(call, closed, decided.ruling, also)
         office.metrics.calls.labels("inbound", outcome.result, outcome.blame or "none").inc()
         return twiml.reject(reason)
 

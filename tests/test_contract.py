@@ -75,12 +75,12 @@ def test_commands_with_a_wrong_configuration_exit_2_and_name_the_key(command, tm
 KEYS = {
     "public": {"listen", "url"},
     "control": {"listen", "admin_key", "admin_key_file"}
-    | {"tenant_requests_per_s", "tenant_calls_max"},
+    | {"tenant_requests_per_s", "tenant_calls_max", "tenant_calls_per_minute"},
     "twilio": {"account_sid", "auth_token", "auth_token_file", "api_base_url"}
     | {"auth_token_secondary", "auth_token_secondary_file", "edge", "region", "cps"},
     "elevenlabs": {"api_key", "api_key_file", "base_url"}
-    | {"webhook_secret", "webhook_secret_file"},
-    "media": {"workers", "max_calls_per_worker"},
+    | {"webhook_secret", "webhook_secret_file", "concurrency", "inbound_reserve_percent"},
+    "media": {"workers", "max_calls_per_worker", "admit_lateness_ms", "admit_load_percent"},
     "store": {"url", "encryption_key", "encryption_key_file"},
     "retention": {"transcripts_days", "recordings_days", "numbers_days"},
     "policy": {"rules"},

@@ -113,6 +113,18 @@ def test_load_media_url_of_its_own(written):
         (with_key("twilio", "api_base_url = 'api'"), "twilio.api_base_url: expected http(s)://"),
         (with_key("elevenlabs", "base_url = 'https://a?b'"), "elevenlabs.base_url: must have no"),
         (with_key("twilio", "cps = 0"), "twilio.cps: must be above 0"),
+        (
+            with_key("elevenlabs", "inbound_reserve_percent = 100"),
+            "elevenlabs.inbound_reserve_percent: expected 0 to 99, got 100",
+        ),
+        (
+            with_key("elevenlabs", "concurrency = -1"),
+            "elevenlabs.concurrency: expected 0 or more, got -1",
+        ),
+        (
+            with_key("media", "admit_load_percent = 101"),
+            "media.admit_load_percent: must be between 0 and 100, got 101.0",
+        ),
         (with_key("twilio", "edge = 'a/b'"), "twilio.edge: expected a name"),
         (with_key("store", "url = 'mysql://u:hidden@h/d'"), "store.url: expected sqlite:///path"),
         (with_key("log", "level = 'loud'"), "log.level: expected one of debug, info, warning, er"),

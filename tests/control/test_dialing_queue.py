@@ -263,6 +263,17 @@ async def test_limit_of_calls_at_once_holds(autojump_clock):
         assert len(rig.twilio.arrived) == 3
 
 
+async def test_calls_of_a_minute_are_spread_over_the_minutes(autojump_clock):
+    """Ten are ordered, three may begin in a minute."""
+    async with open_dialing(limits={"calls_per_minute": 3}) as rig, rig.daemon() as switchboard:
+        await _order(switchboard, 0, 10)
+        await _empty(rig, 300)
+        times = sorted(rig.twilio.times()[number_of(0)])
+        assert len(times) == 10
+        assert max(sum(at <= t < at + 59.0 for t in times) for at in times) == 3
+        assert times[-1] - times[0] < 3 * 60 + 10
+
+
 async def test_own_cps_of_a_tenant_counts(autojump_clock):
     """The tenant's setting goes before the configuration's."""
     async with open_dialing(limits={"cps": 2.0}) as rig, rig.daemon() as switchboard:

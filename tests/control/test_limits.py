@@ -13,7 +13,6 @@ from control.calls import Book
 from control.conversations import WAIT_S, Conversations
 from control.store import Store, StoreUnavailable, admission, calls, nodes, tenants
 from control.store.admission import Limit
-from tests.control.dialing_rig import agent_of, number_of, open_dialing
 from tests.control.switchboard_rig import NOW, SETTINGS, SID, FakeClock, name_of, open_rig, verbs
 
 TENANT = "tnt_default"
@@ -141,6 +140,15 @@ async def test_calls_of_a_minute_count_both_ways_and_the_minute_passes(tmp_path,
         assert is_busy(await rig.switchboard.answer(rig.form(sid(6))))
 
 
+async def test_caller_who_was_turned_away_for_want_of_workers_is_none_of_the_minute(tmp_path):
+    """Nobody has talked with him."""
+    async with open_rig(tmp_path, control={"tenant_calls_per_minute": 1}) as rig:
+        rig.pool.full = True
+        await refusal_of(rig, 1)
+        rig.pool.full = False
+        assert not is_busy(await rig.switchboard.answer(rig.form(sid(2))))
+
+
 async def test_limits_of_a_tenant_are_its_own(tmp_path):
     """They go before the configuration's, and another tenant has none of it."""
 
@@ -150,22 +158,6 @@ async def test_limits_of_a_tenant_are_its_own(tmp_path):
     async with open_rig(tmp_path, before=own, control={"tenant_calls_max": 100}) as rig:
         assert not is_busy(await rig.switchboard.answer(rig.form(sid(1))))
         await refusal_of(rig, 2)
-
-
-async def test_outbound_calls_of_a_minute_are_spread(autojump_clock):
-    """Ten are ordered, three may begin in a minute."""
-    async with open_dialing(limits={"calls_per_minute": 3}) as rig, rig.daemon() as switchboard:
-        async with trio.open_nursery() as nursery:
-            for n in range(10):
-                nursery.start_soon(_order, switchboard, n)
-            await trio.sleep(200)
-        times = sorted(rig.twilio.times()[number_of(0)])
-        assert len(times) == 10
-        assert max(sum(at <= t < at + 59.9 for t in times) for at in times) == 3
-
-
-async def _order(switchboard, n):
-    await switchboard.initiate(agent_id=agent_of(0), to=f"+1303555{n:04}")
 
 
 def test_call_that_did_not_begin_is_taken_back(conn_of_store):

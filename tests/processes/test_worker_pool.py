@@ -14,6 +14,7 @@ import trio
 from trio_websocket import ConnectionClosed, wrap_client_stream
 
 from bench.sim_elevenlabs import AgentScript, ElevenLabsSim, Faults, RestFaults, Utterance
+from control.metrics import MEASURED, Metrics
 from control.workers import PoolFull, WorkerGone, WorkerLost, WorkerPool
 from gateway.link import CallEvent, CallPlan, CallReport, Ending, Ready
 from gateway.settings import MediaSettings
@@ -317,6 +318,21 @@ async def test_full_pool_refuses():
         rig.pool.prepare(rig.plan("call_1"))
         with pytest.raises(PoolFull):
             rig.pool.prepare(rig.plan("call_2"))
+
+
+async def test_heartbeat_tells_what_headroom_and_metrics_ask_for():
+    """Names on both sides of the link: a figure under another name would read as zero, which is "all is well"."""
+    async with open_rig() as rig:
+        rig.pool.prepare(rig.plan("call_1"))
+        while not rig.pool.stats()[0].counters:
+            await trio.sleep(0.01)
+        (stats,) = rig.pool.stats()
+        asked = {"load_percent", "tick_lateness_p95_ms", "loop_lag_ms"}
+        assert asked <= stats.counters.keys()
+        assert MEASURED <= stats.counters.keys()
+        page = Metrics().render([stats]).decode()
+        for name in ("tick_lateness", "uplink_latency", "clear_latency"):
+            assert f'tandem_media_{name}_seconds_bucket{{le="+Inf",worker="w1"}}' in page
 
 
 async def test_attach_of_an_unknown_call_closes_the_socket():
