@@ -314,6 +314,7 @@ async def open_rig(
     agent: AgentRecord | None = AGENT,
     before: Any = None,
     rules: tuple[str, ...] = ("system", "opt_out"),
+    patience_s: float = 20,
 ) -> AsyncIterator[Rig]:
     """A running switchboard. `before(conn)` may put things into the store first."""
     settings = replace(
@@ -341,7 +342,7 @@ async def open_rig(
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(switchboard.run)
-            with trio.fail_after(20):
+            with trio.fail_after(patience_s):
                 yield Rig(switchboard, store, pool, twilio, tickets, metrics)
             nursery.cancel_scope.cancel()
     finally:
