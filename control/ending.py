@@ -16,6 +16,7 @@ from control import log
 from control.calls import TERMINAL, LiveCall, Outcome, conversations_of, outcome_of_status
 from control.office import HANG_UP_TIMEOUT_S, Office, ms_to_datetime
 from control.stats import gauges
+from control.strangers import whole_number
 from control.transfer import fallback
 from control.transfer.order import left_open
 from control.twilio.rest import TwilioError
@@ -286,8 +287,8 @@ def cost_of(form: Mapping[str, str]) -> dict[str, Any]:
     """The seconds and billed minutes of a final status callback."""
     cost = {}
     for name, key in (("CallDuration", "duration_s"), ("Duration", "billed_minutes")):
-        if form.get(name, "").isdecimal():
-            cost[key] = int(form[name])
+        if (number := whole_number(form.get(name, ""))) is not None:
+            cost[key] = number
     return cost
 
 

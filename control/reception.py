@@ -25,6 +25,7 @@ from control.routing.model import Target
 from control.store import admission, agents, nodes
 from control.store import calls as table
 from control.store.records import AgentRecord, CallRecord
+from control.strangers import whole_number
 from control.transfer import documents
 from control.transfer.order import Kind, Order
 from control.transfer.service import RING_MARGIN_S, caller_id
@@ -311,7 +312,7 @@ class Reception:
             "recording_sid": form.get("RecordingSid", "")[:64],
             "url": form.get("RecordingUrl", "")[:500],
             "status": form.get("RecordingStatus", "")[:20],
-            "duration_s": _whole(form.get("RecordingDuration", "")),
+            "duration_s": whole_number(form.get("RecordingDuration", "")),
         }
         call = self._office.book.get(call_id) or self._office.book.by_sid(form.get("CallSid"))
         if call is not None and not call.closing and call.is_recorded:
@@ -358,7 +359,3 @@ def _vouched(form: Form) -> dict[str, Any]:
     """What the carrier vouches for, and how the call came by SIP, kept as it came."""
     kept = {"stir_verstat": "StirVerstat", "sip_domain": "SipDomain", "sip_call_id": "SipCallId"}
     return {name: form[key][:200] for name, key in kept.items() if form.get(key)}
-
-
-def _whole(text: str) -> int | None:
-    return int(text) if text.isdecimal() else None

@@ -9,7 +9,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -28,7 +27,7 @@ def copy(url: URL, target: Path) -> str:
     if url.get_backend_name() != "sqlite":
         revision = _revision(url)
         command = ["pg_dump", "--format=custom", "--no-owner", f"--file={target}"]
-        _run([*command, f"--dbname={url.database}"], url)
+        _run([*command, f"--dbname={_address(url)}"], url)
         return revision
     source = Path(url.database or "")
     if not source.is_file():
@@ -80,7 +79,7 @@ def put(url: URL, copied: Path, aside_suffix: str) -> Path | None:
     """Make `copied` the database; where the former one was put. Raises BackupError, OSError."""
     if url.get_backend_name() != "sqlite":
         command = ["pg_restore", "--clean", "--if-exists", "--no-owner", "--single-transaction"]
-        _run([*command, f"--dbname={url.database}", str(copied)], url)
+        _run([*command, f"--dbname={_address(url)}", str(copied)], url)
         return None
     target = Path(url.database or "").absolute()
     aside = None
@@ -109,17 +108,20 @@ def _revision(url: URL) -> str:
     return found
 
 
+def _address(url: URL) -> str:
+    """The URL as PostgreSQL's own programs read it, with socket folder, sslmode and whatever else; no password."""
+    plain = URL.create(
+        "postgresql", url.username, None, url.host, url.port, url.database, url.query
+    )
+    return plain.difference_update_query(["password"]).render_as_string(hide_password=False)
+
+
 def _run(command: list[str], url: URL) -> None:
     """One of PostgreSQL's programs. The password is in its environment, where `ps` does not show it."""
     if shutil.which(command[0]) is None:
         raise BackupError(f"{command[0]} is not installed: install PostgreSQL's client programs")
-    given: Mapping[str, str | None] = {
-        "PGHOST": url.host,
-        "PGPORT": str(url.port) if url.port else None,
-        "PGUSER": url.username,
-        "PGPASSWORD": None if url.password is None else str(url.password),
-    }
-    environment = {**os.environ, **{name: text for name, text in given.items() if text}}
+    password = url.password or url.query.get("password")
+    environment = {**os.environ, **({"PGPASSWORD": str(password)} if password else {})}
     try:
         subprocess.run(
             command,

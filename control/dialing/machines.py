@@ -15,6 +15,7 @@ from xml.sax.saxutils import escape, quoteattr
 from control.calls import LiveCall, Outcome
 from control.ending import Ending
 from control.office import Office
+from control.strangers import whole_number
 from control.twilio.errors import TwilioError
 
 HANG_UP = "hang_up"
@@ -95,8 +96,8 @@ class Machines:
             return
         call.answered_by = answered_by
         call.change(answered_by=answered_by)
-        took = form.get("MachineDetectionDuration", "")
-        data = {"took_ms": int(took)} if took.isdecimal() else {}
+        took_ms = whole_number(form.get("MachineDetectionDuration", ""))
+        data = {} if took_ms is None else {"took_ms": took_ms}
         self._office.note(call, "answered_by", answered_by=answered_by, **data)
         is_machine = answered_by.startswith("machine") or answered_by == "fax"
         if is_machine and not call.closing and not call.hang_up_wanted:

@@ -14,7 +14,6 @@ Source: ElevenLabs API reference, "Get agent", "Get conversation details"; error
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -23,6 +22,7 @@ import httpx
 import trio
 
 from control.config import ElevenLabsSettings
+from control.strangers import read_json
 
 CONNECT_TIMEOUT_S = 5.0
 REPLY_TIMEOUT_S = 15.0
@@ -183,7 +183,7 @@ def part(opaque_id: str) -> str:
 def _judge(status: int, body: bytes) -> dict[str, Any]:
     """The object in a 200, or the error that the answer stands for."""
     try:
-        answer = json.loads(body)
+        answer = read_json(body)
     except (ValueError, RecursionError):
         answer = None
     if status == 200:

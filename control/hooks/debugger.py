@@ -17,6 +17,7 @@ import orjson
 
 from control.ids import DEFAULT_TENANT_ID
 from control.store.provider_events import ProviderEventRecord
+from control.strangers import whole_number
 
 MESSAGE_MAX_CHARS = 500
 _CALL_SID = re.compile(r"CA[0-9a-fA-F]{32}")
@@ -45,7 +46,7 @@ def event_of(form: Form, received_at: datetime) -> ProviderEventRecord:
         at=_instant(form.get("Timestamp", "")) or received_at,
         received_at=received_at,
         tenant_id=DEFAULT_TENANT_ID,
-        code=_code(_text(payload, "error_code", "errorCode")),
+        code=whole_number(_text(payload, "error_code", "errorCode")),
         message=_message(more)[:MESSAGE_MAX_CHARS] or None,
         resource_sid=resource_sid[:64] or None,
         call_sid=_call_sid(resource_sid, request, more),
@@ -100,10 +101,6 @@ def _text(mapping: Mapping[str, Any], *names: str) -> str:
         if isinstance(value, str | int) and value:
             return str(value)
     return ""
-
-
-def _code(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
 def _without_query(url: str) -> str:

@@ -22,6 +22,7 @@ from quart_trio.wrappers import TrioRequest
 
 from control.metrics import Metrics
 from control.store import StoreUnavailable
+from control.strangers import read_json
 
 POST_CALL = "/elevenlabs/post-call"
 INITIATION = "/elevenlabs/initiation"
@@ -163,7 +164,7 @@ class _Hooks:
 
 def _object(body: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(body)
+        found = read_json(body)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

@@ -18,6 +18,8 @@ FINAL = frozenset((DONE, FAILED))
 DROPPED = ("full_audio", "otlp_traces")
 """Not kept: audio has its own place, traces are for another reader."""
 
+DAY_S = 86_400.0
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -127,7 +129,8 @@ def _turns(given: Any) -> tuple[Turn, ...]:
             Turn(
                 role="user" if item.get("role") == "user" else "agent",
                 text=item["message"],
-                at_s=float(at_s) if isinstance(at_s, int | float) else 0.0,
+                # Not what JSON may say beyond it: infinity, or more than a call can last.
+                at_s=float(at_s) if isinstance(at_s, int | float) and 0 <= at_s < DAY_S else 0.0,
                 interrupted=item.get("interrupted") is True,
             )
         )

@@ -18,6 +18,7 @@ from control.sms.settings import E164, SmsProblem, parse
 from control.store import Store, agents, consents, messages, numbers, opt_outs
 from control.store.messages import MessageRecord
 from control.store.records import AgentRecord, OptOutRecord
+from control.strangers import whole_number
 from control.twilio import twiml
 
 BODY_MAX_CHARS = 1_600
@@ -114,14 +115,14 @@ class Incoming:
             add_line(conn, record.call_id, "sms_sent", data, now)
         if is_bound and _RANK.get(status, -1) <= _RANK.get(record.status, -1):
             return True
-        code = form.get("ErrorCode", "")
+        code = whole_number(form.get("ErrorCode", ""))
         if status in _RANK:
             columns["status"] = status
-        if code.isdigit():
-            columns["error_code"] = int(code)
+        if code is not None:
+            columns["error_code"] = code
         messages.update(conn, record.id, updated_at=now, **columns)
         if status in _TOLD:
-            data = {"message_id": record.id} | ({"code": int(code)} if code.isdigit() else {})
+            data = {"message_id": record.id} | ({} if code is None else {"code": code})
             add_line(conn, record.call_id, f"sms_{status}", data, now)
             announce(conn, record.id, now)
         return True

@@ -66,6 +66,8 @@ def _postgresql(url: URL, busy_timeout_ms: int, pool_size: int, options: dict[st
         "idle_in_transaction_session_timeout": IDLE_TRANSACTION_MAX_MS,
         "timezone": "UTC",
         "default_transaction_isolation": "read\\ committed",
+        # A commit that has returned is on the disk, whatever the server's own default is.
+        "synchronous_commit": "on",
     }
     said = url.query.get("options", "")
     given = said if isinstance(said, str) else " ".join(said)
@@ -90,7 +92,32 @@ def _postgresql(url: URL, busy_timeout_ms: int, pool_size: int, options: dict[st
         **options,
     )
     event.listen(engine, "handle_error", _without_detail)
+    event.listen(engine, "before_cursor_execute", _without_nul, retval=True)
     return engine
+
+
+def _without_nul(
+    _conn: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool
+) -> tuple[str, Any]:
+    """PostgreSQL has no NUL in a text, and refuses the row: strangers' texts get U+FFFD for it, as a reader would see."""
+    sets = parameters if many else [parameters]
+    if any(isinstance(v, str) and "\0" in v for one in sets for v in _values(one)):
+        sets = [_clean(one) for one in sets]
+        parameters = sets if many else sets[0]
+    return statement, parameters
+
+
+def _values(parameters: Any) -> Any:
+    return parameters.values() if isinstance(parameters, dict) else parameters or ()
+
+
+def _clean(parameters: Any) -> Any:
+    def text(value: Any) -> Any:
+        return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+
+    if isinstance(parameters, dict):
+        return {name: text(value) for name, value in parameters.items()}
+    return tuple(text(value) for value in parameters)
 
 
 def _without_detail(context: ExceptionContext) -> None:

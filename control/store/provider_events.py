@@ -18,6 +18,8 @@ from control.store.tables.routing import provider_events
 
 KEEP = timedelta(days=90)
 OF_CALL_MAX = 200
+NUMBER_MAX_DIGITS = 18
+"""Of a row's number in a cursor: what the database has room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,6 @@ def list_events(
 
 def _number(cursor: str) -> int:
     text = cursors.decode(cursor)
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal() and len(text) <= NUMBER_MAX_DIGITS):
         raise BadCursor("not a cursor of this list")
     return int(text)

@@ -23,6 +23,7 @@ from control.ending import CONTINUE_DEADLINE_S, STREAM_DEADLINE_S, Ending, outco
 from control.office import HANG_UP_TIMEOUT_S, Office
 from control.refusals import CallOver, DialRefused, NotAdmitted, PolicyRefused, Refusal
 from control.store import StoreUnavailable
+from control.strangers import whole_number
 from control.transfer import documents, fallback
 from control.transfer.fallback import Fallback
 from control.transfer.order import (
@@ -216,8 +217,8 @@ class Transferring:
         elif status not in ("busy", "no-answer", "canceled"):
             status = "failed"
         changes: dict[str, Any] = {"status": status, "ended_at_ms": office.now_ms()}
-        if form.get("DialCallDuration", "").isdecimal():
-            changes["duration_s"] = int(form["DialCallDuration"])
+        if (lasted_s := whole_number(form.get("DialCallDuration", ""))) is not None:
+            changes["duration_s"] = lasted_s
         if form.get("DialCallSid"):
             changes["call_sid"] = form["DialCallSid"]
         if form.get("DialSipResponseCode"):

@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
+from control.strangers import whole_number
 from control.twilio.errors import TwilioRefused, TwilioUncertain
 
 STATUS_EVENTS = ["initiated", "ringing", "answered", "completed"]
@@ -141,4 +142,4 @@ def _seen(call: Any) -> CallSeen:
 
 def _number(value: Any) -> int | None:
     """The 2010 API sends numbers as text, and nothing where it does not know."""
-    return int(value) if str(value or "").isdecimal() else None
+    return whole_number(str(value or ""))

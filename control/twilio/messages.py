@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from control.strangers import whole_number
 from control.twilio.rest import TwilioRest, TwilioUncertain
 
 LOOK_BACK = timedelta(seconds=30)
@@ -67,12 +68,11 @@ async def find(
 
 
 def _seen(message: Any) -> MessageSeen:
-    code = str(message.error_code or "")
     made = message.date_created
     return MessageSeen(
         sid=str(message.sid or ""),
         status=str(message.status or ""),
         body=str(message.body or ""),
         created_at=made if isinstance(made, datetime) else None,
-        error_code=int(code) if code.isdigit() else None,
+        error_code=whole_number(str(message.error_code or "")),
     )

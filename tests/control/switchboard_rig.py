@@ -338,6 +338,7 @@ async def open_rig(
     returned: dict[str, Any] | None = None,
     control: dict[str, Any] | None = None,
     elevenlabs: dict[str, Any] | None = None,
+    patience_s: float = 20,
 ) -> AsyncIterator[Rig]:
     """A running switchboard. `before(conn)` may put things into the store first.
 
@@ -373,7 +374,7 @@ async def open_rig(
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(switchboard.run)
-            with trio.fail_after(20):
+            with trio.fail_after(patience_s):
                 yield Rig(switchboard, store, pool, twilio, tickets, metrics)
             nursery.cancel_scope.cancel()
     finally:

@@ -67,6 +67,25 @@ async def test_every_connection_of_the_store_syncs_each_commit(store):
     assert await store.read(pragmas) == ("wal", 2)
 
 
+async def test_commits_on_postgresql_are_synchronous_whatever_the_server_thinks(postgresql):
+    """Somebody has switched it off for the database: an acknowledged decision could be lost in a crash."""
+    url = postgresql.empty_database()
+    postgresql._execute(
+        "ALTER DATABASE {} SET synchronous_commit = off", url.split("@/")[1].split("?")[0]
+    )
+    opened = Store.open(url)
+
+    def setting(conn):
+        return conn.execute(text("SHOW synchronous_commit")).scalar()
+
+    try:
+        assert await opened.write(setting) == "on"
+        assert await opened.read(setting) == "on"
+    finally:
+        opened.close()
+        postgresql.drop(url)
+
+
 async def test_records_of_live_calls_wait_while_the_disk_is_full_and_are_written_after(store):
     """Nothing of the timeline is lost, and its order stays; a new call is refused, not forgotten."""
     disk, ledger, call = Disk(store), Ledger(store), live()
