@@ -124,9 +124,9 @@ class Office:
     urls: PublicUrls = field(init=False)
 
     def __post_init__(self) -> None:
-        self.ledger = Ledger(self.store)
-        self.shelf = Shelf(Path(self.settings.policy.lists_dir))
         self.node = f"{socket.gethostname()}|{self.settings.control.listen}"[:100]
+        self.ledger = Ledger(self.store, self.node)
+        self.shelf = Shelf(Path(self.settings.policy.lists_dir))
         self.urls = PublicUrls(self.settings.public.url, self.settings.public.media_url)
 
     async def twilio_of(self, tenant_id: str) -> Twilio:
