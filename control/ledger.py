@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from control import log
 from control.calls import LiveCall, Pending
-from control.store import Store, StoreError, StoreUnavailable, decisions
+from control.store import Store, StoreError, StoreUnavailable, decisions, nodes
 from control.store import calls as table
 from control.store.records import CallRecord
 
@@ -42,8 +42,9 @@ class Ruling(NamedTuple):
 class Ledger:
     """Writes calls down. Raises StoreUnavailable where it says so, otherwise tries again later."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, node: str) -> None:
         self._store = store
+        self._node = node
         self._one_at_a_time = trio.Lock()
 
     async def open(
@@ -100,7 +101,7 @@ class Ledger:
             doubtful = frozenset(call.id for call, _ in taken if call.is_doubtful)
             try:
                 batch = [pending for _, pending in taken]
-                await self._store.write(_write, batch, ruling, also, doubtful)
+                await self._store.write(_write, batch, ruling, also, self._node, doubtful)
             except BaseException:
                 for call, pending in taken:
                     call.give_back(pending)
@@ -138,15 +139,22 @@ def _write(
     batch: Sequence[Pending],
     ruling: Ruling | None,
     also: Also | None,
+    node: str,
     doubtful: frozenset[str],
 ) -> None:
+    # A call that is dialled changes hands with its columns; any other is claimed before it is written.
+    ours = [call_id for call_id, _, columns, *_ in batch if columns and "node" not in columns]
+    lost = nodes.of_others(conn, ours, node) if ours else set()
+    for call_id in lost:
+        log.event("call_of_another_node", level="warning", call_id=call_id)
     table.apply(
         conn,
         [
+            # What was said and done stays true; how the call stands the other node knows better.
             table.Changes(
                 call_id,
                 tenant_id,
-                columns,
+                {} if call_id in lost else columns,
                 table.unwritten(conn, call_id, lines) if call_id in doubtful else lines,
                 turns,
             )

@@ -140,9 +140,9 @@ class Office:
     conversations: Conversations = field(init=False)
 
     def __post_init__(self) -> None:
-        self.ledger = Ledger(self.store)
-        self.shelf = Shelf(Path(self.settings.policy.lists_dir))
         self.node = node_name(self.settings)
+        self.ledger = Ledger(self.store, self.node)
+        self.shelf = Shelf(Path(self.settings.policy.lists_dir))
         self.urls = PublicUrls(self.settings.public.url, self.settings.public.media_url)
         self.conversations = Conversations(
             self.settings.elevenlabs, self.node, self.book, lambda: self.pool.held

@@ -6,6 +6,7 @@ where Twilio asks another daemon how the call goes on: then the call is that one
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -102,6 +103,12 @@ def is_mine(conn: Connection, call_id: str, node: str) -> bool:
     """Whether the call is open and still `node`'s."""
     mine = (calls.c.id == call_id, calls.c.ended_at.is_(None), calls.c.node == node)
     return conn.execute(select(calls.c.id).where(*mine)).scalar() is not None
+
+
+def of_others(conn: Connection, call_ids: Collection[str], node: str) -> set[str]:
+    """Those of these calls that another daemon has claimed; nobody claims the rest before this transaction ends."""
+    statement = select(calls.c.id, calls.c.node).where(calls.c.id.in_(call_ids)).with_for_update()
+    return {row.id for row in conn.execute(statement) if row.node not in (None, node)}
 
 
 def inherit(conn: Connection, node: str, now: datetime, *, own: bool) -> list[CallRecord]:

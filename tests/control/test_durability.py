@@ -88,7 +88,7 @@ async def test_commits_on_postgresql_are_synchronous_whatever_the_server_thinks(
 
 async def test_records_of_live_calls_wait_while_the_disk_is_full_and_are_written_after(store):
     """Nothing of the timeline is lost, and its order stays; a new call is refused, not forgotten."""
-    disk, ledger, call = Disk(store), Ledger(store), live()
+    disk, ledger, call = Disk(store), Ledger(store, "n1"), live()
     ruling = Ruling("accept", "default", {"outcome": "allow"}, NOW)
     await ledger.open(call, record(call), ruling)
     disk.is_full = True

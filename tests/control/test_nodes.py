@@ -143,3 +143,18 @@ def test_form_of_an_order_gives_the_order_back():
     """What one node tells the other."""
     order = Order("sip", "sip:a@b", announce="“One”", is_warm=True, summary="Ada", timeout_s=9)
     assert from_form(as_form(order)) == order
+
+
+async def test_end_seen_by_the_node_that_has_lost_the_call_does_not_close_it(tmp_path, monkeypatch):
+    """It has not been told yet, and Twilio's callback comes to it: the call goes on at the other one."""
+    monkeypatch.setattr(cluster, "LISTEN_EVERY_S", 600.0)
+    async with two_nodes(tmp_path) as (first, other, call_id):
+        await other.switchboard.continue_call({"CallSid": SID}, call_id)
+        first.pool.report(call_id)
+        await first.until(lambda: first.switchboard._office.book.get(call_id) is None)
+        record = await other.record(call_id)
+        assert (record.ended_at, record.result) == (None, None)
+        assert record.node == other.switchboard._office.node
+        await other.status(call_id, "completed")
+        other.pool.report(call_id, "cancelled", "the caller has left", attached=False)
+        assert (await other.ended(call_id)).result == "cancelled"

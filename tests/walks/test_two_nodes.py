@@ -204,7 +204,7 @@ async def test_dialled_call_that_is_answered_at_the_other_node_goes_over(tmp_pat
         await call.settled()
         record = await other.record_of(sid)
         assert (record["result"], record["status"]) == ("completed", "completed")
-        assert SHORT.encoded("ulaw_8000") in call.heard
+        assert SHORT.encoded("ulaw_8000")[:800] in call.heard
         assert call.heard_texts == []
         assert "call_let_go" in events_of(nodes[dialler])
         assert {"ringing", "dialled", "adopted", "answered_with_stream"} <= set(names(record))
