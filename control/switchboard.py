@@ -32,6 +32,7 @@ from control.calls import LiveCall, Outcome
 from control.cluster import Cluster, relay
 from control.compliance.facts import with_meaning
 from control.compliance.in_call import InCallOptOut
+from control.compliance.suppression import REASON
 from control.config import Settings
 from control.dialer import HUNG_UP, Dialer, find_agent
 from control.dialing.desk import Desk
@@ -180,6 +181,12 @@ class Switchboard:
             case "hang_up" if not (call.closing or call.ended_status):
                 call.hang_up_wanted = True
                 self._office.note(call, "hang_up_requested")
+                self._office.spawn(self._end_now, call)
+            case "opted_out" if not (call.closing or call.ended_status):
+                # Asked for elsewhere: in another call, by a text, over the API.
+                call.outcome = Outcome("policy", "policy", REASON)
+                call.hang_up_wanted = True
+                self._office.note(call, "opted_out", source="elsewhere")
                 self._office.spawn(self._end_now, call)
 
     async def _relayed(self, what: str, form: Form, call_id: str | None) -> bool:

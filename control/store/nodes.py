@@ -20,7 +20,7 @@ MESSAGES_AT_ONCE = 200
 
 
 class Message(NamedTuple):
-    """`what` is `status`, `amd` (callbacks of Twilio's, `form`), `hang_up`, or `let_go`: another daemon has the call."""
+    """`what` is `status`, `amd` (callbacks of Twilio's, `form`), `hang_up`, `opted_out`, or `let_go`: another daemon has the call."""
 
     call_id: str
     what: str
