@@ -314,6 +314,7 @@ async def open_rig(
     agent: AgentRecord | None = AGENT,
     before: Any = None,
     rules: tuple[str, ...] = ("system", "opt_out"),
+    made_rules: Any = None,
 ) -> AsyncIterator[Rig]:
     """A running switchboard. `before(conn)` may put things into the store first."""
     settings = replace(
@@ -334,7 +335,7 @@ async def open_rig(
             store=store,
             pool=pool,
             twilio=twilio,
-            rules=load_rules(rules, {}, _no_plugins),
+            rules=made_rules or load_rules(rules, {}, _no_plugins),
             clock=FakeClock(),
             metrics=metrics,
             tickets=tickets,
