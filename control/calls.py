@@ -179,6 +179,8 @@ class LiveCall:
     """`(kind, sentence)` that the agent has to say and that was not heard yet."""
     opt_out: str | None = None
     """How the caller asked not to be called again, once they did."""
+    last_sign_s: float | None = None
+    """When the called party spoke or pressed a key last, or the talk began (Trio's clock)."""
     last_said: str = ""
     """The caller's turn before: a request may be cut in two."""
 

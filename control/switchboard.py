@@ -32,6 +32,8 @@ from control.calls import LiveCall
 from control.cluster import Cluster, relay
 from control.compliance.facts import with_meaning
 from control.compliance.in_call import InCallOptOut
+from control.compliance.silence import Silence
+from control.compliance.suppression import REASON
 from control.config import Settings
 from control.dialer import HUNG_UP, Dialer, find_agent
 from control.dialing.desk import Desk
@@ -76,6 +78,7 @@ from control.transfer.service import Transferring
 from control.verdict import Question, Verdict
 from control.warming import Warming
 from control.workers import PoolEvent
+from gateway.link import CallEvent, TranscriptTurn
 from policy import Rule
 from policy.facts import Channel
 
@@ -144,8 +147,8 @@ class Switchboard:
         self._transfers = Transferring(self._office, self._warming, self._ending)
         tools = ToolDesk(self._office, actions(self._office, self._transfers, self.initiate))
         self._ending.on_tool = tools.on_request
-        opt_out = InCallOptOut(self._office)
-        self._ending.on_line, self._ending.on_turn = opt_out.on_event, opt_out.on_turn
+        self._opt_out, self._silence = InCallOptOut(self._office), Silence(self._office)
+        self._ending.on_line, self._ending.on_turn = self._on_line, self._on_turn
         self._answering = Answering(
             self._office, self._warming, self._ending, self._dialer, self._transfers
         )
@@ -183,6 +186,14 @@ class Switchboard:
         except StoreUnavailable as error:
             log.event("beat_failed", level="warning", error=str(error))
 
+    def _on_line(self, call: LiveCall, event: CallEvent) -> None:
+        self._opt_out.on_event(call, event)
+        self._silence.on_event(call, event)
+
+    def _on_turn(self, call: LiveCall, turn: TranscriptTurn) -> None:
+        self._opt_out.on_turn(call, turn)
+        self._silence.on_turn(call, turn)
+
     def _on_message(self, call: LiveCall, message: nodes.Message) -> None:
         match message.what:
             case "status":
@@ -200,6 +211,12 @@ class Switchboard:
             case "hang_up" if not (call.closing or call.ended_status):
                 call.hang_up_wanted = True
                 self._office.note(call, "hang_up_requested")
+                self._office.spawn(self._end_now, call)
+            case "opted_out" if not (call.closing or call.ended_status):
+                # Asked for elsewhere: in another call, by a text, over the API.
+                call.outcome = Outcome("policy", "policy", REASON)
+                call.hang_up_wanted = True
+                self._office.note(call, "opted_out", source="elsewhere")
                 self._office.spawn(self._end_now, call)
 
     async def _relayed(self, what: str, form: Form, call_id: str | None) -> bool:

@@ -198,10 +198,12 @@ def opt_out_digit(agent: AgentRecord | None) -> str | None:
 
 
 def max_call_s(office: Office, call: LiveCall) -> float:
-    """How long this call may last: the agent's own limit, but never more than the gateway's."""
+    """How long this call may last: the least of the gateway's limit, the agent's own, and what policy allows."""
     limit = office.settings.media.max_call_s
     own = call.agent.settings.get("max_call_s") if call.agent else None
-    return min(limit, float(own)) if own else limit
+    owed = [duty.get("seconds") for duty in call.duties if duty.get("kind") == "time_limit"]
+    limits = [float(one) for one in (own, *owed) if isinstance(one, int | float) and one]
+    return min([limit, *limits])
 
 
 def is_retryable(report: CallReport) -> bool:

@@ -15,6 +15,7 @@ from control.api.idempotency import idempotent
 from control.api.openapi import NoContent, listing, operation
 from control.api.problem import not_found
 from control.api.reading import E164, Body, Query, check_e164, read_body, read_query
+from control.compliance.suppression import suppress
 from control.store import opt_outs
 from control.store.records import OptOutRecord
 
@@ -108,7 +109,7 @@ async def add_opt_out() -> Response:
         tenant_id=await tenant_for_new(given.tenant_id),
         reason=given.reason,
     )
-    standing = await known.store.write(opt_outs.add, record)
+    standing = await known.store.write(suppress, record, record.created_at)
     return answer(_shown(standing), 201 if standing is record else 200)
 
 

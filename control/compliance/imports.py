@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 
 from control import ids
 from control.compliance import number_file
+from control.compliance.suppression import suppress
 from control.store import consents, dnc, opt_outs
 from control.store.records import OptOutRecord
 from policy.facts import Purpose
@@ -211,7 +212,7 @@ def write(
             case OptOutLine():
                 at = line.created_at or now
                 entry = OptOutRecord(line.e164, line.source, at, tenant_id, line.reason)
-                added += opt_outs.add(conn, entry) is entry
+                added += suppress(conn, entry, now) is entry
             case ConsentLine():
                 grants.append(line.record(tenant_id, now, actor))
             case BlockLine():

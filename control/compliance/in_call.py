@@ -8,6 +8,7 @@ add an opt-out; nothing here can take one back.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -18,8 +19,9 @@ from control import log
 from control.calls import LiveCall, Outcome
 from control.compliance import phrases
 from control.compliance.script import language_of
+from control.compliance.suppression import suppress
 from control.office import Office, ms_to_datetime
-from control.store import StoreUnavailable, calls, consents, opt_outs
+from control.store import StoreUnavailable, calls, consents
 from control.store.records import OptOutRecord
 from control.twilio import twiml
 from control.twilio.errors import TwilioError
@@ -114,7 +116,7 @@ class InCallOptOut:
 
     async def _suppress(self, call: LiveCall, request: Request) -> str | None:
         """Commit it, however often that has to be tried. The purpose of the call, if it has one."""
-        write = partial(_write, call=call, request=request)
+        write = partial(_write, call=call, request=request, now=self._office.clock.now())
         for tries in range(10**9):
             try:
                 return await self._office.store.write(write)
@@ -154,7 +156,7 @@ class InCallOptOut:
                 self._office.note(call, "disclosure_heard", kind=kind, turn=turn.turn)
 
 
-def _write(conn: Connection, call: LiveCall, request: Request) -> str | None:
+def _write(conn: Connection, call: LiveCall, request: Request, now: datetime) -> str | None:
     """Suppression and evidence, in one transaction; an opt-out that stands keeps its date."""
     theirs = call.from_number if call.direction == "inbound" else call.to_number
     if not theirs.startswith("+"):
@@ -162,9 +164,10 @@ def _write(conn: Connection, call: LiveCall, request: Request) -> str | None:
     at = ms_to_datetime(request.at_ms)
     evidence = request.evidence | {"call_id": call.id, "at": at.isoformat()}
     reason = "has to be looked at" if request.source == "spoken_review" else None
-    opt_outs.add(
+    suppress(
         conn,
         OptOutRecord(theirs, request.source, at, call.tenant_id, reason, call.id, evidence),
+        now,
     )
     if request.source == "wrong_number":
         consents.add_answer(

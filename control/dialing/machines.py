@@ -106,6 +106,9 @@ class Machines:
     async def _act(self, call: LiveCall, answered_by: str) -> None:
         wanted = call.machine_detection or {}
         act = wanted.get("on_machine", CONTINUE)
+        if not _may_leave_message(call) and act != HANG_UP:
+            self._office.note(call, "message_forbidden")
+            act = HANG_UP
         if act == LEAVE_MESSAGE and answered_by != "fax":
             await self._leave_message(call, wanted)
         elif act in (HANG_UP, LEAVE_MESSAGE):
@@ -142,6 +145,13 @@ class Machines:
             office.note(call, "machine_message")
         else:
             office.note(call, "message_failed", error="the call was over already")
+
+
+def _may_leave_message(call: LiveCall) -> bool:
+    """False for marketing without a toll-free number that reaches the opt-out (47 CFR 64.1200(b)(3))."""
+    return all(
+        duty.get("leave_message", True) for duty in call.duties if duty.get("kind") == "voicemail"
+    )
 
 
 def _name(answered_by: str) -> str:

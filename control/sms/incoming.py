@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from control.compliance import phrases
+from control.compliance.suppression import suppress
 from control.ids import DEFAULT_TENANT_ID, new_id
 from control.sms import template
 from control.sms.announcing import announce
@@ -175,7 +176,7 @@ def _stop(
             "pattern": found.pattern,
             "phrases_version": found.version,
         }
-    opt_outs.add(
+    suppress(
         conn,
         OptOutRecord(
             e164=customer,
@@ -190,6 +191,7 @@ def _stop(
             }
             | matched,
         ),
+        now,
     )
     if kind == "wrong_number":
         answer = consents.ReassignedRecord(tenant_id, customer, "yes", now, now.date().isoformat())

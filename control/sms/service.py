@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from control import failpoints
+from control.compliance.suppression import suppress
 from control.ids import new_id
 from control.outbox import GiveUp, Outbox, OutboxItem, TryAgain, steps
 from control.results import SMS
@@ -313,7 +314,7 @@ class Sms:
         if refusal.code == OPTED_OUT and not opt_outs.get(
             conn, message.tenant_id, message.to_number
         ):
-            opt_outs.add(
+            suppress(
                 conn,
                 OptOutRecord(
                     e164=message.to_number,
@@ -323,6 +324,7 @@ class Sms:
                     reason="Twilio: opted out of messages from this number (21610)",
                     call_id=message.call_id,
                 ),
+                now,
             )
         words, code = refusal.message, refusal.code or None
         self._end(conn, message, messages.REFUSED, "failed", words, code, now)

@@ -24,7 +24,7 @@ class Message(NamedTuple):
     """What another daemon was told that concerns a call of this one.
 
     `what` is a callback of Twilio's (`status`, `amd`, `stream`, `leg`, `recorded`, with its `form`), `hang_up` or
-    `transfer` (asked for over the API), `let_go`: another daemon has the call, or `take_over`: it is this one's now.
+    `transfer` (asked for over the API), `opted_out`, `let_go`: another daemon has the call, or `take_over`: it is this one's now.
     """
 
     call_id: str

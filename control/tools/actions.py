@@ -10,10 +10,11 @@ from typing import Any, Protocol, cast
 import phonenumbers
 
 from control.calls import LiveCall
+from control.compliance.suppression import suppress
 from control.office import Office
 from control.refusals import DialRefused, DialUncertain, PolicyRefused, Refusal
 from control.routing.callers import clean
-from control.store import opt_outs, routes
+from control.store import routes
 from control.store.records import CallRecord, OptOutRecord
 from control.tools.definitions import OptOut, Parameters, ScheduleCallback, TransferToNumber
 from control.tools.desk import Action, ToolFailed
@@ -108,7 +109,7 @@ async def _opt_out(office: Office, call: LiveCall, parameters: Parameters) -> st
         call_id=call.id,
         evidence={"tool": "opt_out", "words": reason},
     )
-    await office.store.write(opt_outs.add, entry)
+    await office.store.write(suppress, entry, entry.created_at)
     office.note(call, "opted_out", source=SOURCE)
     return "Done: this number will not be called again."
 

@@ -19,7 +19,8 @@ CALL_ENDED = "call.ended"
 CALL_RESULT = "call.result"
 MESSAGE_RECEIVED = "message.received"
 MESSAGE_UPDATED = "message.updated"
-EVENTS = (CALL_ENDED, CALL_RESULT, MESSAGE_RECEIVED, MESSAGE_UPDATED)
+OPT_OUT_CREATED = "opt_out.created"
+EVENTS = (CALL_ENDED, CALL_RESULT, MESSAGE_RECEIVED, MESSAGE_UPDATED, OPT_OUT_CREATED)
 
 LANES = 4
 """Pushes to one target at once."""

@@ -339,6 +339,7 @@ async def open_rig(
     control: dict[str, Any] | None = None,
     elevenlabs: dict[str, Any] | None = None,
     patience_s: float = 20,
+    made_rules: Any = None,
 ) -> AsyncIterator[Rig]:
     """A running switchboard. `before(conn)` may put things into the store first.
 
@@ -367,7 +368,7 @@ async def open_rig(
             store=store,
             pool=pool,
             twilio=twilio,
-            rules=load_rules(rules, {}, _no_plugins),
+            rules=made_rules or load_rules(rules, {}, _no_plugins),
             clock=FakeClock(),
             metrics=metrics,
             tickets=tickets,

@@ -161,7 +161,7 @@ async def test_keywords_change_the_list_before_they_are_answered(tmp_path, monke
         assert record["id"] == brief["id"]
         _, reply = await rig.twilio.text_in(THEM, OURS, "Start")
         assert reply.status == 200
-        assert (await rig.get("/v2/opt-outs"))["items"] == []
+        assert [one["scope"] for one in (await rig.get("/v2/opt-outs"))["items"]] == ["voice"]
         _, reply = await rig.twilio.text_in(THEM, OURS, "Do you open at nine?")
         assert reply.status == 200
         texts = (await rig.get("/v2/messages", direction="inbound"))["items"]

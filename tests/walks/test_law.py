@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 import httpx
 import trio
 
-from bench.sim_elevenlabs import AgentScript
+from bench.sim_elevenlabs import AgentScript, Utterance
 from bench.sim_twilio import Caller, HangsUp
+from tests.receiver import Receiver
 from tests.walks.test_whole_calls import GREETER, OURS, SHORT, rig_for
 
 THEM = "+12127360100"
@@ -141,6 +142,48 @@ async def test_calls_queued_before_nine_ring_before_nine_or_the_next_morning(tmp
         assert len(items) == len(rang) + len(waiting) == 60
         morning = datetime(2027, 1, 14, 8, 0, tzinfo=NEW_YORK)
         assert {datetime.fromisoformat(one["retry_at"]) for one in decisions} == {morning}
+
+
+async def test_opt_out_reaches_what_waits_and_what_is_up(tmp_path, monkeypatch):
+    """A text in the middle of a call: the queue is purged, the call ends, customers are told, the next is refused."""
+    talker = AgentScript(first_message=Utterance.of("agent_long"), response_latency_s=0.05)
+    monkeypatch.setenv("TANDEM_CONTROL_WEBHOOK_ALLOW_PRIVATE", "true")
+    async with rig_for(tmp_path, {"agent_1": talker}) as rig, trio.open_nursery() as nursery:
+        receiver = Receiver([200])
+        await nursery.start(receiver.run)
+        hook = await rig.post("/v2/webhooks", {"url": receiver.url, "events": ["opt_out.created"]})
+        agent = await rig.create_agent(OURS, "agent_1")
+        rig.twilio.destinations[THEM] = Caller(hangs_up=HangsUp(at_s=60.0))
+        later = (rig.clock.now() + timedelta(hours=1)).isoformat()
+        body = {"agent_id": agent["id"], "to": THEM}
+        waiting = await rig.post("/v2/calls/initiate", body | {"not_before": later})
+        other = await rig.post(
+            "/v2/calls/initiate", body | {"to": "+12127360101", "not_before": later}
+        )
+        live = await rig.post("/v2/calls/initiate", body)
+        with trio.fail_after(15):
+            while (await rig.get(f"/v2/calls/{live['id']}"))["status"] != "in-progress":
+                await trio.sleep(0.1)
+        await rig.twilio.text_in(THEM, OURS, "Please stop calling me.")
+        purged = await rig.get(f"/v2/calls/{waiting['id']}")
+        assert (purged["status"], purged["result"], purged["blame"]) == (
+            "canceled",
+            "policy",
+            "policy",
+        )
+        assert (await rig.get(f"/v2/calls/{other['id']}"))["status"] == "queued"
+        ended = await rig.record_of(live["metadata"]["twilio_call_sid"], timeout_s=15.0)
+        assert (ended["result"], ended["reason"]) == ("policy", "the called party opted out")
+        with trio.fail_after(15):
+            while not receiver.got:
+                await trio.sleep(0.1)
+        (event,) = receiver.verified(hook["secret"])
+        assert event["type"] == "opt_out.created"
+        assert (event["data"]["e164"], event["data"]["source"]) == (THEM, "sms")
+        refused = await rig.api.post("/v2/calls/initiate", json=body)
+        assert refused.status_code == 403
+        assert [call.to_number for call in rig.twilio.calls.values()].count(THEM) == 1
+        nursery.cancel_scope.cancel()
 
 
 def test_clock_of_a_test_is_refused_before_the_real_twilio(tmp_path):
