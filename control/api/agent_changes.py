@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from control import ids
@@ -27,6 +28,8 @@ _IN_SETTINGS = frozenset(
         "language",
         "voice_id",
         "transfer_numbers",
+        "machine_detection",
+        "opt_out_digit",
     }
 )
 _AT_ELEVENLABS = frozenset(
@@ -53,7 +56,7 @@ async def new_records(given: AgentCreate) -> tuple[AgentRecord, list[AgentNumber
     agent_checks.check_vertical(given.vertical, known.provisioning.verticals)
     now = known.clock.now()
     settings = {"record": given.record, "number": wish} | {
-        name: getattr(given, name)
+        name: as_setting(getattr(given, name))
         for name in (*sorted(_IN_SETTINGS - {"record"}), "manage")
         if getattr(given, name) is not None
     }
@@ -139,7 +142,9 @@ def change(conn: Connection, agent_id: str, changes: dict[str, Any], now: Any) -
     if "number" in changes:
         _check_number_is_open(conn, record, changes["number"])
     columns = {name: value for name, value in changes.items() if name not in _IN_SETTINGS}
-    in_settings = {name: value for name, value in changes.items() if name in _IN_SETTINGS}
+    in_settings = {
+        name: as_setting(value) for name, value in changes.items() if name in _IN_SETTINGS
+    }
     if "number" in columns:
         asked = columns.pop("number")
         in_settings["number"] = asked
@@ -156,6 +161,11 @@ def change(conn: Connection, agent_id: str, changes: dict[str, Any], now: Any) -
         columns |= ask_for(record, ["elevenlabs_update"], now)
     agents.update(conn, agent_id, **columns)
     return replace(record, **columns)
+
+
+def as_setting(value: Any) -> Any:
+    """As JSON."""
+    return value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else value
 
 
 def as_stored(routes: list[Route] | None) -> list[dict[str, Any]] | None:

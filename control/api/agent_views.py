@@ -72,6 +72,8 @@ class Agent(Answer):
     hours: Any
     routes: list[dict[str, Any]]
     transfer_numbers: list[str] | None
+    machine_detection: dict[str, Any] | None
+    opt_out_digit: str | None
     location: Any
     variables: dict[str, Any]
     extractions: Any
@@ -128,6 +130,8 @@ def shown(
         hours=record.hours,
         routes=record.routes or [],
         transfer_numbers=record.settings.get("transfer_numbers"),
+        machine_detection=record.settings.get("machine_detection"),
+        opt_out_digit=record.settings.get("opt_out_digit"),
         location=record.location,
         variables=record.variables,
         extractions=record.extractions,
