@@ -16,9 +16,10 @@ from control.store import outbox, webhooks
 
 CALL_ENDED = "call.ended"
 CALL_RESULT = "call.result"
+CALL_COST = "call.cost"
 MESSAGE_RECEIVED = "message.received"
 MESSAGE_UPDATED = "message.updated"
-EVENTS = (CALL_ENDED, CALL_RESULT, MESSAGE_RECEIVED, MESSAGE_UPDATED)
+EVENTS = (CALL_ENDED, CALL_RESULT, CALL_COST, MESSAGE_RECEIVED, MESSAGE_UPDATED)
 
 LANES = 4
 """Pushes to one target at once."""

@@ -331,6 +331,7 @@ async def test_price_is_asked_for_until_it_has_settled(store: Store) -> None:
     with pytest.raises(TryAgain):
         await desk.price(item_of(PRICE))
     await desk.price(item_of(PRICE))
+    assert await pushed(store) == ["call.cost"]
     settled = {"amount": 0.0085, "currency": "USD", "status": "settled"}
     assert (await record_of(store)).bill == {"twilio": settled}
     await desk.price(item_of(PRICE, timedelta(days=2)))
