@@ -21,6 +21,11 @@ BENCH ?= --calls 50,100,200,500 --seconds 15 --baselines
 demo: $(INSTALLED)
 	$(BIN)/python -m bench.demo
 
+# The providers' OpenAPI documents, where somebody has them: tests then check requests and answers by them.
+ifneq ($(wildcard ../shared/specs),)
+export TANDEM_SPECS ?= $(abspath ../shared/specs)
+endif
+
 # Most of the slow tests wait for processes and clocks, so more of them run at once than there are cores.
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 4 --dist loadfile

@@ -46,6 +46,10 @@ WIRES = ("public", "twilio", "elevenlabs", "agent", "post_call")
 to ElevenLabs' REST API, to its conversation sockets, and ElevenLabs' post-call webhook to our public port."""
 
 
+def on_close(rig: Rig) -> None:
+    """Called with each rig that is closed, its daemon stopped. For whoever looks at what was asked of the providers."""
+
+
 class RigError(Exception):
     """The daemon did not do what a rig needs; the text holds the end of its log."""
 
@@ -305,6 +309,7 @@ async def open_rig(
                         for daemon in (*each.former, each.daemon):
                             stopping.start_soon(daemon.stop)
                         stopping.start_soon(each.api.aclose)
+            on_close(rig)
         nursery.cancel_scope.cancel()
 
 

@@ -28,7 +28,7 @@ from sqlalchemy import Connection
 
 from control import ledger, log, verdict
 from control.answering import Answering
-from control.calls import LiveCall
+from control.calls import LiveCall, Outcome
 from control.cluster import Cluster, relay
 from control.compliance.facts import with_meaning
 from control.compliance.in_call import InCallOptOut

@@ -1,6 +1,7 @@
 """Requests and answers against the providers' own OpenAPI documents, when they are at hand.
 
-`TANDEM_SPECS` names a folder that holds `twilio/twilio_*.json`, as Twilio publishes them (twilio-oai).
+`TANDEM_SPECS` names a folder that holds `twilio/twilio_*.json`, as Twilio publishes them (twilio-oai), and
+`elevenlabs/rest_openapi_*.json`, the document of ElevenLabs' REST API.
 They are not ours to ship: without the folder the tests that need them are skipped.
 """
 
@@ -23,6 +24,10 @@ EXAMPLES_DIFFER = frozenset({"latitude", "longitude"})
 """Where the document's own examples are not what its schema says (texts, not numbers)."""
 
 
+NEWER_QUERY = {"GET /v1/convai/tools": frozenset({"page_size", "cursor", "types"})}
+"""Of ElevenLabs' current API reference ("List tools"), and not in the document of August 2025."""
+
+
 @dataclass(frozen=True)
 class Operation:
     """One method of one path."""
@@ -30,6 +35,12 @@ class Operation:
     name: str
     document: dict[str, Any]
     content: dict[str, Any]
+
+
+def are_at_hand() -> bool:
+    """Whether there is a folder with both."""
+    folder = Path(os.environ.get(VARIABLE) or "-")
+    return (folder / "twilio").is_dir() and (folder / "elevenlabs").is_dir()
 
 
 def twilio_specs() -> Path:
@@ -56,6 +67,17 @@ def faults_of(method: str, target: str, body: bytes, status: int, answer: bytes)
             f"{found.name}: answer: {fault}" for fault in _answer_faults(found, status, answer)
         ]
     return told
+
+
+def elevenlabs_faults(method: str, path: str, query: Iterable[str]) -> list[str]:
+    """What is wrong with a request by ElevenLabs' document: its path, its method, the names in its query."""
+    for template, pattern, document, operations in _elevenlabs_paths():
+        if pattern.fullmatch(path) and method.lower() in operations:
+            found = Operation(f"{method} {template}", document, operations[method.lower()])
+            known = {one["name"] for one in found.content.get("parameters", ())}
+            known |= NEWER_QUERY.get(found.name, frozenset())
+            return [f"{found.name}: no query parameter {one}" for one in query if one not in known]
+    return [f"{method} {path}: no such operation"]
 
 
 def _query_faults(operation: Operation, pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
@@ -141,10 +163,22 @@ def _operation(method: str, path: str) -> Operation | None:
     return None
 
 
+Paths = list[tuple[str, re.Pattern[str], dict[str, Any], dict[str, Any]]]
+
+
 @cache
-def _paths() -> list[tuple[str, re.Pattern[str], dict[str, Any], dict[str, Any]]]:
+def _paths() -> Paths:
+    return _read(twilio_specs().glob("twilio_*.json"))
+
+
+@cache
+def _elevenlabs_paths() -> Paths:
+    return _read((twilio_specs().parent / "elevenlabs").glob("rest_openapi_*.json"))
+
+
+def _read(files: Iterable[Path]) -> Paths:
     found = []
-    for file in sorted(twilio_specs().glob("twilio_*.json")):
+    for file in sorted(files):
         document = json.loads(file.read_text(encoding="utf-8"))
         for template, operations in document["paths"].items():
             parts = re.split(r"(\{[^}]+\})", template)

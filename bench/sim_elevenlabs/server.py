@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import time
+from collections import deque
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlsplit
 
@@ -24,6 +25,7 @@ REQUEST_DEADLINE_S = 60.0
 #: The library's unit is characters of one message; a second of 48 kHz PCM is 128,000.
 MAX_CLIENT_MESSAGE = 1024 * 1024
 MESSAGE_QUEUE = 16
+REQUESTS_KEPT = 10_000
 #: How long an upgrade that is never answered is held open.
 HANG_S = 300.0
 
@@ -51,6 +53,8 @@ class ElevenLabsSim:
         self.rest_latency_s = rest_latency_s
         """Before every REST answer. The real service takes 0.3 to 1.5 s for what makes something."""
         self.book = Book(api_key, agents)
+        self.requests: deque[rest.Request] = deque(maxlen=REQUESTS_KEPT)
+        """The last REST requests."""
         self.base_url = public_origin or ""
         self._host, self._port, self._ssl_context = host, port, ssl_context
         self._keep_audio = keep_audio
@@ -233,5 +237,6 @@ class ElevenLabsSim:
             return refusal.reply
         query = dict(parse_qsl(url.query))
         asked = rest.Request(request.method.decode(), url.path, query, headers, parsed)
+        self.requests.append(asked)
         socket_url = self.base_url.replace("http", "ws", 1)
         return rest.answer(self.book, socket_url, asked)

@@ -29,6 +29,8 @@ _IN_SETTINGS = frozenset(
         "voice_id",
         "transfer_numbers",
         "fallback",
+        "machine_detection",
+        "opt_out_digit",
     }
 )
 _AT_ELEVENLABS = frozenset(
@@ -55,7 +57,7 @@ async def new_records(given: AgentCreate) -> tuple[AgentRecord, list[AgentNumber
     agent_checks.check_vertical(given.vertical, known.provisioning.verticals)
     now = known.clock.now()
     settings = {"record": given.record, "number": wish} | {
-        name: _plain(getattr(given, name))
+        name: as_setting(getattr(given, name))
         for name in (*sorted(_IN_SETTINGS - {"record"}), "manage")
         if getattr(given, name) is not None
     }
@@ -141,7 +143,9 @@ def change(conn: Connection, agent_id: str, changes: dict[str, Any], now: Any) -
     if "number" in changes:
         _check_number_is_open(conn, record, changes["number"])
     columns = {name: value for name, value in changes.items() if name not in _IN_SETTINGS}
-    in_settings = {name: _plain(changes[name]) for name in _IN_SETTINGS & set(changes)}
+    in_settings = {
+        name: as_setting(value) for name, value in changes.items() if name in _IN_SETTINGS
+    }
     if "number" in columns:
         asked = columns.pop("number")
         in_settings["number"] = asked
@@ -160,16 +164,16 @@ def change(conn: Connection, agent_id: str, changes: dict[str, Any], now: Any) -
     return replace(record, **columns)
 
 
+def as_setting(value: Any) -> Any:
+    """As JSON."""
+    return value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else value
+
+
 def as_stored(routes: list[Route] | None) -> list[dict[str, Any]] | None:
     """Routes as JSON."""
     if routes is None:
         return None
     return [route.model_dump(by_alias=True, exclude_none=True) for route in routes]
-
-
-def _plain(value: Any) -> Any:
-    """A setting as JSON."""
-    return value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else value
 
 
 def _check_routes(conn: Connection, record: AgentRecord, routes: list[dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, field_validator
 
 from control.api.answers import PageQuery
+from control.api.machine_models import MachineDetection
 from control.api.reading import E164, Body, Query
 from control.routing.model import ROUTES_MAX, Hours, Route
 from control.transfer.fallback import Fallback
@@ -105,6 +106,14 @@ class AgentSettings(Body):
     )
     sms: dict[str, Any] | None = None
     location: Location | None = None
+    machine_detection: MachineDetection | None = Field(
+        None, description="Of its outbound calls; a call's own goes before it."
+    )
+    opt_out_digit: str | None = Field(
+        None,
+        pattern=r"^[0-9*#]?$",
+        description="The key with which a called party opts out; 9 when left out, empty: none.",
+    )
     prompt: str | None = Field(
         None,
         min_length=1,

@@ -75,6 +75,8 @@ class Agent(Answer):
     fallback: dict[str, Any] | None = Field(
         description="Where callers go when the agent is lost: `number` or `sip` with `timeout_s`, or `message`."
     )
+    machine_detection: dict[str, Any] | None
+    opt_out_digit: str | None
     location: Any
     variables: dict[str, Any]
     extractions: Any
@@ -132,6 +134,8 @@ def shown(
         routes=record.routes or [],
         transfer_numbers=record.settings.get("transfer_numbers"),
         fallback=record.settings.get("fallback"),
+        machine_detection=record.settings.get("machine_detection"),
+        opt_out_digit=record.settings.get("opt_out_digit"),
         location=record.location,
         variables=record.variables,
         extractions=record.extractions,

@@ -112,7 +112,7 @@ def _announce(
         event=events.OPT_OUT_CREATED,
         key=f"{record.tenant_id} {record.e164} {record.source} {record.created_at.isoformat()}",
         tenant_id=record.tenant_id,
-        data={
+        data=lambda: {
             "e164": standing.e164,
             "tenant_id": standing.tenant_id,
             "source": standing.source,

@@ -19,6 +19,7 @@ from typing import Any
 from control import extractions, verticals
 from control.elevenlabs.profile import CLIENT_EVENTS, TELEPHONE_FORMAT
 from control.elevenlabs.workspace import RAG_MODEL
+from control.routing import callers
 from control.store.records import AgentRecord
 from control.verticals import Vertical
 
@@ -30,11 +31,7 @@ VARIABLES = (
     "location",
     "timezone",
     "caller_number",
-    "caller_name",
-    "caller_city",
-    "caller_state",
-    "caller_country",
-    "caller_calls_before",
+    *callers.NAMES,
     "called_number",
     "call_direction",
     "twilio_call_sid",
@@ -176,7 +173,7 @@ def fields_of(agent: AgentRecord, vertical: Vertical) -> Any:
 
 def placeholders(agent: AgentRecord, prompt: str, first_message: str) -> dict[str, Any]:
     """A value for each dynamic variable, so that none can be missing."""
-    known: dict[str, Any] = dict.fromkeys(VARIABLES, "")
+    known: dict[str, Any] = dict.fromkeys(VARIABLES, "") | callers.UNKNOWN
     known |= dict.fromkeys(_VARIABLE.findall(prompt) + _VARIABLE.findall(first_message), "")
     known |= own_variables(agent) | agent.variables
     return {name: value for name, value in known.items() if not name.startswith("system__")}

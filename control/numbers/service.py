@@ -161,7 +161,8 @@ class Numbers:
         owned = await self._look(rest, record)
         if owned is None:
             return Checked(await self._note(record, status=GONE), GONE)
-        different = wiring.differences(owned.webhooks, self._webhooks)
+        before = owned.webhooks
+        different = wiring.differences(before, self._webhooks)
         owned = await self._wired(rest, owned)
         left = wiring.differences(owned.webhooks, self._webhooks)
         mended = tuple(name for name in different if name not in left)
@@ -171,7 +172,13 @@ class Numbers:
             log.event(
                 "number_mended", level="warning", number_id=record.id, settings=", ".join(mended)
             )
-        return Checked(await self._note(record, **columns), owned.status, mended)
+        return Checked(
+            await self._note(record, **columns),
+            owned.status,
+            mended,
+            was={name: getattr(before, name) for name in mended},
+            now={name: getattr(owned.webhooks, name) for name in mended},
+        )
 
     async def release(self, tenant_id: str, number: str, *, force: bool = False) -> NumberRecord:
         """Give it back to Twilio, for good. Refused (`in_use`) while a live agent has it unless `force`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -136,3 +136,6 @@ class Checked:
     status: str
     """`in-use`, `released` (by us), `gone` (not ours any more), or what else Twilio says."""
     mended: tuple[str, ...] = ()
+    was: Mapping[str, Any] = field(default_factory=dict)
+    """What they were before, by name."""
+    now: Mapping[str, Any] = field(default_factory=dict)

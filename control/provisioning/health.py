@@ -138,8 +138,8 @@ class Health:
             look.drift += [
                 {
                     "what": f"number.{name}",
-                    "was": None,
-                    "now": "ours",
+                    "was": checked.was.get(name),
+                    "now": checked.now.get(name),
                     "mended_at": at,
                     "e164": e164,
                 }

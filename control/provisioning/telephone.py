@@ -15,6 +15,7 @@ from control.provisioning.elevenlabs_steps import require_adopted
 from control.provisioning.values import Run, Services, Skipped, StepFailed
 from control.store import NumberTaken, agents
 from control.store.numbers import NumberRecord
+from control.store.records import AgentRecord
 from control.tenants.service import TenantBusy, TenantState
 from control.twilio.errors import TwilioError, TwilioRefused
 
@@ -58,6 +59,8 @@ async def number(run: Run, services: Services) -> str | None:
         raise StepFailed("the agent has no number: give number.e164, or number.type and country")
     if "e164" not in wish and not agent.number_sid:
         await require_adopted(run, services)
+    if texts(agent):
+        wish.setdefault("sms", True)
     try:
         owned = await _get(services, agent.tenant_id, agent.id, f"{agent.id}/number", wish)
     except StepFailed as failure:
@@ -70,7 +73,16 @@ async def number(run: Run, services: Services) -> str | None:
         number_type=owned.type,
         number_status="in-use",
     )
-    return await further_numbers(run, services)
+    remarks = [await further_numbers(run, services)]
+    if texts(agent) and owned.capabilities and not owned.capabilities.get("sms"):
+        remarks.append(f"{owned.e164} cannot send text messages: those of `sms` will not arrive")
+    return "; ".join(filter(None, remarks)) or None
+
+
+def texts(agent: AgentRecord) -> bool:
+    """Whether it is to send messages after its calls."""
+    settings = agent.sms or {}
+    return bool(settings.get("template")) and settings.get("enabled", True) is not False
 
 
 async def further_numbers(run: Run, services: Services) -> str | None:
@@ -83,8 +95,9 @@ async def further_numbers(run: Run, services: Services) -> str | None:
         now = services.clock.now()
         columns: dict[str, Any]
         try:
+            wish = {"sms": texts(run.agent)} | record.wish
             owned = await _get(
-                services, record.tenant_id, record.agent_id, f"{record.id}/number", record.wish
+                services, record.tenant_id, record.agent_id, f"{record.id}/number", wish
             )
             columns = {"e164": owned.e164, "sid": owned.sid, "type": owned.type}
             columns |= {"status": "live", "error": None}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from control.elevenlabs.agent_body import own_variables
+from control.routing import callers
 from control.sms.settings import E164
 from control.store import Store, agents
 
@@ -28,10 +29,15 @@ class Initiation:
         if agent is None or agent.elevenlabs_agent_id != asked.get("agent_id"):
             return None
         caller = asked.get("caller_id")
-        variables = own_variables(agent) | {
-            "caller_number": caller if isinstance(caller, str) else "",
-            "called_number": called,
-        }
+        variables = (
+            own_variables(agent)
+            | agent.variables
+            | callers.UNKNOWN
+            | {
+                "caller_number": caller if isinstance(caller, str) else "",
+                "called_number": called,
+            }
+        )
         return {
             "type": "conversation_initiation_client_data",
             "dynamic_variables": variables,

@@ -351,7 +351,13 @@ class Results:
         shown: dict[str, Any] = {"amount": None, "currency": None, "status": "unknown"}
         if price is not None:
             shown = {"amount": price.amount, "currency": price.currency, "status": "settled"}
-        await self._store.write(after_call.add_cost, record.id, {"twilio": shown})
+        await self._store.write(self._priced, record.id, shown, self._clock.now())
+        self._wake()
+
+    def _priced(self, conn: Connection, call_id: str, price: dict[str, Any], now: datetime) -> None:
+        """The result went out long ago, as a rule: what the call cost is an event of its own."""
+        after_call.add_cost(conn, call_id, {"twilio": price})
+        self._emit(conn, events.CALL_COST, call_id, now)
 
     def _wake(self) -> None:
         if self._outbox is not None:

@@ -36,6 +36,7 @@ RESULTS = frozenset(
         "policy",
         "no_answer",
         "busy",
+        "machine",
     )
 )
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")

@@ -17,10 +17,18 @@ from control.store import outbox, webhooks
 
 CALL_ENDED = "call.ended"
 CALL_RESULT = "call.result"
+CALL_COST = "call.cost"
 MESSAGE_RECEIVED = "message.received"
 MESSAGE_UPDATED = "message.updated"
 OPT_OUT_CREATED = "opt_out.created"
-EVENTS = (CALL_ENDED, CALL_RESULT, MESSAGE_RECEIVED, MESSAGE_UPDATED, OPT_OUT_CREATED)
+EVENTS = (
+    CALL_ENDED,
+    CALL_RESULT,
+    CALL_COST,
+    MESSAGE_RECEIVED,
+    MESSAGE_UPDATED,
+    OPT_OUT_CREATED,
+)
 
 LANES = 4
 """Pushes to one target at once."""

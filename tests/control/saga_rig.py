@@ -55,10 +55,13 @@ class FakeNumbers:
         self.released = []
         self.trouble = []
         self.mended = ()
+        self.wishes = []
+        self.capabilities = {}
         self.is_silent = False
 
     async def buy(self, tenant_id, wish, *, intent_key, agent_id=None, label=None):
         await self._maybe()
+        self.wishes.append(wish)
         e164 = self.bought.setdefault(intent_key, f"+1843555{len(self.bought):04d}")
         self.owned[e164] = f"PN{e164[-4:]}"
         return self._record(e164, wish.type)
@@ -88,7 +91,15 @@ class FakeNumbers:
             raise self.trouble.pop(0)
 
     def _record(self, e164, kind):
-        return NumberRecord("num_1", AT, AT, e164=e164, sid=self.owned.get(e164), type=kind)
+        return NumberRecord(
+            "num_1",
+            AT,
+            AT,
+            e164=e164,
+            sid=self.owned.get(e164),
+            type=kind,
+            capabilities=self.capabilities,
+        )
 
 
 class FakeAccounts:

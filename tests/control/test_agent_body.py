@@ -13,8 +13,9 @@ import pytest
 from bench.sim_elevenlabs import fields
 from control import verticals
 from control.elevenlabs import agent_body
-from control.elevenlabs.agent_body import Attached, Defaults
+from control.elevenlabs.agent_body import VARIABLES, Attached, Defaults
 from control.provisioning.client_tools import definitions
+from control.routing import callers
 from control.store.records import AgentRecord
 
 AT = datetime(2027, 1, 13, 18, 0, tzinfo=UTC)
@@ -74,6 +75,12 @@ def test_tools_of_the_gateway_are_ones_that_the_service_takes() -> None:
         assert config["name"].isidentifier()
         assert config["description"]
         assert 1 <= config["response_timeout_secs"] <= 120
+
+
+def test_variables_that_a_prompt_may_use_are_those_that_calls_bring() -> None:
+    """All that is known of a caller, and nothing that nobody fills."""
+    assert set(callers.NAMES) < set(VARIABLES)
+    assert "caller_calls_before" not in VARIABLES
 
 
 def test_dynamic_variables_all_have_a_value_to_fall_back_on() -> None:

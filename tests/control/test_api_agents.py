@@ -64,6 +64,8 @@ async def test_agent_created_with_everything_keeps_everything(rig: Rig) -> None:
         "record": True,
         "max_call_s": 600,
         "fallback": {"number": "+15550100456", "timeout_s": 20},
+        "machine_detection": {"on_machine": "hang_up", "mode": "fast"},
+        "opt_out_digit": "",
     }
     shown = (await rig.ask("POST", "/v2/agents", BODY | extra)).json
     assert {name: shown[name] for name in extra} == extra
@@ -167,6 +169,8 @@ async def test_agent_on_the_number_of_a_closed_one_is_accepted(rig: Rig) -> None
         ({"max_call_s": 0}, "max_call_s"),
         ({"max_call_s": 14401}, "max_call_s"),
         ({"max_call_s": "60"}, "max_call_s"),
+        ({"machine_detection": {"on_machine": "shout"}}, "machine_detection.on_machine"),
+        ({"opt_out_digit": "10"}, "opt_out_digit"),
         ({"nmae": "x"}, "nmae"),
     ],
     ids=str,
@@ -405,6 +409,17 @@ async def test_number_that_is_had_or_asked_for_is_not_exchanged(
     await rig.store.write(agents.insert, agent(1, **columns))
     answered = await rig.ask("PATCH", "/v2/agents/agt_0001", {"number": {"country": "US"}})
     assert (answered.status, answered.fields()) == (409, ["number"])
+
+
+async def test_settings_of_outbound_calls_are_changed_and_taken_away(rig: Rig) -> None:
+    """What happens with machines, and the key that opts out."""
+    await rig.store.write(agents.insert, agent(1))
+    wanted = {"on_machine": "leave_message", "mode": "message_end", "message": "Please call us."}
+    path = "/v2/agents/agt_0001"
+    shown = await rig.ask("PATCH", path, {"machine_detection": wanted, "opt_out_digit": "7"})
+    assert (shown.json["machine_detection"], shown.json["opt_out_digit"]) == (wanted, "7")
+    shown = await rig.ask("PATCH", path, {"machine_detection": None, "opt_out_digit": None})
+    assert (shown.json["machine_detection"], shown.json["opt_out_digit"]) == (None, None)
 
 
 async def test_agent_closed_cannot_be_changed(rig: Rig) -> None:

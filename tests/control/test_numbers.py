@@ -354,6 +354,8 @@ async def test_check_mends_what_was_changed_by_hand_and_says_what(rig):
     number.trunk_sid = "TK" + "1" * 32
     checked = await rig.numbers.check(TENANT, FIRST)
     assert set(checked.mended) == {"voice_url", "sms_method", "trunk_sid"}
+    assert set(checked.was) == set(checked.now) == set(checked.mended)
+    assert checked.was["sms_method"] != checked.now["sms_method"]
     assert rig.wired(FIRST) == WIRED
     assert number.trunk_sid == ""
     kept = await rig.numbers.get(TENANT, record.id)

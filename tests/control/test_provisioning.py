@@ -541,6 +541,29 @@ async def test_further_numbers_lead_to_the_same_agent_with_their_own_place(rig):
     assert (await rig.store.read(agents.by_number, record.number_e164)).location is None
 
 
+async def test_agent_that_texts_gets_a_number_that_can(rig):
+    """Its wish says so; one without messages takes any number."""
+    await rig.run()
+    await rig.add_new("agt_1", sms={"template": "Thank you."})
+    await rig.add_new("agt_2")
+    for agent_id in ("agt_1", "agt_2"):
+        await rig.again(agent_id)
+    assert [wish.sms for wish in rig.numbers.wishes] == [True, False]
+
+
+@pytest.mark.parametrize(("can", "status"), [(True, "live"), (False, "degraded")])
+async def test_adopted_number_that_cannot_text_is_remarked_upon(rig, can, status):
+    """Calls work, messages would not: the agent is degraded and says why."""
+    await rig.run()
+    rig.numbers.owned[NUMBER] = "PN1"
+    rig.numbers.capabilities = {"voice": True, "sms": can}
+    await rig.add(sms={"template": "Thank you."})
+    record = await rig.again()
+    assert record.status == status
+    remark = steps(record)["number"][1]
+    assert (remark is None) if can else ("cannot send text messages" in remark)
+
+
 async def test_release_gives_back_what_was_bought_and_made(rig):
     """The number and the agent with its document; doing it again finds nothing left."""
     await rig.run()

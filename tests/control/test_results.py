@@ -13,6 +13,7 @@ from control.elevenlabs.rest import ElevenLabsRefused, ElevenLabsUnavailable
 from control.hooks.elevenlabs import parse_secrets, signed
 from control.outbox import GiveUp, OutboxItem, TryAgain
 from control.results import ANALYSIS, PRICE, Results
+from control.results.initiation import Initiation
 from control.retention import erase
 from control.store import Store, agents, calls, conversations, outbox, webhooks
 from control.store.records import AgentRecord, CallRecord
@@ -369,6 +370,7 @@ async def test_price_is_asked_for_until_it_has_settled(store: Store) -> None:
     with pytest.raises(TryAgain):
         await desk.price(item_of(PRICE))
     await desk.price(item_of(PRICE))
+    assert await pushed(store) == ["call.cost"]
     settled = {"amount": 0.0085, "currency": "USD", "status": "settled"}
     assert (await record_of(store)).bill == {"twilio": settled}
     await desk.price(item_of(PRICE, timedelta(days=2)))
@@ -418,3 +420,22 @@ def test_signature_is_checked_with_its_age(header: str | None, now_s: float, goo
     assert not signed(header, BODY, parse_secrets("other"), now_s)
     assert not signed(header, BODY, (), now_s)
     assert not signed(header, BODY + b" ", parse_secrets("wsec_test"), now_s)
+
+
+# ---- calls that ElevenLabs carries ---------------------------------------------------------------
+
+
+async def test_native_call_begins_with_the_agents_own_variables(store: Store) -> None:
+    """As a call of ours would: place, own words, and every variable of a caller, known or not."""
+    now = Clock().now()
+    agent = AgentRecord(
+        "agt_1", "Desk", now, now, status="live", elevenlabs_agent_id="agent_1",
+        number_e164="+14155550199", variables={"office": "Main", "location": "Upstairs"},
+    )  # fmt: skip
+    await store.write(agents.insert, agent)
+    asked = {"caller_id": "+14155550100", "agent_id": "agent_1", "called_number": "+14155550199"}
+    told = await Initiation(store).data(asked)
+    assert told is not None
+    variables = told["dynamic_variables"]
+    assert (variables["office"], variables["location"]) == ("Main", "Upstairs")
+    assert (variables["caller_number"], variables["earlier_calls"]) == ("+14155550100", 0)

@@ -98,6 +98,13 @@ def test_segments_are_those_of_the_standard(body: str, count: int) -> None:
     assert template.segments(body) == count
 
 
+def test_message_after_an_answering_machine_may_be_asked_for() -> None:
+    """Every result that a call's record can have is a condition."""
+    settings = parse({"template": "Sorry we missed you.", "when": {"result": ["machine"]}}, ())
+    assert unmet(settings, result="machine", direction="outbound", values={}) is None
+    assert unmet(settings, result="completed", direction="outbound", values={}) is not None
+
+
 @pytest.mark.parametrize(
     ("given", "field"),
     [

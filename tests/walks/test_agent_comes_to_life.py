@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import sqlite3
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trio
 
@@ -30,17 +33,34 @@ BODY = {
 }
 POINTS = (
     "subaccount.begun",
+    "subaccount.done",
     "key.begun",
+    "key.done",
     "numbers.intent_kept",
     "numbers.bought",
+    "number.asked",
+    "number.done",
+    "knowledge_base.intent",
     "knowledge_base.asked",
+    "knowledge_base.done",
     "elevenlabs_tool.asked",
+    "elevenlabs_agent.intent",
     "elevenlabs_agent.asked",
+    "elevenlabs_agent.done",
     "routing.begun",
+    "routing.done",
     "self_test.begun",
+    "self_test.done",
     "live.begun",
 )
-"""Where the saga is killed, in the order in which it comes by."""
+"""Where the saga is killed, in the order in which it comes by: `done` is between a step's work and its commit."""
+ACCOUNT_POINTS = (
+    "tenant_account_intended",
+    "tenant_account_made",
+    "tenant_key_intended",
+    "tenant_key_made",
+)
+"""The same for a tenant's account, the first one within `POST /v2/tenants` itself."""
 
 
 async def test_agent_from_nothing_is_live_well_under_ninety_seconds(tmp_path: Path) -> None:
@@ -104,7 +124,7 @@ async def test_number_that_is_sold_out_is_corrected_and_the_agent_comes_to_life(
 async def _changed_by_hand_is_put_back(rig: rigs.Rig, agent: Any) -> None:
     """At both providers, and the record tells of it."""
     number = rig.twilio.numbers[agent["number"]["e164"]]
-    number.voice_url = "https://elsewhere.example.com/voice"
+    number.voice_url = elsewhere = "https://elsewhere.example.com/voice"
     made = rig.elevenlabs.book.agents[agent["elevenlabs"]["agent_id"]]
     tts = {"agent_output_audio_format": "pcm_16000"}
     made.merge({"conversation_config": {"tts": tts}})
@@ -113,6 +133,8 @@ async def _changed_by_hand_is_put_back(rig: rigs.Rig, agent: Any) -> None:
         "number.voice_url",
         "elevenlabs.tts.agent_output_audio_format",
     }
+    (told,) = [entry for entry in shown["drift"] if entry["what"] == "number.voice_url"]
+    assert (told["was"], told["now"]) == (elsewhere, f"{rig.public_url}/twilio/voice")
     assert shown["status"] == "live"
     assert number.voice_url == f"{rig.public_url}/twilio/voice"
     config = made.config["conversation_config"]
@@ -154,6 +176,57 @@ async def test_agent_whose_daemon_is_killed_at_every_step_is_made_once(tmp_path:
             names = [config["name"] for config in rig.elevenlabs.book.tools.values()]
             assert sorted(names) == sorted(set(names))
             assert rig.elevenlabs.violations == []
+
+
+async def test_tenant_whose_daemon_is_killed_at_every_step_has_one_account_and_one_key(
+    tmp_path: Path,
+) -> None:
+    """SIGKILL within the request, and at each point after it; the same request again makes no second tenant."""
+    name, key = {"name": "Coastal Group"}, {"Idempotency-Key": "tenant-1"}
+    with trio.fail_after(PATIENCE_S):
+        async with open_rig(tmp_path, agents={}) as rig:
+            for point in ACCOUNT_POINTS:
+                await rig.daemon.stop(signal.SIGKILL)
+                _time_passes(rig)
+                rig.environment[VARIABLE] = point
+                if point == ACCOUNT_POINTS[0]:
+                    await rig.restart_daemon()
+                    with pytest.raises(httpx.TransportError):
+                        await rig.api.post("/v2/tenants", json=name, headers=key)
+                else:
+                    rig.daemon = rigs._spawn(rig.folder, rig.environment)
+                await _killed(rig.daemon, point)
+            del rig.environment[VARIABLE]
+            _time_passes(rig)
+            await rig.restart_daemon()
+            again = await rig.api.post("/v2/tenants", json=name, headers=key)
+            assert again.status_code == 409
+            assert again.json()["type"].endswith("in-flight")  # nothing is made by it
+            while True:
+                tenants = (await rig.get("/v2/tenants"))["items"]
+                (tenant,) = [one for one in tenants if one["name"] == name["name"]]
+                if tenant["status"] == "active":
+                    break
+                await trio.sleep(0.1)
+            (account,) = rig.twilio.accounts.subaccounts
+            assert account.sid == tenant["subaccount"]["sid"]
+            keys = rig.twilio.accounts.keys_of(account.sid)
+            assert len(keys) == 1
+            assert (
+                await rig.settled_agent(
+                    await rig.post("/v2/agents", BODY | {"tenant_id": tenant["id"]})
+                )
+            )["status"] == "live"
+
+
+def _time_passes(rig: rigs.Rig) -> None:
+    """As if the daemon had been dead for an hour: leases have run out, and what Twilio does not know by now it
+    will not know. Until then "not there" may mean "not there yet", and nothing is made again.
+    """
+    earlier = "= datetime({0}, '-1 hour') || '.000000' WHERE {0} IS NOT NULL"
+    with contextlib.closing(sqlite3.connect(rig.folder / "tandem.db")) as store, store:
+        for table, column in (("tenant_credentials", "updated_at"), ("tenants", "lease_until")):
+            store.execute(f"UPDATE {table} SET {column} " + earlier.format(column))
 
 
 async def _killed(daemon: rigs.Daemon, point: str) -> None:
