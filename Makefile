@@ -33,7 +33,7 @@ test: $(INSTALLED)
 .PHONY: test-postgresql
 # Everything about the control plane once more, with every store of the tests on a PostgreSQL server.
 test-postgresql: $(INSTALLED)
-	TANDEM_TEST_STORE=postgresql TANDEM_REQUIRE_POSTGRESQL=1 $(BIN)/python -m pytest -n 4 --dist loadfile tests/control
+	TANDEM_TEST_STORE=postgresql TANDEM_REQUIRE_POSTGRESQL=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/control
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

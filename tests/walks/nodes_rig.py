@@ -28,8 +28,11 @@ async def two_nodes(folder, store_url, agents, *, patience_s=150.0, **options):
 
 
 async def nothing_is_wrong(rig, patience_s=20.0):
-    """The checker finds nothing, once what is under way has settled."""
+    """The checker finds nothing, once what is under way has settled. Raises AssertionError with what it finds."""
+    problems = ["not looked yet"]
     with trio.move_on_after(patience_s):
-        while check(read_history(rig.twilio, rig.elevenlabs, rig.store_url)):
+        while problems:
+            problems = check(read_history(rig.twilio, rig.elevenlabs, rig.store_url))
             await trio.sleep(0.2)
-    assert check(read_history(rig.twilio, rig.elevenlabs, rig.store_url)) == []
+    if problems:
+        raise AssertionError("\n".join(problems))
