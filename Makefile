@@ -68,11 +68,14 @@ soak: $(INSTALLED)
 faults: $(INSTALLED)
 	TANDEM_FAULTS=1 $(BIN)/python -m pytest tests/faults
 
-# The decoders, FUZZ_SECONDS for each target (findings and a grown corpus in fuzz-out/).
+# Decoders, the public port's handlers, and what is read from the disk at start: FUZZ_SECONDS for each target. Findings are
+# in fuzz-out/; what reached code that the corpus did not reach is added to it.
 FUZZ_SECONDS ?= 600
+FUZZ ?= websocket twilio elevenlabs link webhook_form config spool journal head post_call initiation twilio_webhook
 fuzz: $(INSTALLED)
-	for target in websocket twilio elevenlabs link webhook_form config; do \
-		$(BIN)/python tests/fuzz/fuzz.py $$target fuzz-out/$$target -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+	for target in $(FUZZ); do \
+		$(BIN)/python tests/fuzz/fuzz.py $$target fuzz-out/$$target -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+		$(BIN)/python tests/fuzz/fuzz.py $$target fuzz-out/$$target -merge=1 || exit 1; done
 
 # The program for machines without Python, as one file and as a folder (dist/tandem-dir); and the demo with it.
 binary: dist/tandem

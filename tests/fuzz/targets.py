@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from control import config
+from control import config, journal, log, returning
 from control.config_sources import ConfigError
 from control.twilio import signature
 from gateway import convai, link, twilio_media, websocket
 from gateway.errors import GatewayError, LinkError
+
+log.configure(level="error", format="json", secrets=())
 
 MESSAGE_MAX_BYTES = 4_096
 
@@ -86,15 +89,35 @@ def webhook_form(data: bytes) -> None:
 
 def configuration(data: bytes) -> None:
     """Any file gives settings or ConfigError."""
-    descriptor, name = tempfile.mkstemp(suffix=".toml")
+    with _file(data, ".toml") as path, contextlib.suppress(ConfigError):
+        config.load(path, {})
+
+
+@contextlib.contextmanager
+def _file(data: bytes, suffix: str) -> Iterator[Path]:
+    descriptor, name = tempfile.mkstemp(suffix=suffix)
     try:
         os.write(descriptor, data)
-        config.load(Path(name), {})
-    except ConfigError:
-        pass
+        yield Path(name)
     finally:
         os.close(descriptor)
         os.unlink(name)
+
+
+def worker_spool(data: bytes) -> None:
+    """What a worker has left on the disk: messages, lines that are no messages left out."""
+    with _file(data, ".spool") as path:
+        messages = returning.read_spool(path, lambda *_, **__: None)
+    for message in messages:
+        assert link.decode(link.encode(message)) == message, "not the same the second time"
+
+
+def journal_lines(data: bytes) -> None:
+    """What a daemon has left of ended calls: changes, lines that are none left out."""
+    with _file(data, ".journal") as path:
+        for changes in journal._read(path):
+            assert changes.call_id
+            assert all(isinstance(name, str) for name, _, _ in changes.lines)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -104,4 +127,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "link": link_packets,
     "webhook_form": webhook_form,
     "config": configuration,
+    "spool": worker_spool,
+    "journal": journal_lines,
 }

@@ -13,14 +13,14 @@ HERE = Path(__file__).resolve().parent
 SECONDS = 2
 
 
-def _targets():
-    spec = importlib.util.spec_from_file_location("fuzz_targets", HERE / "targets.py")
+def _targets(name):
+    spec = importlib.util.spec_from_file_location(f"fuzz_{name}", HERE / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.TARGETS
 
 
-TARGETS = _targets()
+TARGETS = _targets("targets") | _targets("ports")
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -38,6 +38,6 @@ def test_short_run_finds_nothing(tmp_path, name):
     pytest.importorskip("atheris")
     command = [sys.executable, str(HERE / "fuzz.py"), name, str(tmp_path)]
     ran = subprocess.run(
-        [*command, f"-max_total_time={SECONDS}"], capture_output=True, timeout=60, check=False
+        [*command, f"-max_total_time={SECONDS}"], capture_output=True, timeout=180, check=False
     )
     assert ran.returncode == 0, ran.stderr.decode(errors="replace")[-3_000:]
