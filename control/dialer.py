@@ -71,8 +71,7 @@ class Dialer:
         """Everything from the call's turn until its outcome is written down."""
         dial = self._desk.dial_of(call.id)
         try:
-            if await self._may_dial(call, entry, dial):
-                await self._slot(call.tenant_id, limit)
+            if await self._may_dial(call, entry, dial, limit):
                 await self._send(call, entry, dial)
         except LeaseLost:
             self._give_away(call)
@@ -87,7 +86,7 @@ class Dialer:
 
     # ---- the last look -------------------------------------------------------------------------
 
-    async def _may_dial(self, call: LiveCall, entry: QueueRecord, dial: Dial) -> bool:
+    async def _may_dial(self, call: LiveCall, entry: QueueRecord, dial: Dial, limit: Limit) -> bool:
         """What it finds is committed with the step. Raises LeaseLost, StoreUnavailable."""
         office = self._office
         now = office.clock.now()
@@ -105,6 +104,8 @@ class Dialer:
             self._failed(call, Outcome("cancelled", "gateway", _too_late(entry)))
             await self._settled(call)
         else:
+            # Before `sent` is committed: who dies while it waits has sent nothing, and the store says so.
+            await self._slot(call.tenant_id, limit)
             return await self._is_permitted(call, entry, dial)
         return False
 
