@@ -21,6 +21,11 @@ BENCH ?= --calls 50,100,200,500 --seconds 15 --baselines
 demo: $(INSTALLED)
 	$(BIN)/python -m bench.demo
 
+.PHONY: live-demo
+# An agent from an empty database, at the providers' real latencies: the steps with their milliseconds.
+live-demo: $(INSTALLED)
+	$(BIN)/python -m bench.live_demo
+
 # The providers' OpenAPI documents, where somebody has them: tests then check requests and answers by them.
 ifneq ($(wildcard ../shared/specs),)
 export TANDEM_SPECS ?= $(abspath ../shared/specs)

@@ -78,6 +78,7 @@ class Dialer:
         """Everything from the call's turn until its outcome is written down."""
         dial = self._desk.dial_of(call.id)
         try:
+            # Before `sent` is committed: who dies while it waits has sent nothing, and the store says so.
             await self._slot(call.tenant_id, limit)
             if await self._may_dial(call, entry, dial):
                 await self._send(call, entry, dial)

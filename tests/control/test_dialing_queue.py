@@ -15,6 +15,7 @@ from control import switchboard as switchboard_module
 from control.dialing import intake, pump
 from control.ledger import Ruling
 from control.refusals import PolicyRefused
+from control.store import agents
 from control.store import calls as table
 from control.store import dialing as queue
 from control.store.tables.dialing import dial_queue
@@ -123,6 +124,20 @@ async def test_thousand_calls_of_ten_tenants_with_daemons_killed(autojump_clock,
         records, _ = await rig.store.read(table.list_calls, limit=2000)
         assert {record.dial_state for record in records} <= {"created"}
         assert len({record.twilio_call_sid for record in records}) == 1000
+
+
+async def test_call_that_waits_for_its_slot_has_not_been_sent(autojump_clock):
+    """Who is killed while it waits loses no call: the store says that nothing has left."""
+    async with open_dialing(tenants_count=1, cps=CPS) as rig, rig.daemon() as switchboard:
+        tenant_id = (await rig.store.read(agents.get, agent_of(0))).tenant_id
+        switchboard._dialer._last_sent_s[tenant_id] = trio.current_time() + 10
+        await _order(switchboard, 0, 1)
+        await trio.sleep(5)
+        ((record,), _) = await rig.store.read(table.list_calls, limit=10)
+        assert (record.dial_state, rig.twilio.arrived) == ("intent", [])
+        await _empty(rig, 30)
+        ((record,), _) = await rig.store.read(table.list_calls, limit=10)
+        assert (record.dial_state, len(rig.twilio.arrived)) == ("created", 1)
 
 
 async def test_undisturbed_each_account_dials_at_its_full_pace(autojump_clock):

@@ -44,13 +44,28 @@ async def test_api_answers_what_its_document_says(tmp_path: Path) -> None:
     """Every operation, with valid and broken parameters and bodies."""
     async with open_rig(tmp_path, agents={"agent_1": AgentScript()}) as rig:
         await rig.create_agent("+14155550199", "agent_1")
-        tried = await trio.to_thread.run_sync(_try_all, rig)
+        tried = await trio.to_thread.run_sync(_try_all, rig, rig.api.headers["Authorization"])
     assert tried > 25
 
 
-def _try_all(rig: Rig) -> int:
+async def test_api_answers_a_tenant_what_its_document_says(tmp_path: Path) -> None:
+    """The same with a tenant's key: what is not its own is a documented refusal on every route."""
+    async with open_rig(tmp_path, agents={"agent_1": AgentScript()}) as rig:
+        tenant = await rig.post("/v2/tenants", {"name": "Coastal Group"})
+        path = f"/v2/tenants/{tenant['id']}"
+        limits = {"limits": {"requests_per_s": 1000.0}}
+        assert (await rig.api.patch(path, json=limits)).status_code == 200
+        key = (await rig.post(f"{path}/keys"))["key"]
+        await rig.create_agent("+14155550199", "agent_1")  # of the default tenant: not its own
+        tried = await trio.to_thread.run_sync(_try_all, rig, f"Bearer {key}")
+        alive = await rig.api.get("/v2/agents", headers={"Authorization": f"Bearer {key}"})
+        assert alive.status_code == 200  # or all of it was tried with a key that counts no more
+    assert tried > 25
+
+
+def _try_all(rig: Rig, authorization: str) -> int:
     base = str(rig.api.base_url).rstrip("/")
-    headers = {"Authorization": rig.api.headers["Authorization"]}
+    headers = {"Authorization": authorization}
     schema = schemathesis.openapi.from_url(f"{base}/openapi.json")
     tried, wrong = 0, []
     for found in schema.get_all_operations():
