@@ -107,7 +107,7 @@ async def _decide(office: Office, known: Facts) -> Decision:
 def _clock(office: Office) -> Clock:
     """The kernel is asked only where the configuration says that it knows."""
     trusted = office.settings.policy.trust_clock
-    stepped_s = getattr(office.clock, "stepped_s", None)
+    stepped_s = getattr(office.clock, "recent_step_s", None)
     return Clock(
         is_synchronised=True if trusted else clock_state.kernel_says_synchronised(),
         stepped_ms=0 if stepped_s is None else int(stepped_s() * 1000),
