@@ -18,6 +18,7 @@ from control.compliance import clock_state, facts, stored
 from control.compliance.facts import Asked
 from control.ledger import Ruling
 from control.office import Office
+from control.plugins import begin_decision
 from control.store import StoreUnavailable, opt_outs
 from control.store.records import OptOutRecord
 from policy import Decision, Facts, RuleResult, evaluate
@@ -95,6 +96,7 @@ def _shown(decision: Decision, known: Facts) -> dict[str, Any]:
 
 
 async def _decide(office: Office, known: Facts) -> Decision:
+    begin_decision()
     with trio.move_on_after(EVALUATION_DEADLINE_S):
         return await trio.to_thread.run_sync(
             evaluate, office.rules, known, abandon_on_cancel=True, limiter=_threads
