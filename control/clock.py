@@ -14,6 +14,11 @@ from datetime import UTC, datetime
 VARIABLE = "TANDEM_TEST_CLOCK"
 """An instant (RFC 3339) at which the clock of a test's daemon stands when it starts; it goes on from there."""
 
+STEP_S = 2.0
+"""A jump of more is a step: somebody set the clock, or a time service gave up slewing it."""
+STEP_KEPT_S = 600.0
+"""How long nothing is dialled after a step: time for a service to be sure of it, and for people to look."""
+
 
 class Clock:
     """Wall time in UTC. Tests hand in their own two functions, both in seconds, or a subclass."""
@@ -26,6 +31,8 @@ class Clock:
         self._wall = wall
         self._monotonic = monotonic
         self._ahead_s = wall() - monotonic()
+        self._step_s = 0.0
+        self._step_until_s = float("-inf")
 
     @classmethod
     def of_environment(cls) -> Clock:
@@ -42,6 +49,13 @@ class Clock:
     def now(self) -> datetime:
         """The present, aware, in UTC."""
         return datetime.fromtimestamp(self._wall(), UTC)
+
+    def recent_step_s(self) -> float:
+        """The latest step that is worth the name, for STEP_KEPT_S after it was seen; else how far it slewed."""
+        step_s, now_s = self.stepped_s(), self._monotonic()
+        if abs(step_s) > STEP_S:
+            self._step_s, self._step_until_s = step_s, now_s + STEP_KEPT_S
+        return self._step_s if now_s < self._step_until_s else step_s
 
     def stepped_s(self) -> float:
         """How far the wall clock was set forward (or back: negative) since the last time this was asked.

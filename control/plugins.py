@@ -10,7 +10,9 @@ from __future__ import annotations
 import importlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from importlib.metadata import entry_points
 from typing import Any, cast
 
@@ -21,6 +23,9 @@ from policy.facts import Facts
 from policy.law import Law
 
 ANSWER_TIMEOUT_S = 0.5
+"""Of one plug-in for one decision, however often the look ahead asks it."""
+_spent_s: ContextVar[dict[str, float] | None] = ContextVar("spent_s", default=None)
+"""Seconds that each plug-in has used of the decision that is being made."""
 ENTRY_POINTS = "tandem.policy_rules"
 
 
@@ -44,6 +49,11 @@ def resolve(name: str) -> object:
     return found
 
 
+def begin_decision() -> None:
+    """From now on every plug-in has its whole time again; in this task, and in threads that it starts."""
+    _spent_s.set({})
+
+
 class Watched:
     """A foreign rule behind a deadline. Looks like the rule; asked from one thread at a time."""
 
@@ -64,16 +74,24 @@ class Watched:
 
     def __call__(self, facts: Facts, /) -> RuleResult | tuple[RuleResult, ...]:
         """The rule's answer, or a deny. Raises what the rule raises."""
+        spent_s = _spent_s.get()
+        used_s = 0.0 if spent_s is None else spent_s.get(self.id, 0.0)
+        if used_s >= self._timeout_s:
+            return self._denied("time_used_up")
         if self._is_stuck:
             return self._denied("out_of_service")
-        if not self._lock.acquire(timeout=self._timeout_s):
+        began_s = time.perf_counter()
+        if not self._lock.acquire(timeout=self._timeout_s - used_s):
             return self._denied("too_busy")
         try:
-            return self._ask(facts)
+            left_s = self._timeout_s - used_s - (time.perf_counter() - began_s)
+            return self._ask(facts, max(left_s, 0.0))
         finally:
             self._lock.release()
+            if spent_s is not None:
+                spent_s[self.id] = used_s + time.perf_counter() - began_s
 
-    def _ask(self, facts: Facts) -> RuleResult | tuple[RuleResult, ...]:
+    def _ask(self, facts: Facts, timeout_s: float) -> RuleResult | tuple[RuleResult, ...]:
         if self._is_stuck:  # it was stuck while we waited for our turn
             return self._denied("out_of_service")
         if self._questions is None:
@@ -84,7 +102,7 @@ class Watched:
         self._is_stuck = True
         self._questions.put((facts, answers))
         try:
-            answer = answers.get(timeout=self._timeout_s)
+            answer = answers.get(timeout=timeout_s)
         except queue.Empty:
             return self._denied("no_answer_in_time")
         if isinstance(answer, BaseException):

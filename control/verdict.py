@@ -18,6 +18,7 @@ from control.compliance import clock_state, facts, stored
 from control.compliance.facts import Asked
 from control.ledger import Ruling
 from control.office import Office
+from control.plugins import begin_decision
 from control.store import StoreUnavailable, opt_outs
 from control.store.records import OptOutRecord
 from policy import Decision, Facts, RuleResult, evaluate
@@ -95,6 +96,7 @@ def _shown(decision: Decision, known: Facts) -> dict[str, Any]:
 
 
 async def _decide(office: Office, known: Facts) -> Decision:
+    begin_decision()
     with trio.move_on_after(EVALUATION_DEADLINE_S):
         return await trio.to_thread.run_sync(
             evaluate, office.rules, known, abandon_on_cancel=True, limiter=_threads
@@ -107,7 +109,7 @@ async def _decide(office: Office, known: Facts) -> Decision:
 def _clock(office: Office) -> Clock:
     """The kernel is asked only where the configuration says that it knows."""
     trusted = office.settings.policy.trust_clock
-    stepped_s = getattr(office.clock, "stepped_s", None)
+    stepped_s = getattr(office.clock, "recent_step_s", None)
     return Clock(
         is_synchronised=True if trusted else clock_state.kernel_says_synchronised(),
         stepped_ms=0 if stepped_s is None else int(stepped_s() * 1000),

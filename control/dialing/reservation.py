@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from control.compliance import counters
+from control.store import consents
 from control.store import dialing as queue
 from control.store.errors import StoreError
 from control.verdict import Verdict
@@ -27,6 +28,16 @@ def reserve(conn: Connection, *, call_id: str, owner: str, at: datetime, decided
     if decided.known is not None and not counters.are_still(conn, decided.known, call_id):
         raise Overtaken(f"{call_id}: an attempt was made meanwhile")
     queue.mark_sent(conn, call_id, owner, at)
+    consents.used(conn, relied_on(decided), at)
+
+
+def relied_on(decided: Verdict) -> list[str]:
+    """Ids of the consents by which the rules allowed it: they are kept from their last use on."""
+    found: list[str] = []
+    for rule in decided.decision.get("rules", ()):
+        if rule["id"] == "CON-SCOPE" and rule["outcome"] == "allow":
+            found += [one for one in (rule["inputs"].get("consent"),) if one]
+    return found
 
 
 def short_wait_s(decided: Verdict, now: datetime) -> float | None:

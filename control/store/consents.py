@@ -146,8 +146,18 @@ def revocations_of(conn: Connection, tenant_id: str, e164: str) -> list[Revocati
 
 
 def add_answer(conn: Connection, record: ReassignedRecord) -> None:
-    """Keep an answer of the reassigned-numbers database."""
+    """Keep an answer of the reassigned-numbers database; a `yes` closes the consents that are older than it."""
     conn.execute(insert(reassigned_answers).values(rows.values(record)))
+    if record.answer != "yes":
+        return
+    former = (
+        consents.c.tenant_id == record.tenant_id,
+        consents.c.e164 == record.e164,
+        consents.c.occurred_at <= record.asked_at,
+        consents.c.revoked_at.is_(None),
+    )
+    closed = {"revoked_at": record.asked_at, "revoked_reason": "the number was reassigned"}
+    conn.execute(update(consents).where(*former).values(closed))
 
 
 def newest_answer(conn: Connection, tenant_id: str, e164: str) -> ReassignedRecord | None:

@@ -80,7 +80,8 @@ def _stale(ask: Ask) -> Answer:
         return ask.say.missing("dnc_national")
     if entry.as_of is None:
         return ask.say.missing("dnc_national.as_of")
-    age = ask.facts.at - entry.as_of
+    # As of when the lists were read: looking ahead over a night, the next copy is not there yet.
+    age = ask.facts.known_at - entry.as_of
     inputs = {"as_of": entry.as_of, "age_days": age.days, "max_days": ask.set["max_age_days"]}
     if age > timedelta(days=ask.set["max_age_days"]):
         return ask.say.deny("registry_copy_too_old", **inputs)
@@ -146,7 +147,7 @@ RULES = (
     Define("DNC-INT", 2, _internal, directions=frozenset({"outbound", "transfer", "inbound"})),
     Define("DNC-PLAT", 1, _platform, directions=DIALLED),
     Define("DNC-NAT", 1, _national, marketing=True),
-    Define("DNC-STALE", 1, _stale, {"max_age_days": Number(31, 1, 31)}, marketing=True),
+    Define("DNC-STALE", 2, _stale, {"max_age_days": Number(31, 1, 31)}, marketing=True),
     Define("DNC-STATE", 1, _states, marketing=True),
     Define("RND-YES", 1, _reassigned),
     Define("RND-STALE", 1, _reassigned_stale, {"max_age_days": Number(30, 1, 30)}),

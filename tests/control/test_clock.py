@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from control.clock import Clock
+from control.clock import STEP_KEPT_S, Clock
 
 
 def test_now_is_aware_and_in_utc():
@@ -21,6 +21,27 @@ def test_now_of_the_real_clock_moves_with_the_system():
     """Without arguments it is the system's time."""
     before = datetime.now(UTC)
     assert before <= Clock().now() <= datetime.now(UTC)
+
+
+def test_recent_step_is_kept_for_every_question_until_it_is_long_ago():
+    """The first one who asks must not use it up: calls after it would be judged by a wrong clock."""
+    wall, monotonic = [1000.0], [10.0]
+    clock = Clock(lambda: wall[0], lambda: monotonic[0])
+    wall[0] += 3600.0
+    assert [clock.recent_step_s() for _ in range(3)] == [pytest.approx(3600.0)] * 3
+    wall[0], monotonic[0] = wall[0] + STEP_KEPT_S - 1, monotonic[0] + STEP_KEPT_S - 1
+    assert clock.recent_step_s() == pytest.approx(3600.0)
+    wall[0], monotonic[0] = wall[0] + 2, monotonic[0] + 2
+    assert clock.recent_step_s() == pytest.approx(0.0)
+
+
+def test_slewing_is_no_step():
+    """Half a second of correction is told once, and not kept."""
+    wall, monotonic = [1000.0], [10.0]
+    clock = Clock(lambda: wall[0], lambda: monotonic[0])
+    wall[0] += 0.5
+    assert clock.recent_step_s() == pytest.approx(0.5)
+    assert clock.recent_step_s() == pytest.approx(0.0)
 
 
 def test_stepped_s_after_somebody_set_the_clock_tells_once_how_far():

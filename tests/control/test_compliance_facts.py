@@ -188,6 +188,17 @@ def test_consents_revocations_and_opt_outs_are_facts(conn, tmp_path):
     assert [one.source for one in found.revocations] == ["spoken"]
 
 
+@pytest.mark.parametrize(("answer", "closed"), [("yes", True), ("no", False), ("no_data", False)])
+def test_reassigned_number_closes_the_consents_of_its_former_owner(conn, tmp_path, answer, closed):
+    """Given before the answer: somebody else's. Given afterwards: the new owner's."""
+    consents.insert_consent(conn, consent())
+    consents.add_answer(conn, consents.ReassignedRecord("tnt_default", THEIRS, answer, NOW))
+    later = NOW + timedelta(minutes=1)
+    consents.insert_consent(conn, consent(id="cns_2", occurred_at=later))
+    found = {one.id: one.revoked_at for one in read(conn, tmp_path).consents}
+    assert found == {"cns_1": NOW if closed else None, "cns_2": None}
+
+
 def test_number_of_ours_is_seen_as_a_loop_and_a_foreign_caller_id_as_not_owned(conn, tmp_path):
     """CID-OWN and NUM-OWN have their facts."""
     asked = replace(ASKED, from_number="+14155550777", to_number=OURS)

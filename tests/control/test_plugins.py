@@ -1,11 +1,14 @@
 """Foreign rules: one that raises, blocks or answers nonsense denies with its name and harms nothing else."""
 
+import contextvars
 import threading
 import time
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from control import plugins
 from control.plugins import Watched
 from policy import Facts, RuleResult, evaluate
 
@@ -130,3 +133,34 @@ def test_rule_that_blocks_asked_from_many_threads_costs_one_thread():
     assert outcomes == ["deny"] * 20
     assert blocked.asked == 1
     blocked.go.set()
+
+
+class Dawdles:
+    """Answers, but slowly, and always puts it off: the engine asks it again and again."""
+
+    id, version = "TEST-SLOW", 1
+
+    def __call__(self, facts):
+        time.sleep(0.03)
+        later = facts.at + timedelta(minutes=1)
+        return RuleResult(self.id, self.version, "defer", "later", {}, later)
+
+
+def test_slow_plug_in_has_one_budget_for_a_decision_and_is_named():
+    """However often the look ahead asks it, a decision waits for it no longer than its timeout."""
+    contextvars.copy_context().run(_ask_often)
+
+
+def _ask_often():
+    plugins.begin_decision()
+    slow = plugins.Watched(Dawdles(), 0.1)
+    asked = [slow(replace(FACTS, at=NOW + timedelta(minutes=n))) for n in range(40)]
+    in_time = [result for result in asked if result.outcome == "defer"]
+    assert len(in_time) < 10
+    assert {(one.id, one.reason) for one in asked[len(in_time) + 1 :]} == {
+        ("TEST-SLOW", "rule_blocked: time_used_up")
+    }
+    plugins.begin_decision()  # the next decision, of another agent: it has its whole time again
+    while slow._is_stuck:
+        time.sleep(0.001)
+    assert slow(FACTS).outcome == "defer"

@@ -606,6 +606,8 @@ async def test_answer_outbound_is_judged_by_the_purpose_and_place_of_the_call(
         phases = [(phase, decision["outcome"]) for phase, decision, _ in decisions]
         assert phases == [("accept", "allow"), ("dial", "allow"), ("answer", "allow")]
         assert verbs(document)[0] == "Connect"
+        (consent,) = await rig.store.read(consents.of_number, "tnt_default", THEIRS)
+        assert (consent.last_used_at is not None) is ("con_scope" in rules)
 
 
 # ---- a former process ----------------------------------------------------------------------------

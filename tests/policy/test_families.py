@@ -412,3 +412,18 @@ def test_missing_fact_is_named_in_the_sentence():
         decision.sentence
         == "Something that the rule has to know is not known: consents (CON-NONE)."
     )
+
+
+def test_lists_that_grow_old_over_night_defer_the_call_and_deny_it_in_the_morning():
+    """Looking ahead, the copies are as old as they are now: the next ones are not there yet."""
+    evening, morning = at("2027-01-14T02:30:00Z"), at("2027-01-14T14:30:00Z")
+    lists = {
+        "dnc_national": ListEntry("us", False, evening - timedelta(days=30, hours=20)),
+        "prefix_risk": PrefixRisk(None, evening - timedelta(days=13, hours=20)),
+    }
+    night = facts_for("+12125550123", evening, purpose="marketing", **lists)
+    decision = evaluate(standard(), night)
+    assert decision.outcome == "defer"
+    assert {rule.partition("-")[0] for rule in firing(decision)} == {"TIME"}
+    day = facts_for("+12125550123", morning, purpose="marketing", **lists)
+    assert {"DNC-STALE", "FRD-PREFIX"} <= set(firing(evaluate(standard(), day)))
