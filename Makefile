@@ -71,7 +71,14 @@ soak: $(INSTALLED)
 .PHONY: faults fuzz
 # The fault table, on a machine that does nothing else.
 faults: $(INSTALLED)
-	TANDEM_FAULTS=1 $(BIN)/python -m pytest tests/faults
+	$(BIN)/python -m tests.faults.table
+	TANDEM_FAULTS=1 $(BIN)/python -m pytest -n 0 tests/faults
+
+# 200 SIGKILLs of workers and control at random and 40 at named points, under 20 calls; then the checker's verdict.
+.PHONY: chaos
+CHAOS ?= --kills 200 --named 40 --calls 20
+chaos: $(INSTALLED)
+	$(BIN)/python -m bench.chaos $(CHAOS) --json chaos-out/chaos.json
 
 # Decoders, the public port's handlers, and what is read from the disk at start: FUZZ_SECONDS for each target. Findings are
 # in fuzz-out/; what reached code that the corpus did not reach is added to it.

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from bench.sim_elevenlabs import ElevenLabsSim
+from bench.sim_elevenlabs.record import ConversationRecord
 from bench.sim_twilio import SimCall, TwilioSim
 
 _CALL_ID = re.compile(r"call_id=(\w+)")
@@ -68,6 +69,10 @@ class Conversation:
     """TCP was lost: the process that held it may have died before it could say its name."""
     has_told_its_id: bool = True
     """It got as far as its metadata, so we could know its name."""
+    ours: str | None = None
+    """The call id that it was told."""
+    has_heard: bool = True
+    """Somebody's voice reached it: there was a caller."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,12 +163,15 @@ def _messages(messages: Iterable[Message]) -> Iterator[str]:
 
 def _conversations(history: History) -> Iterator[str]:
     named = {name for record in history.records for name in record.conversations}
+    recorded = {record.id for record in history.records}
     for conversation in history.conversations:
         if not conversation.is_closed:
             yield f"conversation {conversation.id} was never closed"
         could_be_known = conversation.has_told_its_id and not conversation.was_cut
-        if could_be_known and conversation.id not in named:
-            yield f"conversation {conversation.id} belongs to no record"
+        # Opened while the answer was being committed, which never came to be: nobody was ever on it.
+        was_for_nobody = conversation.ours not in recorded and not conversation.has_heard
+        if could_be_known and conversation.id not in named and not was_for_nobody:
+            yield f"conversation {conversation.id} of {conversation.ours} belongs to no record"
 
 
 def _opt_outs(history: History) -> Iterator[str]:
@@ -200,6 +208,8 @@ def read_history(
                 is_closed=talk.ended_at_s is not None,
                 was_cut=talk.closed_by == "network",
                 has_told_its_id=bool(talk.events("conversation_initiation_metadata")),
+                ours=_variable(talk, "gw_call_id"),
+                has_heard=bool(talk.counts["user_audio_chunk"]),
             )
             for talk in talks
         ),
@@ -214,6 +224,12 @@ def read_history(
             f"conversation {each.conversation_id}: {each.what}" for each in elevenlabs.violations
         ),
     )
+
+
+def _variable(talk: ConversationRecord, name: str) -> str | None:
+    """One of the dynamic variables that a conversation was begun with."""
+    variables = (talk.initiation or {}).get("dynamic_variables") or {}
+    return variables.get(name)
 
 
 def _telephone_call(call: SimCall) -> TelephoneCall:

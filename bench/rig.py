@@ -35,9 +35,9 @@ from bench.sim_elevenlabs import AgentScript, ElevenLabsSim
 from bench.sim_twilio import TwilioSim
 
 ACCOUNT_SID = "AC00000000000000000000000000000a01"
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 20.0
-LIVE_TIMEOUT_S = 30.0
+LIVE_TIMEOUT_S = 90.0
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -218,12 +218,13 @@ async def open_rig(
     cps: float = 10.0,
     store_url: str | None = None,
     nodes: int = 1,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Rig]:
     """Both simulators in this process, the daemon in its own; everything is gone at the end.
 
     `media` are keys of `[media]`, `rules` are `policy.rules`, `policy` its other keys, `config` is more TOML, `wires` get a proxy.
     `began_at`: what the daemon's and the simulated Twilio's clocks show at first; they go on from there.
-    `store_url` is an empty database; without it SQLite gets a file. With several `nodes` (which want a
+    `environment` is added to the daemon's. `store_url` is an empty database; without it SQLite gets a file. With several `nodes` (which want a
     PostgreSQL) Twilio's webhooks come through a balancer, and each node's media streams come to it directly.
     Raises RigError when a daemon does not start.
     """
@@ -273,15 +274,16 @@ async def open_rig(
             "log": {"level": "info", "format": "json"},
             "policy": {"rules": list(rules), **(policy or {})},
         }
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)} | clock.environment()
+        surroundings = {**os.environ, "PYTHONPATH": str(REPOSITORY)} | clock.environment()
+        surroundings |= environment or {}
         rig = Rig(
             folder,
             twilio,
             elevenlabs,
             _client(control, admin_key),
             public_url,
-            environment,
-            _spawn(folder, environment, _toml(_node(settings, folder, public, balancer)) + config),
+            surroundings,
+            _spawn(folder, surroundings, _toml(_node(settings, folder, public, balancer)) + config),
             wires=proxies,
             store_url=store_url,
             balancer=balancer,
@@ -293,7 +295,7 @@ async def open_rig(
                 place.mkdir()
                 own = _node(settings, place, ports[0], balancer)
                 own["control"] = own["control"] | {"listen": f"127.0.0.1:{ports[1]}"}
-                daemon = _spawn(place, environment, _toml(own) + config)
+                daemon = _spawn(place, surroundings, _toml(own) + config)
                 api = _client(ports[1], admin_key)
                 peer = dataclasses.replace(
                     rig, folder=place, api=api, daemon=daemon, peers=[], former=[]

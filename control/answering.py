@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
-from control import ids, log, verdict
+from control import failpoints, ids, log, verdict
 from control.calls import TERMINAL, LiveCall, Outcome
 from control.dialer import Dialer
 from control.dialing.intake import question
@@ -176,6 +176,7 @@ class Answering:
     async def _go_on(self, call: LiveCall) -> str:
         office = self._office
         office.note(call, "asked_to_continue")
+        failpoints.reach("continue.asked")
         if call.worker is not None and call.attached:
             with trio.move_on_after(REPORT_WAIT_S):
                 await call.reported.wait()
@@ -190,6 +191,7 @@ class Answering:
                 call.rejoined = True
                 return self._warming.document(call)
             if self._warming.may_resume(call) and await self._warming.resume(call):
+                failpoints.reach("continue.resumed")
                 within_s = office.settings.media.inbound_attach_timeout_s + STREAM_DEADLINE_S
                 office.watch(call, within_s)
                 return self._warming.document(call)

@@ -300,6 +300,7 @@ def from_record(record: CallRecord, agent: AgentRecord | None) -> LiveCall:
         resumes=record.resumes,
         agent_legs=record.resumes + 1,
         answered=record.answered_at is not None,
+        ended_status=record.status if record.status in TERMINAL else None,
         machine_detection=record.machine_detection,
         answered_by=record.answered_by,
         legs=dict(record.legs),

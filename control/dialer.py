@@ -222,6 +222,7 @@ class Dialer:
             failpoints.reach("dial.after_create")
             self.bind(call, created.sid)
             await self._settled(call, created.queue_ms)
+            failpoints.reach("dial.settled")
             dial.finish()
             await self._recheck(call, created.queue_ms)
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import trio
 
-from control import log
+from control import failpoints, late, log
 from control.calls import TERMINAL, LiveCall, Outcome, conversations_of, outcome_of_status
 from control.office import HANG_UP_TIMEOUT_S, Office, ms_to_datetime
 from control.stats import gauges
+from control.store import StoreUnavailable
 from control.strangers import whole_number
 from control.transfer import fallback
 from control.transfer.order import left_open
@@ -58,6 +59,8 @@ class Ending:
             return
         call = self._office.book.get(getattr(event, "call_id", None))
         if call is None:
+            if isinstance(event, CallReport) and event.conversation_id:
+                self._office.spawn(self._reported_late, event)
             return
         match event:
             case CallEvent():
@@ -74,6 +77,15 @@ class Ending:
                 self._reported(call, event)
             case _:
                 pass
+
+    async def _reported_late(self, report: CallReport) -> None:
+        try:
+            known = await self._office.store.write(late.keep, report)
+        except StoreUnavailable as error:
+            log.event("late_report_lost", level="error", call_id=report.call_id, error=str(error))
+            return
+        if not known:
+            log.event("late_report_unknown", level="warning", call_id=report.call_id)
 
     def _line(self, call: LiveCall, event: CallEvent) -> None:
         if (event.name, event.at_ms) in call.known:
@@ -116,7 +128,9 @@ class Ending:
         with trio.move_on_after(HANG_UP_TIMEOUT_S):
             try:
                 twilio = await self._office.twilio_of(call.tenant_id)
+                failpoints.reach("end.before_rest")
                 await twilio.end_call(call.twilio_call_sid)
+                failpoints.reach("end.after_rest")
             except TwilioError as error:
                 self._office.note(call, "hang_up_failed", error=str(error))
                 return False
@@ -204,6 +218,13 @@ class Ending:
         elif call.direction == "outbound" and status in ("ringing", "in-progress"):
             self._warm(call, status)
 
+    def catch_up(self, call: LiveCall, status: str) -> None:
+        """Like `move`, of a call that a former process began: it may have heard of the end and got no further."""
+        if call.ended_status and status in TERMINAL:
+            self._telephone_over(call)
+        else:
+            self.move(call, status)
+
     def _warm(self, call: LiveCall, status: str) -> None:
         office = self._office
         at_ringing = office.settings.media.warm_outbound == "ringing"
@@ -263,6 +284,7 @@ class Ending:
         call.handed.set()
         call.closed.set()
         office.wake.set()
+        failpoints.reach("end.closed")
 
     def drop_worker(self, call: LiveCall) -> None:
         """The worker may drop what it still has of the call."""

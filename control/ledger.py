@@ -14,7 +14,7 @@ import trio
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from control import log
+from control import failpoints, log
 from control.calls import LiveCall, Pending
 from control.store import Store, StoreError, StoreUnavailable, decisions, nodes
 from control.store import calls as table
@@ -69,8 +69,10 @@ class Ledger:
         dirty = [call for call in calls if call.is_dirty and call.is_recorded]
         for start in range(0, len(dirty), BATCH_CALLS):
             batch = dirty[start : start + BATCH_CALLS]
+            failpoints.reach("ledger.before_flush")
             try:
                 await self._save(batch)
+                failpoints.reach("ledger.flushed")
             except StoreUnavailable as error:
                 log.event("store_unavailable", level="warning", calls=len(dirty), error=str(error))
                 return

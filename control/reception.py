@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from control import log, verdict
+from control import failpoints, log, verdict
 from control.calls import LiveCall, Outcome
 from control.dialer import CALLABLE
 from control.dialing.limits import limits_in
@@ -176,7 +176,9 @@ class Reception:
         except PoolFull as full:
             why = "workers_busy" if isinstance(full, PoolBusy) else "workers_full"
             return await self._busy(call, record, decided, why, str(full))
+        failpoints.reach("answer.before_commit")
         await office.ledger.open(call, record, decided.ruling)
+        failpoints.reach("answer.after_commit")
         office.watch(call, office.settings.media.inbound_attach_timeout_s + STREAM_DEADLINE_S)
         office.note(call, "answered_with_stream")
         return self._warming.document(call)

@@ -7,6 +7,7 @@ telephone call goes on that nobody here knows of.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import NamedTuple
 
 import trio
 from sqlalchemy import Connection
@@ -61,9 +62,11 @@ class Reconcile:
             return
         if left:
             log.event("reconciling", calls=len(left))
-        for record, agent in left:
+        for record, agent, lines in left:
             if record.id not in office.pool.returned:
-                self._office.spawn(self.left_open, office.adopt(record, agent))
+                call = office.adopt(record, agent)
+                call.known = lines  # a spool may tell them once more
+                office.spawn(self.left_open, call)
         await self._take_back()
 
     async def _take_back(self) -> None:
@@ -96,7 +99,7 @@ class Reconcile:
         """What Twilio may have told while nobody listened."""
         seen = await self._ask(call) if call.twilio_call_sid else None
         if seen is not None and not call.closing:
-            self._ending.move(call, seen.status)
+            self._ending.catch_up(call, seen.status)
 
     async def left_open(self, call: LiveCall) -> None:
         """A call that a daemon which is no more has left to us."""
@@ -109,7 +112,7 @@ class Reconcile:
                     await call.reported.wait()
             seen = await self._ask(call)
             if seen is not None and not call.closing:
-                self._ending.move(call, seen.status)
+                self._ending.catch_up(call, seen.status)
         else:
             call.status = "failed"
             self._ending.close(call, _NEVER_SENT)
@@ -176,25 +179,29 @@ class Reconcile:
         return (self._office.clock.now() - call.created_at).total_seconds()
 
 
-def _left_calls(
-    conn: Connection, node: str, now: datetime
-) -> list[tuple[CallRecord, AgentRecord | None]]:
+class _Known(NamedTuple):
+    """A call that is not over, with its agent and the lines that its timeline has."""
+
+    record: CallRecord
+    agent: AgentRecord | None
+    lines: frozenset[tuple[str, int]]
+
+
+def _known(conn: Connection, record: CallRecord) -> _Known:
+    agent = agents.get(conn, record.agent_id) if record.agent_id else None
+    lines = frozenset((line.name, line.at_ms) for line in table.events(conn, record.id))
+    return _Known(record, agent, lines)
+
+
+def _left_calls(conn: Connection, node: str, now: datetime) -> list[_Known]:
+    return [_known(conn, record) for record in nodes.inherit(conn, node, now, own=True)]
+
+
+def _calls_of(conn: Connection, call_ids: list[str], node: str, now: datetime) -> list[_Known]:
+    """Those of these calls that are not over, now `node`'s."""
+    records = (table.get(conn, call_id) for call_id in call_ids)
     return [
-        (record, agents.get(conn, record.agent_id) if record.agent_id else None)
-        for record in nodes.inherit(conn, node, now, own=True)
+        _known(conn, record)
+        for record in records
+        if record and record.ended_at is None and nodes.take_over(conn, record, node, now)
     ]
-
-
-def _calls_of(
-    conn: Connection, call_ids: list[str], node: str, now: datetime
-) -> list[tuple[CallRecord, AgentRecord | None, frozenset[tuple[str, int]]]]:
-    """Those of these calls that are not over, now `node`'s, each with the lines that its timeline has."""
-    found = []
-    for call_id in call_ids:
-        record = table.get(conn, call_id)
-        is_open = record is not None and record.ended_at is None
-        if record is not None and is_open and nodes.take_over(conn, record, node, now):
-            agent = agents.get(conn, record.agent_id) if record.agent_id else None
-            lines = frozenset((line.name, line.at_ms) for line in table.events(conn, call_id))
-            found.append((record, agent, lines))
-    return found

@@ -26,7 +26,7 @@ from typing import Any
 import trio
 from sqlalchemy import Connection
 
-from control import ledger, log, verdict
+from control import failpoints, ids, ledger, log, missed, verdict
 from control.answering import Answering
 from control.calls import LiveCall, Outcome
 from control.cluster import Cluster, relay
@@ -333,7 +333,7 @@ class Switchboard:
             self._ending.on_status(call, form)
         elif await self._relayed("status", form, call_id):
             return
-        elif not await self._late_status(form, call_id):
+        elif not await self._late_status(form, call_id) and not await self._missed(form):
             unknown_call("status", form)
 
     async def stream_status(self, form: Form, call_id: str | None = None) -> None:
@@ -392,6 +392,17 @@ class Switchboard:
         sid = form.get("CallSid", "")
         return await self._office.store.write(_late_cost, call_id, sid, cost_of(form), key, now)
 
+    async def _missed(self, form: Form) -> bool:
+        """A call that is over and of which nothing was known. False when it is not one of ours."""
+        office = self._office
+        now = office.clock.now()
+        call_id = ids.new_id(ids.CALL, now)
+        if not await office.store.write(missed.keep, form, call_id, office.node, now):
+            return False
+        log.event("call_missed", level="warning", call_id=call_id, sid=form.get("CallSid", ""))
+        office.metrics.calls.labels("inbound", missed.MISSED.result, missed.MISSED.blame).inc()
+        return True
+
     # ---- the media stream ----------------------------------------------------------------------
 
     def is_about_ours(self, *, ticket: str = "", call_id: str = "", path: str = "") -> bool:
@@ -425,6 +436,7 @@ class Switchboard:
         call = self._office.book.get(call_id)
         sid = call.twilio_call_sid if call else None
         await self._office.pool.attach(call_id, sock, head, sid)
+        failpoints.reach("stream.attached")
 
     # ---- operators -----------------------------------------------------------------------------
 

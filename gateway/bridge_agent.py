@@ -178,15 +178,17 @@ class AgentSide(BridgeCore):
         if self._agent_ready:
             self._problem("agent", "second_metadata", now_s)
             return
+        # Named whatever comes of it: it has begun, and will be charged for.
+        if self.conversation_id is not None:
+            self.earlier_conversations.append(self.conversation_id)
+        self.conversation_id = event.conversation_id
         try:
             listens = parse_format(event.user_input_audio_format or "pcm_16000")
             speaks = parse_format(event.agent_output_audio_format or "pcm_16000")
         except ValueError as error:
+            self._note("agent_unusable", now_s, conversation_id=event.conversation_id)
             self._agent_failed(f"audio format not supported: {error}", now_s, is_final=True)
             return
-        if self.conversation_id is not None:
-            self.earlier_conversations.append(self.conversation_id)
-        self.conversation_id = event.conversation_id
         self.formats = {"caller_audio": listens.name, "agent_audio": speaks.name}
         self._agent_ready = True
         self._note("agent_ready", now_s, conversation_id=event.conversation_id, **self.formats)

@@ -21,6 +21,7 @@ import httpx
 import orjson
 import trio
 
+from gateway import failpoints
 from gateway.bridge import Bridge
 from gateway.errors import LegError
 from gateway.events import (
@@ -333,12 +334,14 @@ class Call:
                 hang_up,
             )
         )
+        failpoints.reach("worker.ending")
         if hang_up:
             with trio.move_on_after(ENDING_TIMEOUT_S):
                 await self._may_close.wait()
         await self._close_legs()
         if self._tap is not None:
             await self._finish_recording(self._tap)
+        failpoints.reach("worker.report")
         self._around.tell(self._report(termination))
 
     async def _close_legs(self) -> None:

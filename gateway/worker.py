@@ -27,7 +27,7 @@ from collections import deque
 
 import trio
 
-from gateway import link
+from gateway import failpoints, link
 from gateway.call import Call, CallSurroundings
 from gateway.errors import LinkError
 from gateway.events import Termination
@@ -226,7 +226,9 @@ class Worker:
         self._lifeline.close()
         untold = [message for message in self._writer.untold() if is_of_a_call(message)]
         try:
+            failpoints.reach("worker.before_spool")
             left_out = self._lifeline.spool(untold)
+            failpoints.reach("worker.spooled")
         except OSError as error:
             _complain("spool_failed", messages=len(untold), error=str(error))
         else:
@@ -283,6 +285,7 @@ class Worker:
             for call_id, call in self._calls.items()
         ]
         self._writer.find(self._raw, [*first, Returned(self._id, self._version)])
+        failpoints.reach("worker.returned")
         _complain("control_returned", level="info", calls=len(first), version=hello.version)
         return True
 
@@ -332,6 +335,7 @@ class Worker:
             return
         call = Call(plan, around)
         self._calls[plan.call_id] = call
+        failpoints.reach("worker.prepare")
         calls.start_soon(self._supervise, call, name=f"call {plan.call_id}")
 
     def _refusal(self, call_id: str, call_sid: str | None) -> CallReport:
@@ -355,6 +359,7 @@ class Worker:
             # The call ended a moment ago; a closed socket sends Twilio to the verbs behind the stream.
             _close_fds(fds)
             return
+        failpoints.reach("worker.attach")
         call.attach(socket.socket(fileno=fds[0]), base64.b64decode(message.head))
 
     def _end(self, call_id: str, termination: Termination, *, drain: bool = False) -> None:

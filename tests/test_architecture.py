@@ -115,6 +115,7 @@ SHELLS = frozenset(
         "recorder",
         "lifeline",
         "voice",
+        "failpoints",
         "worker",
     )
 )
@@ -147,6 +148,7 @@ CONTROL_MAY_USE = {
         "gateway.settings",
         "gateway.errors",
         "gateway.journal",  # what the journal wants in front of a line
+        "gateway.failpoints",  # where tests kill either process
         "gateway.lifeline",  # names in the runtime directory, and who is at the other end of a socket
     ),
     "policy": (

@@ -44,6 +44,11 @@ class Faults:
         """Put one at the end of the queue."""
         self._faults.append(fault)
 
+    @property
+    def unused(self) -> list[str]:
+        """What was ordered and has not happened (yet)."""
+        return [f"{one.method} {one.path_prefix}" for one in self._faults if one.times > 0]
+
     def take(self, method: str, path: str, account_prefix: str) -> Fault | None:
         """The fault for this request, used up by one."""
         for fault in self._faults:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 from quart import Blueprint, Response
 
+from control import failpoints
 from control.api.answers import Answer, PageQuery, answer, page
 from control.api.auth import own_tenant, tenant_for_new
 from control.api.dependencies import dependencies
@@ -110,6 +111,7 @@ async def add_opt_out() -> Response:
         reason=given.reason,
     )
     standing = await known.store.write(suppress, record, record.created_at)
+    failpoints.reach("opt_out.committed")
     return answer(_shown(standing), 201 if standing is record else 200)
 
 

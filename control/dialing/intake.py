@@ -9,7 +9,7 @@ from typing import NoReturn
 import trio
 from sqlalchemy import Connection
 
-from control import ids, verdict
+from control import failpoints, ids, verdict
 from control.calls import LiveCall
 from control.compliance.facts import with_meaning
 from control.dialing.desk import Desk, Dial
@@ -143,6 +143,7 @@ class Intake:
         try:
             try:
                 await office.ledger.open(call, record, decided.ruling, enqueue)
+                failpoints.reach("dial.queued")
             except QueueFull as full:
                 raise NotAdmitted(str(full)) from full
             desk.wake.set()

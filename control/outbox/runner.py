@@ -16,7 +16,7 @@ from typing import Protocol, TypeAlias
 import trio
 from sqlalchemy import Connection
 
-from control import log
+from control import failpoints, log
 from control.store import Store, StoreUnavailable
 from control.store import outbox as table
 from control.store.outbox import OutboxItem
@@ -160,6 +160,8 @@ class Outbox:
             limit=kind.at_once - self._running[name],
             busy_lanes=frozenset(self._lanes),
         )
+        if items:
+            failpoints.reach("outbox.claimed")
         for item in items:
             self._running[name] += 1
             if item.lane:
@@ -214,6 +216,7 @@ class Outbox:
         except StoreUnavailable as error:
             log.event("outbox_unsettled", level="warning", kind=item.kind, error=str(error))
             held = False
+        failpoints.reach("outbox.settled")
         self._count(item.kind, outcome if held else "lost")
         if outcome == "dead":
             log.event("outbox_dead_letter", level="warning", kind=item.kind, key=item.key)

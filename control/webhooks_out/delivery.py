@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from control import failpoints
 from control.outbox import GiveUp, Outbox, OutboxItem, Schedule, TryAgain
 from control.store import Store
 from control.store import webhooks as table
@@ -96,6 +97,7 @@ class Deliveries:
         except PushFailed as error:
             await self._failed(item, record, webhook, error)
         else:
+            failpoints.reach("push.delivered")
             now = self._clock.now()
             await self._write(
                 record, status=table.DELIVERED, http_status=status, delivered_at=now, next_at=None

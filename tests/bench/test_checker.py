@@ -88,8 +88,12 @@ WRONG = {
         "message msg_1 was sent 2 times",
     ),
     "orphan conversation": (
-        {"conversations": (Conversation(id="conv_1"), Conversation(id="conv_8"))},
-        "conversation conv_8 belongs to no record",
+        {"conversations": (Conversation(id="conv_1"), Conversation(id="conv_8", ours="call_9"))},
+        "conversation conv_8 of call_9 belongs to no record",
+    ),
+    "silent conversation of a call that has a record": (
+        {"conversations": (Conversation(id="conv_8", ours="call_1", has_heard=False),)},
+        "conversation conv_8 of call_1 belongs to no record",
     ),
     "open conversation": (
         {"conversations": (Conversation(id="conv_1", is_closed=False),)},
@@ -127,6 +131,7 @@ def test_what_nobody_could_know_is_no_violation():
             Conversation(id="conv_1"),
             Conversation(id="conv_7", was_cut=True),
             Conversation(id="conv_8", has_told_its_id=False),
+            Conversation(id="conv_9", ours="call_never_committed", has_heard=False),
         ),
     )
     assert check(history) == []

@@ -178,8 +178,9 @@ class FakePool:
         blame: str | None = None,
         attached: bool = True,
         media: dict[str, Any] | None = None,
+        conversation_id: str = "conv_1",
     ) -> None:
-        del self.homes[call_id]
+        self.homes.pop(call_id, None)
         self._say.send_nowait(
             CallReport(
                 call_id=call_id,
@@ -188,7 +189,7 @@ class FakePool:
                 reason=reason,
                 at_ms=1_795_000_000_000,
                 attached=attached,
-                conversation_id="conv_1",
+                conversation_id=conversation_id,
                 stream_sid="MZ1",
                 twilio_call_sid=SID,
                 media=media or {"frames": 7},

@@ -521,6 +521,40 @@ async def test_status_of_unknown_call_changes_nothing(tmp_path):
         assert rig.switchboard.live_counts() == {"inbound": 0, "outbound": 0}
 
 
+async def test_status_of_call_that_rang_in_vain_leaves_a_whole_record(tmp_path):
+    """Twilio took the fallback because nobody answered; its last callback, also when repeated, makes one record."""
+    async with open_rig(tmp_path) as rig:
+        over = {"From": THEIRS, "To": OURS, "Direction": "inbound", "CallDuration": "4"}
+        for _ in range(2):
+            await rig.status(None, "completed", **over)
+        (record,), _ = await rig.store.read(table.list_calls)
+        assert (record.status, record.result, record.blame) == (
+            "completed",
+            "gateway_fault",
+            "gateway",
+        )
+        assert (record.twilio_call_sid, record.agent_id) == (SID, AGENT.id)
+        assert (record.ended_at - record.created_at).total_seconds() == 4
+        assert await rig.names(record.id) == ["missed", "ended"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Direction": "outbound-api"},
+        {"CallStatus": "busy"},
+        {"CallStatus": "ringing"},
+        {"To": "+14155559999"},
+    ],
+)
+async def test_status_of_a_call_that_was_not_missed_leaves_no_record(tmp_path, change):
+    """Not ours, refused by us, or not over."""
+    async with open_rig(tmp_path) as rig:
+        form = {"CallSid": SID, "From": THEIRS, "To": OURS, "CallStatus": "completed"}
+        await rig.switchboard.call_status(form | {"Direction": "inbound"} | change)
+        assert (await rig.store.read(table.list_calls))[0] == []
+
+
 # ---- hang up -------------------------------------------------------------------------------------
 
 
@@ -636,6 +670,45 @@ def _fetch_answering(seen):
         return seen
 
     return fetch
+
+
+async def test_report_of_a_closed_call_still_names_its_conversation(tmp_path):
+    """It came after the end was written; told twice, it is one line, and a report about nobody is dropped."""
+    before = _left_open(
+        status="completed",
+        result="cancelled",
+        ended_at=NOW,
+        twilio_call_sid=SID,
+        dial_state="created",
+    )
+    async with open_rig(tmp_path, before=before) as rig:
+        rig.pool.report("call_nobody", conversation_id="conv_0")
+        for conversation_id in ("conv_1", "conv_1", "conv_2"):
+            rig.pool.report("call_old", conversation_id=conversation_id)
+
+        async def lines():
+            return (await rig.names("call_old")).count("reported_late")
+
+        with trio.fail_after(10):
+            while await lines() < 2:
+                await trio.sleep(0.01)
+        assert (await rig.record("call_old")).conversation_id == "conv_1"
+        assert await lines() == 2
+
+
+@pytest.mark.parametrize("answered_at", [None, NOW])
+async def test_start_call_whose_end_was_known_is_closed_at_once(tmp_path, monkeypatch, answered_at):
+    """The former process had written down Twilio's last word, and died before it closed the record."""
+    monkeypatch.setattr(
+        FakeTwilio, "fetch_call", _fetch_answering(CallSeen(SID, "completed", "", "", NOW, 5))
+    )
+    before = _left_open(
+        direction="inbound", status="completed", twilio_call_sid=SID, answered_at=answered_at
+    )
+    async with open_rig(tmp_path, before=before) as rig:
+        record = await rig.ended("call_old")
+        assert record.status == "completed"
+        assert (record.result == "gateway_fault") == (answered_at is not None)
 
 
 async def test_start_intent_never_sent_is_closed(tmp_path):

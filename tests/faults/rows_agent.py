@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import trio
 
 from bench.faults import Fault
-from bench.sim_elevenlabs import AgentScript, Faults, RestFaults
-from tests.faults.bed import SHORT, Bed, Row
-
-AGENT = frozenset({"agent"})
-APOLOGY = frozenset({"apology"})
-BOTH = AGENT | APOLOGY
-NOTHING = frozenset({"nothing"})
+from bench.sim_elevenlabs import Faults, RestFaults
+from tests.faults.bed import Bed
+from tests.faults.rows import APOLOGY, BOTH, GREETER, GREETING, NOTHING, Row
 
 
 def _script(**faults):
-    return AgentScript(first_message=SHORT, faults=Faults(**faults))
+    return replace(GREETER, faults=Faults(**faults))
 
 
 def _rest(**faults):
-    return AgentScript(first_message=SHORT, rest=RestFaults(**faults))
+    return replace(GREETER, rest=RestFaults(**faults))
 
 
-def _fails(name, what, script, reason=""):
+_GIVEN_UP = ("asked_to_continue", "ended")
+_FIRST = "agent leg first message is not a conversation event: "
+
+
+def _fails(name, what, script, reason, *, again=True):
     """The agent never comes: the caller hears why, and the agent is to blame."""
     return Row(
         name=name,
@@ -31,38 +33,106 @@ def _fails(name, what, script, reason=""):
         hears=APOLOGY,
         result="agent_fault",
         blame="agent",
-        reason=reason,
+        reason=reason if reason.startswith("agent leg") else f"agent leg {reason}",
+        timeline=("resumed", *_GIVEN_UP) if again else _GIVEN_UP,
+        gap_max_s=None,
     )
 
 
-def _survives(name, what, script, hears=AGENT):
+def _survives(name, what, script, **more):
     """The caller notices nothing."""
-    return Row(name=name, what=what, script=script, hears=hears, result="completed", blame=None)
+    return Row(name=name, what=what, script=script, **more)
 
 
+_REFUSED = "signed URL was refused"
+_NO_UPGRADE = 'WebSocket upgrade was refused: {"detail": "refused"}'
 UNREACHABLE = (
-    _fails("url_401", "the signed URL is refused: bad key", _rest(signed_url_status=401), "(401)"),
-    _fails("url_404", "the agent was deleted at ElevenLabs", _rest(signed_url_status=404), "(404)"),
-    _fails("url_429", "ElevenLabs has no room", _rest(signed_url_status=429), "(429)"),
-    _fails("url_500", "ElevenLabs is broken", _rest(signed_url_status=500), "(500)"),
-    _fails("url_garbage", "the answer is HTML", _rest(signed_url_garbage=True), "no JSON"),
-    _fails("url_never", "the signed URL comes too late", _rest(signed_url_delay_s=5.0)),
-    _fails("upgrade_401", "the upgrade is refused", _script(refuse_upgrade=401), "(401)"),
-    _fails("upgrade_403", "the signature is refused", _script(refuse_upgrade=403), "(403)"),
     _fails(
-        "upgrade_503", "the upgrade meets a proxy's error", _script(refuse_upgrade=503), "(503)"
+        "url_401",
+        "the signed URL is refused: bad key",
+        _rest(signed_url_status=401),
+        f"{_REFUSED} (401)",
+        again=False,
     ),
-    _fails("upgrade_hangs", "the upgrade is never answered", _script(hang_upgrade=True)),
-    _fails("silent", "upgraded, and not a word", _script(silent=True), "metadata"),
+    _fails(
+        "url_404",
+        "the agent was deleted at ElevenLabs",
+        _rest(signed_url_status=404),
+        f"{_REFUSED} (404)",
+        again=False,
+    ),
+    _fails("url_429", "ElevenLabs has no room", _rest(signed_url_status=429), f"{_REFUSED} (429)"),
+    _fails("url_500", "ElevenLabs is broken", _rest(signed_url_status=500), f"{_REFUSED} (500)"),
+    _fails(
+        "url_garbage",
+        "the answer is HTML",
+        _rest(signed_url_garbage=True),
+        "answer to the signed-URL request is no JSON object",
+    ),
+    _fails(
+        "url_never",
+        "the signed URL comes too late",
+        _rest(signed_url_delay_s=5.0),
+        "signed URL took longer than 2 s",
+    ),
+    _fails(
+        "upgrade_401",
+        "the upgrade is refused",
+        _script(refuse_upgrade=401),
+        f"{_NO_UPGRADE} (401)",
+        again=False,
+    ),
+    _fails(
+        "upgrade_403",
+        "the signature is refused",
+        _script(refuse_upgrade=403),
+        f"{_NO_UPGRADE} (403)",
+        again=False,
+    ),
+    _fails(
+        "upgrade_503",
+        "the upgrade meets a proxy's error",
+        _script(refuse_upgrade=503),
+        f"{_NO_UPGRADE} (503)",
+    ),
+    _fails(
+        "upgrade_hangs",
+        "the upgrade is never answered",
+        _script(hang_upgrade=True),
+        "WebSocket upgrade took longer than 2 s",
+    ),
+    _fails(
+        "silent",
+        "upgraded, and not a word",
+        _script(silent=True),
+        "sent no conversation metadata in time",
+    ),
     _fails(
         "not_json",
         "the first message is no JSON",
         _script(first_frame="not_json"),
-        "not a conversation event",
+        _FIRST
+        + "not JSON (invalid literal, expected 'true': line 1 column 1 (char 0)) in 18 bytes:"
+        " this is not JSON {",
     ),
-    _fails("not_object", "the first message is an array", _script(first_frame="not_object")),
-    _fails("no_formats", "metadata without its body", _script(first_frame="empty_metadata")),
-    _fails("broken_frame", "bytes that are no frame", _script(first_frame="broken_frame")),
+    _fails(
+        "not_object",
+        "the first message is an array",
+        _script(first_frame="not_object"),
+        _FIRST + 'not a JSON object in 36 bytes: ["…"]',
+    ),
+    _fails(
+        "no_formats",
+        "metadata without its body",
+        _script(first_frame="empty_metadata"),
+        _FIRST + '`conversation_initiation_metadata_event` is missing in 43 bytes: {"type":"…"}',
+    ),
+    _fails(
+        "broken_frame",
+        "bytes that are no frame",
+        _script(first_frame="broken_frame"),
+        "broke the WebSocket protocol: reserved bit set",
+    ),
 )
 """The agent leg never comes up."""
 
@@ -71,7 +141,9 @@ FORMATS = (
         "opus",
         "the agent speaks a format that no telephone knows",
         _script(claimed_output_format="opus_48000"),
-        "opus_48000",
+        "audio format not supported: unknown audio format 'opus_48000'; known: ulaw_8000, pcm_8000,"
+        " pcm_16000, pcm_22050, pcm_24000, pcm_44100, pcm_48000",
+        again=True,
     ),
 )
 """The agent confirms a format that cannot be converted."""
@@ -88,9 +160,17 @@ ODD = (
     _survives(
         "burst", "eight seconds of audio within one", _script(burst_s=8.0, burst_within_s=1.0)
     ),
-    _survives("only_pings", "metadata, then nothing but pings", _script(only_pings=True), NOTHING),
+    _survives(
+        "only_pings",
+        "metadata, then nothing but pings",
+        _script(only_pings=True),
+        hears=NOTHING,
+        answers=False,
+    ),
 )
 """The agent is odd; the call goes well."""
+
+HOLE_S = 1.0
 
 
 async def _reset_agent(bed: Bed, row: Row, call) -> None:
@@ -104,16 +184,15 @@ async def _close_agent(bed: Bed, row: Row, call) -> None:
 
 
 async def _garbage_from_agent(bed: Bed, row: Row, call) -> None:
-    about = bed.about(row)
-    bed.rig.wires["agent"].set(Fault(garbage=64), way="down", about=about)
-    await trio.sleep(2.5)  # the agent pings every two seconds
-    bed.rig.wires["agent"].heal(about)
+    await trio.sleep(GREETING.duration_s)  # what was said before was heard
+    bed.rig.wires["agent"].set(Fault(garbage=64), way="down", about=bed.about(row))
+    await call.ended()
 
 
 async def _hole_to_agent(bed: Bed, row: Row, call) -> None:
     about = bed.about(row)
     bed.rig.wires["agent"].set(Fault(blackhole=True), about=about)
-    await trio.sleep(1.0)
+    await trio.sleep(HOLE_S)
     bed.rig.wires["agent"].heal(about)
 
 
@@ -126,7 +205,7 @@ def _from_the_start(**fault):
 
 def _lost(name, what, act):
     """Lost in mid-call and dialled again in the same stream; the caller talks on."""
-    return Row(name=name, what=what, act=act, hears=AGENT, result="completed", blame=None)
+    return Row(name=name, what=what, act=act, timeline=("agent_lost", "agent_redial", "agent_back"))
 
 
 WIRE = (
@@ -134,36 +213,35 @@ WIRE = (
     _lost("agent_eof", "TCP of the agent leg ends in mid-call", _close_agent),
     Row(
         name="agent_garbage",
-        what="garbage from the agent for 2.5 s, redials included",
+        what="garbage from the agent from mid-call on, redials included",
         act=_garbage_from_agent,
         hears=BOTH,
         result="agent_fault",
         blame="agent",
+        reason="agent leg WebSocket upgrade was refused: the answer to the WebSocket upgrade is not a valid HTTP head",
+        timeline=("agent_lost", "agent_redial", "agent_redial", "asked_to_continue", "resumed"),
+        gap_max_s=None,
+        stays_s=20.0,
     ),
-    _lost("agent_hole", "the agent's network stands still for a second", _hole_to_agent),
+    Row(
+        name="agent_hole",
+        what="the agent's network stands still for a second in mid-call",
+        act=_hole_to_agent,
+    ),
     Row(
         name="agent_late",
         what="100 ms and up to 50 ms of jitter each way",
         prepare=_from_the_start(latency_s=0.1, jitter_s=0.05),
-        hears=AGENT,
-        result="completed",
-        blame=None,
     ),
     Row(
         name="agent_sliced",
         what="messages arrive in pieces of 100 bytes",
         prepare=_from_the_start(slice_bytes=100),
-        hears=AGENT,
-        result="completed",
-        blame=None,
     ),
     Row(
         name="agent_narrow",
         what="40 kB/s each way",
         prepare=_from_the_start(bytes_per_s=40_000),
-        hears=AGENT,
-        result="completed",
-        blame=None,
     ),
     Row(
         name="agent_black",
@@ -172,6 +250,9 @@ WIRE = (
         hears=APOLOGY,
         result="agent_fault",
         blame="agent",
+        reason="agent leg WebSocket upgrade took longer than 2 s",
+        timeline=("resumed", *_GIVEN_UP),
+        gap_max_s=None,
     ),
     Row(
         name="agent_cut_early",
@@ -180,6 +261,9 @@ WIRE = (
         hears=APOLOGY,
         result="agent_fault",
         blame="agent",
+        reason="agent leg closed: Connection reset by peer (1006)",
+        timeline=("resumed", *_GIVEN_UP),
+        gap_max_s=None,
     ),
 )
 """The wire to the conversation socket."""

@@ -4,14 +4,24 @@ import dataclasses
 
 import trio
 
+from bench.hearing import begins, share
 from bench.rig import open_rig
 from bench.sim_elevenlabs import AgentScript, Faults, Utterance
 from bench.sim_twilio import Caller, HangsUp
+from bench.sim_twilio.sound import FRAME_MS, RATE_HZ, SILENCE_FRAME
 from gateway.comfort import NOISE
 
 OURS = "+14155550199"
 THEM = "+14155550100"
 HOLD = Utterance.of("agent_hold")
+NOISE_WITHIN_S = 0.3
+
+
+def _unexplained_gaps(call, record):
+    """Holes in what the caller heard that neither a late simulator nor a late worker accounts for."""
+    late_ms = record["media"]["agent_audio"]["late_underrun_ms"]
+    late_ms += max(stream.times.late_max_ms for stream in call.streams)
+    return [gap for gap in call.underruns if gap.ms > late_ms]
 
 
 async def test_agent_killed_in_mid_sentence_comes_back_on_the_same_stream(tmp_path):
@@ -42,11 +52,48 @@ async def test_agent_killed_in_mid_sentence_comes_back_on_the_same_stream(tmp_pa
             context = talks[1].initiation["dynamic_variables"]["gw_resume_context"]
             assert context.startswith("Agent: Thank you")
             assert any("What was said so far" in u["text"] for u in talks[1].contextual_updates)
-            # The noise comes right behind the last of the agent's words: no hole, so no underrun.
-            if record["media"]["agent_audio"]["comfort_noise_ms"]:
-                assert NOISE[:320] in call.heard
-            assert call.underruns == []
             assert record["media"]["agent_audio"]["underruns"] == 0
+            assert _unexplained_gaps(call, record) == []
+
+
+async def test_agent_lost_when_nothing_is_queued_leaves_noise_on_the_line_at_once(tmp_path):
+    """The agent had finished speaking, so the line is empty when it goes: 300 ms later there is noise.
+
+    Every conversation takes most of a second to begin, so that no redial can be quicker than the noise.
+    """
+    words = Utterance("Hello.", HOLD.pcm16[: 2 * 8_000])
+    script = AgentScript(
+        first_message=words, faults=Faults(metadata_delay_s=0.8), response_latency_s=0.05
+    )
+    with trio.fail_after(120):
+        async with open_rig(tmp_path, agents={"agent_1": script}, wires=("agent",)) as rig:
+            await rig.create_agent(OURS, "agent_1")
+            call = await rig.twilio.call_in(THEM, OURS, Caller())
+            while share(words.encoded("ulaw_8000"), call.heard) < 1.0:
+                await trio.sleep(0.02)
+            while call.stream.playout.queued_bytes:
+                await trio.sleep(0.02)
+            lost_s = call.stream.now_s()
+            assert rig.wires["agent"].reset() == 1
+            again = words.encoded("ulaw_8000")
+            while begins(again, call.heard[round(lost_s * RATE_HZ) :]) is None:
+                await trio.sleep(0.05)
+            call.hang_up()
+            await call.settled()
+            record = await rig.record_of(call.sid)
+            line = call.heard[round(lost_s * RATE_HZ) :]
+            noise_at = line.find(NOISE[:320])
+            assert noise_at >= 0
+            late_s = call.stream.times.late_max_ms / 1000  # the simulator's own, not the daemon's
+            assert noise_at / RATE_HZ <= NOISE_WITHIN_S + late_s
+            quiet = line[noise_at : begins(again, line)]
+            # From there to the agent's first word the line is never dead, but for what a late machine cost.
+            dead_ms = quiet.count(SILENCE_FRAME) * FRAME_MS
+            assert dead_ms <= late_s * 1000 + record["media"]["agent_audio"]["late_underrun_ms"]
+            assert record["media"]["agent_gaps_ms"][0] >= 800
+            assert record["media"]["agent_audio"]["comfort_noise_ms"] >= 500
+            assert len(call.streams) == 1
+            assert call.heard_texts == []
 
 
 async def test_call_of_two_conversations_has_what_both_found_out(tmp_path):

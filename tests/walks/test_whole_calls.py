@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import signal
 import wave
 
 import httpx
@@ -212,23 +211,6 @@ async def test_agent_lost_once_is_replaced_with_the_talk_so_far(tmp_path):
         assert context.startswith("Agent: Thank you")
         assert first.conversation_id != second.conversation_id
         assert len(call.streams) == 2
-
-
-async def test_killed_worker_pauses_its_call_and_spares_the_record(tmp_path):
-    """SIGKILL in mid-call: Twilio goes on to the trailing verbs and the call is picked up again."""
-    async with rig_for(tmp_path, {"agent_1": GREETER}) as rig:
-        await rig.create_agent(OURS, "agent_1")
-        call = await rig.twilio.call_in(THEM, OURS, Caller(hangs_up=HangsUp(at_s=12.0)))
-        while not call.streams or not call.streams[0].counts.media_received:
-            await trio.sleep(0.02)
-        (worker,) = [line for line in rig.daemon.log_lines() if line["event"] == "worker_ready"]
-        os.kill(worker["pid"], signal.SIGKILL)
-        await call.settled()
-        record = await rig.record_of(call.sid)
-        assert len(call.streams) == 2
-        assert "worker_lost" in names(record)
-        assert record["resumes"] == 1
-        assert record["result"] == "completed"
 
 
 async def test_callbacks_in_any_order_and_twice_change_nothing(tmp_path):
