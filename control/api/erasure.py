@@ -36,8 +36,9 @@ async def erase_call(call_id: str) -> Response:
 
     Transcript, summary, extractions, variables, metadata, messages, recordings and the person's number; here, and
     the conversation at ElevenLabs. What stays: times, figures and cost, masked numbers in decisions, opt-outs and
-    consents. The tenant's ledger gets a line for each. 202 when something is still to be done, as for a recording
-    on another machine: it is. 409 while the call lasts. A repeated request changes nothing.
+    consents. The tenant's ledger gets a line for each. 202 when something is still to be done, as in the first half
+    minute after the end, or for a recording on another machine: it is. 409 while the call lasts. A repeated request
+    changes nothing.
     """
     await read_body(EraseRequest)
     known = dependencies()

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from control.retention import due, proof, remains
 from control.retention.periods import NUMBERS, TRANSCRIPTS
@@ -285,9 +285,13 @@ def _each_line(conn: Connection, call_id: str, left: Any) -> int:
     """Rewrite the data of the timeline's lines; how many have changed."""
     e = call_events.c
     found = conn.execute(select(e.id, e.data).where(e.call_id == call_id)).all()
-    changed = [(row.id, new) for row in found if (new := left(row.data)) != row.data]
-    for key, new in changed:
-        conn.execute(update(call_events).where(e.id == key).values(data=new))
+    changed = [
+        {"_id": row.id, "_data": new} for row in found if (new := left(row.data)) != row.data
+    ]
+    if changed:
+        # Of thousands of lines: one statement, or the transaction would outlast its deadline.
+        rewritten = update(call_events).where(e.id == bindparam("_id"))
+        conn.execute(rewritten.values(data=bindparam("_data")), changed)
     return len(changed)
 
 

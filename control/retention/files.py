@@ -15,10 +15,8 @@ _BLOCK_BYTES = 1 << 20
 def paths_of(record: CallRecord, folder: str) -> list[Path]:
     """The files of a call that are here: one for each agent leg, of which the record names the last."""
     named = (record.recording or {}).get("path")
-    legs = range(2, record.resumes + 3)
-    names = [f"{record.id}.wav", *(f"{record.id}-{leg}.wav" for leg in legs)]
     beside = Path(named).parent if named else Path(folder)
-    found = [beside / name for name in names]
+    found = [beside / f"{record.id}.wav", *sorted(beside.glob(f"{record.id}-*.wav"))]
     if named and Path(named) not in found:
         found.append(Path(named))
     return [path for path in found if path.is_file()]

@@ -25,8 +25,11 @@ from control.store import Store, StoreUnavailable, calls, idempotency, leases, t
 from control.store.records import CallRecord, TenantRecord
 
 SWEEP_EVERY_S = 600.0
-ASKED_EVERY_S = 30.0
+ASKED_EVERY_S = 10.0
 """How soon a request is gone on with that another daemon, or a former process, has taken."""
+SETTLE = timedelta(seconds=30)
+"""After the end of a call something of it may still be on its way to the store, and would come back: a worker's last
+words may take `control.ending.REPORT_DEADLINE_S`."""
 LEASE_NAME = "retention"
 LEASE = timedelta(seconds=60)
 BATCH = 50
@@ -198,8 +201,8 @@ class Retention:
     async def erase_call(self, call_id: str, by: str) -> CallRecord | None:
         """Erase everything of a call that has ended; its record then. None while it has not ended.
 
-        What cannot be erased here and now (a recording on another daemon's disk, a message under way) stays asked
-        for, and is erased there, or later. Raises StoreUnavailable.
+        What cannot be erased here and now (a call that has only just ended, a recording on another daemon's disk, a
+        message under way) stays asked for, and is erased later, or there. Raises StoreUnavailable.
         """
         record = await self._store.write(erase.ask, call_id, by, self._clock.now())
         if record is None:
@@ -208,10 +211,16 @@ class Retention:
         return await self._store.read(calls.get, call_id)
 
     async def _everything(self, record: CallRecord) -> None:
+        for kind in (TRANSCRIPTS, NUMBERS, RECORDINGS):
+            await self._asked(record, kind)
+
+    async def _asked(self, record: CallRecord, kind: str) -> None:
+        if record.ended_at is None or self._clock.now() - record.ended_at < SETTLE:
+            return
         rule = f"asked for by {record.erase_asked_by}"
-        for kind, does in OF_CALLS.items():
-            await self._erase(does, record.id, rule, kind)
-        if record.recording is not None and record.recording_erased_at is None:
+        if kind != RECORDINGS:
+            await self._erase(OF_CALLS[kind], record.id, rule, kind)
+        elif record.recording is not None and record.recording_erased_at is None:
             await self._file(record, rule)
 
     async def asked(self) -> None:
@@ -222,7 +231,7 @@ class Retention:
                 for _, call_id in page:
                     record = await self._store.read(calls.get, call_id)
                     if record is not None:
-                        await self._everything(record)
+                        await self._asked(record, kind)
                 after = page[-1]
         for kind, does in OF_MESSAGES.items():
             after = None

@@ -17,6 +17,7 @@ from sqlalchemy import select, text
 from control.outbox import OutboxItem, TryAgain
 from control.retention import due, erase, proof
 from control.retention.periods import Periods
+from control.retention.service import SETTLE
 from control.store import Store, calls, conversations, decisions, leases, messages, opt_outs, outbox
 from control.store.tables import metadata
 from tests.control import retention_rig as rig
@@ -274,6 +275,20 @@ async def test_live_call_is_not_erased(store, folder):
     )
     assert await rig.retention(store, folder).erase_call("call_bob_0", "admin") is None
     assert (await store.read(calls.get, "call_bob_0")).summary
+
+
+async def test_call_that_has_only_just_ended_is_erased_a_little_later(store, folder):
+    """Its last words may still be on their way to the store, and would be there again."""
+    await store.write(calls.update, "call_alice_1", ended_at=NOW - timedelta(seconds=1))
+    clock = rig.FakeClock()
+    here = rig.retention(store, folder, of_all=Periods(), clock=clock)
+    waits = await here.erase_call("call_alice_1", "admin")
+    assert (waits.erase_asked_at, waits.texts_erased_at) == (NOW, None)
+    await store.write(calls.upsert_turn, "call_alice_1", 2, "user", WORDS, 9)
+    clock.time = NOW + SETTLE
+    await here.asked()
+    assert await store.read(calls.turns, "call_alice_1") == []
+    assert (await store.read(calls.get, "call_alice_1")).recording_erased_at == clock.time
 
 
 async def test_message_under_way_is_erased_once_it_is_settled(store, folder):

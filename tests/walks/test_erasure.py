@@ -17,7 +17,7 @@ SCRIPT = AgentScript(
     first_message=Utterance(WORDS, Utterance.of("agent_hold").pcm16[: 2 * 8_000]),
     summary=f"{WORDS} Call {THEM}.",
 )
-PATIENCE_S = 180.0
+PATIENCE_S = 300.0
 
 
 async def until(condition):
@@ -50,7 +50,9 @@ async def test_call_is_traced_and_then_erased_everywhere(tmp_path):
                 (conversation_id,) = rig.elevenlabs.conversations
 
                 answered = await rig.api.post(f"{path}/erase", json={})
-                assert (answered.status_code, answered.json()["is_done"]) == (200, True)
+                assert answered.status_code in (200, 202)  # it has only just ended
+                while not (await rig.post(f"{path}/erase"))["is_done"]:
+                    await trio.sleep(0.5)
                 await until(lambda: conversation_id in rig.elevenlabs.book.deleted_conversations)
                 shown = json.dumps(await rig.get(path))
                 assert WORDS not in shown
