@@ -18,7 +18,7 @@ from control.dialer import Dialer
 from control.dialing.desk import Desk
 from control.dialing.limits import LimitOf
 from control.office import Office
-from control.store import StoreUnavailable, agents, tenants
+from control.store import StoreUnavailable, agents, nodes, tenants
 from control.store import calls as table
 from control.store import dialing as queue
 from control.store.dialing import Limit, QueueRecord, Seat
@@ -90,7 +90,9 @@ class Pump:
         if room <= 0:
             return CROWDED_S
         seat = self._desk.seat(now)
-        turns = await office.store.write(_take, seat, now, room, self._limit_of)
+        turns = await office.store.write(
+            _take, seat, now, room, self._limit_of, node=self._desk.node
+        )
         for turn in turns:
             self._begin(turn)
         return 0.0 if turns else CROWDED_S
@@ -127,7 +129,7 @@ class Pump:
         if desk.under_way:
             await office.store.write(queue.renew, desk.seat(now), list(desk.under_way))
         if await office.store.read(queue.is_anything_run_out, now):
-            found = await office.store.write(_take_over, desk.seat(now), now)
+            found = await office.store.write(_take_over, desk.seat(now), now, desk.node)
             for record, agent, sent_at in found:
                 self._resolve(record, agent, sent_at)
 
@@ -157,24 +159,29 @@ def _mark_over(call: LiveCall) -> None:
     call.closed.set()
 
 
-def _take(conn: Connection, seat: Seat, now: datetime, room: int, limit_of: LimitOf) -> list[Turn]:
+def _take(
+    conn: Connection, seat: Seat, now: datetime, room: int, limit_of: LimitOf, *, node: str
+) -> list[Turn]:
+    """Each call is this node's from now on, whoever ordered it: nobody else's may be written."""
     turns = []
     for entry in queue.take(conn, seat, now, room, limit_of):
         record = table.get(conn, entry.call_id)
         tenant = tenants.get(conn, entry.tenant_id)
         if record is not None:  # a row has a foreign key to its record
+            nodes.claim(conn, record, node)
             limit = limit_of(tenant.limits if tenant else None)
             turns.append(Turn(entry, record, _agent_of(conn, record), limit))
     return turns
 
 
 def _take_over(
-    conn: Connection, seat: Seat, now: datetime
+    conn: Connection, seat: Seat, now: datetime, node: str
 ) -> list[tuple[CallRecord, AgentRecord | None, datetime | None]]:
     found = []
     for entry in queue.take_over(conn, seat, now, TAKEN_OVER_AT_ONCE):
         record = table.get(conn, entry.call_id)
         if record is not None:
+            nodes.claim(conn, record, node)
             found.append((record, _agent_of(conn, record), entry.sent_at))
     return found
 
