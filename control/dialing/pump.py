@@ -7,6 +7,7 @@ thousand calls delays nobody else by more than a turn.
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 import trio
@@ -102,15 +103,16 @@ class Pump:
     async def _take(self, now: datetime, room: int) -> int:
         """Begin what is due, as far as agents may talk with so many at once; returns how many."""
         office, seat, conversations = self._office, self._desk.seat(now), self._office.conversations
+        take = partial(_take, node=self._desk.node)
         if not conversations.most:
-            turns = await office.store.write(_take, seat, now, room, self._limit_of, None)
+            turns = await office.store.write(take, seat, now, room, self._limit_of, None)
             for turn in turns:
                 self._begin(turn)
             return len(turns)
         if office.conversations.count() >= conversations.most_outbound:
             return 0
         async with conversations.asking(conversations.most_outbound) as share:
-            turns = await office.store.write(_take, seat, now, room, self._limit_of, share)
+            turns = await office.store.write(take, seat, now, room, self._limit_of, share)
             conversations.expect([self._begin(turn) for turn in turns])
         return len(turns)
 
@@ -141,7 +143,7 @@ class Pump:
         if desk.under_way:
             await office.store.write(queue.renew, desk.seat(now), list(desk.under_way))
         if await office.store.read(queue.is_anything_run_out, now):
-            found = await office.store.write(_take_over, desk.seat(now), now)
+            found = await office.store.write(_take_over, desk.seat(now), now, desk.node)
             for record, agent, sent_at in found:
                 self._resolve(record, agent, sent_at)
 
@@ -179,7 +181,10 @@ def _take(
     room: int,
     limit_of: LimitOf,
     share: nodes.Share | None,
+    *,
+    node: str,
 ) -> list[Turn]:
+    """Each call is this node's from now on, whoever ordered it: nobody else's may be written."""
     if share is not None:
         room = min(room, nodes.free_conversations(conn, share, now))
         if room <= 0:
@@ -189,6 +194,7 @@ def _take(
         record = table.get(conn, entry.call_id)
         tenant = tenants.get(conn, entry.tenant_id)
         if record is not None:  # a row has a foreign key to its record
+            nodes.claim(conn, record, node)
             limit = limit_of(tenant.limits if tenant else None)
             turns.append(Turn(entry, record, _agent_of(conn, record), limit))
     if share is not None:
@@ -197,12 +203,13 @@ def _take(
 
 
 def _take_over(
-    conn: Connection, seat: Seat, now: datetime
+    conn: Connection, seat: Seat, now: datetime, node: str
 ) -> list[tuple[CallRecord, AgentRecord | None, datetime | None]]:
     found = []
     for entry in queue.take_over(conn, seat, now, TAKEN_OVER_AT_ONCE):
         record = table.get(conn, entry.call_id)
         if record is not None:
+            nodes.claim(conn, record, node)
             found.append((record, _agent_of(conn, record), entry.sent_at))
     return found
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
+import trio
 
 from control import cluster
 from control.store import calls as table
-from control.store import nodes
+from control.store import dialing, nodes
+from control.store.dialing import Seat
 from control.transfer.order import Order, as_form, from_form
 from control.twilio.rest import CallSeen
 from gateway.link import HeldCall
-from tests.control.switchboard_rig import NOW, OURS, SID, THEIRS, FakeTwilio, open_rig
+from tests.control.switchboard_rig import NOW, OURS, SID, THEIRS, FakeTwilio, open_rig, opt_out
 
 OTHER = "127.0.0.1:8081"
 PERSON = "+14155550123"
@@ -158,3 +161,42 @@ async def test_end_seen_by_the_node_that_has_lost_the_call_does_not_close_it(tmp
         await other.status(call_id, "completed")
         other.pool.report(call_id, "cancelled", "the caller has left", attached=False)
         assert (await other.ended(call_id)).result == "cancelled"
+
+
+async def test_call_ordered_at_one_node_and_refused_at_its_turn_by_the_other_is_closed(tmp_path):
+    """Whoever takes the turn has the call: what it writes counts, though the first node took the order."""
+    async with open_rig(tmp_path) as first:
+        first.pool.is_down = True  # it has no room, so the other one takes the turn
+        async with open_rig(tmp_path, agent=None, node=OTHER) as other:
+            soon = NOW + timedelta(seconds=0.5)
+            record = await first.dial(not_before=soon)
+            await opt_out(first)
+
+            async def closed():
+                return (await first.record(record.id)).ended_at
+
+            await first.until(closed)
+            told = await first.record(record.id)
+            assert (told.status, told.dial_state) == ("blocked", "refused")
+            assert told.node == other.switchboard._office.node
+            assert first.twilio.created == other.twilio.created == []
+
+
+async def test_call_sent_by_a_node_that_died_is_found_and_written_by_the_other(tmp_path):
+    """Its request had left: the name and the end that the other node learns are kept."""
+    async with open_rig(tmp_path) as first:
+        first.twilio.hold = trio.Event()  # Twilio's answer never comes
+        record = None
+        async with trio.open_nursery() as asking:
+            asking.start_soon(first.dial)
+            await first.twilio.dialling.wait()
+            record = await first.only_record()
+            asking.cancel_scope.cancel()
+    async with open_rig(tmp_path, agent=None, node=OTHER) as other:
+        other.twilio.listed = [CallSeen(SID, "busy", THEIRS, OURS, NOW, None)]
+        await other.store.write(dialing.inherit, record.node, Seat("nobody", NOW), NOW)
+        other.switchboard._pump._renew_at_s = 0.0
+        ended = await other.ended(record.id)
+        assert (ended.status, ended.twilio_call_sid) == ("busy", SID)
+        assert ended.node == other.switchboard._office.node
+        assert await other.queue() == []
