@@ -26,12 +26,8 @@ demo: $(INSTALLED)
 live-demo: $(INSTALLED)
 	$(BIN)/python -m bench.live_demo
 
-# The providers' OpenAPI documents, where somebody has them: tests then check requests and answers by them.
-ifneq ($(wildcard ../shared/specs),)
-export TANDEM_SPECS ?= $(abspath ../shared/specs)
-endif
-
-# Most of the slow tests wait for processes and clocks, so more of them run at once than there are cores.
+# Most of the slow tests wait for processes and clocks, so more of them run at once than there are cores. With
+# TANDEM_SPECS naming a folder with the providers' OpenAPI documents, what is asked of them is checked by these.
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 4 --dist loadfile
 
