@@ -7,7 +7,6 @@ thousand calls delays nobody else by more than a turn.
 from __future__ import annotations
 
 from datetime import datetime
-from functools import partial
 from typing import NamedTuple
 
 import trio
@@ -103,16 +102,16 @@ class Pump:
     async def _take(self, now: datetime, room: int) -> int:
         """Begin what is due, as far as agents may talk with so many at once; returns how many."""
         office, seat, conversations = self._office, self._desk.seat(now), self._office.conversations
-        take = partial(_take, node=self._desk.node)
+        node = self._desk.node
         if not conversations.most:
-            turns = await office.store.write(take, seat, now, room, self._limit_of, None)
+            turns = await office.store.write(_take, seat, now, room, self._limit_of, None, node=node)
             for turn in turns:
                 self._begin(turn)
             return len(turns)
         if office.conversations.count() >= conversations.most_outbound:
             return 0
         async with conversations.asking(conversations.most_outbound) as share:
-            turns = await office.store.write(take, seat, now, room, self._limit_of, share)
+            turns = await office.store.write(_take, seat, now, room, self._limit_of, share, node=node)
             conversations.expect([self._begin(turn) for turn in turns])
         return len(turns)
 

@@ -33,7 +33,7 @@ async def delivery_of(rig: Rig, webhook_id: str, **columns: Any) -> webhooks.Del
         event="call.result",
         key="call_1",
         tenant_id="tnt_default",
-        data={},
+        data=dict,
         now=rig.clock.now(),
         call_id="call_1",
     )

@@ -112,7 +112,7 @@ async def test_line_of_a_write_that_came_to_pass_after_its_deadline_is_not_there
     store, monkeypatch
 ):
     """Nobody waited for the thread any more, and it was done all the same: so the write is repeated."""
-    ledger, call = Ledger(store), live()
+    ledger, call = Ledger(store, "node"), live()
     await ledger.open(call, record(call), Ruling("accept", "default", {"outcome": "allow"}, NOW))
     write = store.write
 
