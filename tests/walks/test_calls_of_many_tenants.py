@@ -84,11 +84,15 @@ async def test_calls_of_five_tenants_are_dialled_once_at_their_pace_whatever_is_
             sids = {
                 it["metadata"]["twilio_call_sid"] for it in items if it["dial_state"] == "created"
             }
-            assert sids == {call.sid for call in calls}
-            # Lost is what was between its commit and its request: not more than one a tenant and kill.
+            assert sids <= {call.sid for call in calls}
+            # Between a commit and the end of its request a kill leaves doubt, until Twilio's list is looked at
+            # (a minute and more, not waited for here): of a tenant not more than the request under way and the
+            # one behind it, for each kill; and no other call of Twilio's is unknown.
             unsure = [item for item in items if item["dial_state"] == "uncertain"]
-            assert len(unsure) <= TENANTS * len(KILLED_AT)
-            assert len(calls) + len(unsure) == TENANTS * CALLS_EACH
+            assert len(unsure) <= 2 * TENANTS * len(KILLED_AT)
+            assert len(sids) + len(unsure) == TENANTS * CALLS_EACH
+            unknown = {call.to_number for call in calls if call.sid not in sids}
+            assert unknown <= {item["to"] for item in unsure}
             at_s: dict[int, list[float]] = defaultdict(list)
             for call in calls:
                 at_s[accounts[call.account_sid]].append(call.created_at.timestamp())
