@@ -104,14 +104,18 @@ class Pump:
         office, seat, conversations = self._office, self._desk.seat(now), self._office.conversations
         node = self._desk.node
         if not conversations.most:
-            turns = await office.store.write(_take, seat, now, room, self._limit_of, None, node=node)
+            turns = await office.store.write(
+                _take, seat, now, room, self._limit_of, None, node=node
+            )
             for turn in turns:
                 self._begin(turn)
             return len(turns)
         if office.conversations.count() >= conversations.most_outbound:
             return 0
         async with conversations.asking(conversations.most_outbound) as share:
-            turns = await office.store.write(_take, seat, now, room, self._limit_of, share, node=node)
+            turns = await office.store.write(
+                _take, seat, now, room, self._limit_of, share, node=node
+            )
             conversations.expect([self._begin(turn) for turn in turns])
         return len(turns)
 

@@ -93,4 +93,6 @@ def in_progress(conn: Connection, tenant_id: str, now: datetime) -> int:
         call_starts.c.at > now - UNWRITTEN,
         ~select(calls.c.id).where(calls.c.id == call_starts.c.call_id).exists(),
     )
-    return sum(int(conn.execute(part).scalar_one()) for part in (live, about_to, unwritten))
+    # One statement sees one state: a record that is committed between two would be in neither count.
+    parts = [part.scalar_subquery() for part in (live, about_to, unwritten)]
+    return sum(map(int, conn.execute(select(*parts)).one()))
