@@ -17,7 +17,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -31,6 +30,7 @@ import trio
 
 from bench.balancer import Balancer
 from bench.faults import FaultProxy
+from bench.ports import free_port
 from bench.sim_elevenlabs import AgentScript, ElevenLabsSim
 from bench.sim_twilio import TwilioSim
 
@@ -178,7 +178,7 @@ class Rig:
         """Start a second instance on the same public port and store, and turn to its API; returns the first one."""
         former = self.daemon
         self.former.append(former)
-        control = _free_port()
+        control = free_port()
         environment = {**self.environment, "TANDEM_CONTROL_LISTEN": f"127.0.0.1:{control}"}
         self.daemon = _spawn(self.folder, environment, name=name)
         self.api.base_url = f"http://127.0.0.1:{control}"
@@ -235,10 +235,10 @@ async def open_rig(
         ACCOUNT_SID, auth_token, numbers, say_s_per_char=0.002, now=clock.now
     )
     elevenlabs = ElevenLabsSim(api_key, agents)
-    public, control = _free_port(), _free_port()
+    public, control = free_port(), free_port()
     store_url = store_url or f"sqlite:///{folder / 'tandem.db'}"
     sealed = {"encryption_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()}
-    further = [(_free_port(), _free_port()) for _ in range(1, nodes)]
+    further = [(free_port(), free_port()) for _ in range(1, nodes)]
     async with trio.open_nursery() as nursery:
         twilio_url = await nursery.start(twilio.run)
         elevenlabs_url = await nursery.start(elevenlabs.run)
@@ -368,12 +368,6 @@ async def _wait_ready(daemon: Daemon, api: httpx.AsyncClient) -> None:
             await trio.sleep(0.05)
     tail = daemon.log_path.read_text(errors="replace")[-2_000:]
     raise RigError(f"the daemon did not get ready:\n{tail}")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _toml(settings: Mapping[str, Mapping[str, Any]]) -> str:

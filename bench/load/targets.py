@@ -17,6 +17,7 @@ from typing import Any
 from bench.load import procfs
 from bench.load.callers import NUMBER
 from bench.load.providers import AGENT_ID
+from bench.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 30.0
@@ -209,12 +210,6 @@ def baseline(name: str, folder: Path, place: Place, agent_url: str, certificate:
         target.stop()
         raise
     return target
-
-
-def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def _config(

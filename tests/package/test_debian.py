@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.ports import free_port
+
 PACKAGE = os.environ.get("TANDEM_PACKAGE", "")
 pytestmark = pytest.mark.skipif(not PACKAGE, reason="TANDEM_PACKAGE names no package")
 
@@ -97,11 +99,6 @@ def test_packaged_configuration_is_valid(root):
         check=False,
     )
     assert checked.returncode == 0, checked.stderr
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 class Service:
