@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Executable, Select, Update, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Executable, Select, Update, bindparam, select
 from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
 
@@ -73,10 +73,11 @@ def list_calls(
     return rows.page(conn, statement, CallRecord, "id", limit)
 
 
-def open_calls(conn: Connection) -> list[CallRecord]:
-    """Calls without an end that are not in the dial queue, the oldest first."""
+def open_calls(conn: Connection, *conditions: ColumnElement[bool]) -> list[CallRecord]:
+    """Calls without an end that are not in the dial queue, the oldest first; those that meet the conditions."""
     is_queued = select(dial_queue.c.call_id).where(dial_queue.c.call_id == calls.c.id).exists()
-    statement = _query().where(calls.c.ended_at.is_(None), ~is_queued).order_by(calls.c.id)
+    wanted = calls.c.ended_at.is_(None), ~is_queued, *conditions
+    statement = _query().where(*wanted).order_by(calls.c.id)
     return [rows.build(CallRecord, row) for row in conn.execute(statement)]
 
 
