@@ -154,16 +154,21 @@ async def _meet(path: Path, version: str) -> Outliving:
         raise
 
 
+_packet = memoryview(bytearray(link.PACKET_MAX_BYTES))
+"""Whatever comes is decoded before anybody else has a turn; a new buffer of this size for each packet cost more
+than its decoding."""
+
+
 async def receive(sock: socket.socket) -> Up | None:
     """The next message of a worker; None at the end of the link. Raises LinkError."""
     while True:
         try:
-            packet = sock.recv(link.PACKET_MAX_BYTES)
+            length = sock.recv_into(_packet)
         except BlockingIOError:
             await trio.lowlevel.wait_readable(sock)
             continue
         except OSError:
             return None
-        if not packet:
+        if not length:
             return None
-        return cast("Up", link.decode(packet))  # a worker only ever sends Up messages
+        return cast("Up", link.decode(_packet[:length]))  # a worker only ever sends Up messages

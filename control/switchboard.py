@@ -16,6 +16,7 @@ ledger      what is written down
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -97,6 +98,8 @@ __all__ = [
 ]
 
 HANG_UP_WAIT_S = 5.0
+EVENTS_AT_ONCE = 64
+"""What workers tell is looked at in one go up to so many, before others have a turn."""
 RESUME_PATH = "/twilio/continue"
 
 Form = Mapping[str, str]
@@ -227,17 +230,22 @@ class Switchboard:
         return await office.store.write(relay, message, sid, office.node, now)
 
     async def _read_events(self) -> None:
-        async for event in self._office.pool.events:
-            try:
-                if isinstance(event, SpoolRead):
-                    self._spools.append(event.path)
-                    continue
-                if self.on_other_event(event):
-                    continue
+        events = self._office.pool.events
+        async for event in events:
+            self._on_pool_event(event)
+            with contextlib.suppress(trio.WouldBlock):
+                for _ in range(EVENTS_AT_ONCE - 1):
+                    self._on_pool_event(events.receive_nowait())
+
+    def _on_pool_event(self, event: PoolEvent) -> None:
+        try:
+            if isinstance(event, SpoolRead):
+                self._spools.append(event.path)
+            elif not self.on_other_event(event):
                 self._ending.on_event(event)
-            except Exception as error:  # noqa: BLE001  # boundary: one call's message, all calls' reader
-                call_id = getattr(event, "call_id", None)
-                log.event("event_failed", level="error", call_id=call_id, error=error)
+        except Exception as error:  # noqa: BLE001  # boundary: one call's message, all calls' reader
+            call_id = getattr(event, "call_id", None)
+            log.event("event_failed", level="error", call_id=call_id, error=error)
 
     async def _keep_ledger(self) -> None:
         office = self._office

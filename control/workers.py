@@ -8,6 +8,7 @@ process are taken over first (`control.returning`).
 from __future__ import annotations
 
 import base64
+import math
 import os
 import socket
 import subprocess
@@ -351,19 +352,21 @@ class WorkerPool:
         return worker
 
     async def _read_link(self, worker: _Worker) -> None:
-        while True:
-            message = None
-            # Only the worker's silence counts: when the switchboard is slow the worker is not to blame.
-            with trio.move_on_after(HEARTBEAT_TIMEOUT_S) as patience:
+        with trio.CancelScope() as patience:
+            while True:
+                # Only the worker's silence counts: when the switchboard is slow the worker is not to blame.
+                patience.deadline = trio.current_time() + HEARTBEAT_TIMEOUT_S
                 message = await receive(worker.sock)
-            if patience.cancelled_caught:
-                self._log("worker_silent", worker=worker.worker_id)
-                return
-            if message is None or isinstance(message, Drained):
-                return
-            self._note(worker, message)
-            if not isinstance(message, Heartbeat):
-                await self._events_in.send(message)
+                if message is None or isinstance(message, Drained):
+                    return
+                self._note(worker, message)
+                if not isinstance(message, Heartbeat):
+                    try:
+                        self._events_in.send_nowait(message)
+                    except trio.WouldBlock:
+                        patience.deadline = math.inf
+                        await self._events_in.send(message)
+        self._log("worker_silent", worker=worker.worker_id)
 
     def _note(self, worker: _Worker, message: Up) -> None:
         worker.heard_s = trio.current_time()

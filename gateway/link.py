@@ -335,7 +335,7 @@ def shortened(message: Up) -> Up:
     return dataclasses.replace(message, **changes)
 
 
-def decode(packet: bytes) -> Down | Up:
+def decode(packet: bytes | memoryview) -> Down | Up:
     """The message in a packet. Raises LinkError for anything that is not one."""
     try:
         outer = orjson.loads(packet)

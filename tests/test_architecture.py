@@ -465,7 +465,7 @@ BROAD = {
     "control/plugins.py:resolve": "foreign code, imported by name; becomes an ImportError",
     "control/provisioning/saga.py:Provisioning._provision": "one agent's provisioning, not all agents'",
     "control/provisioning/health.py:Health._in_background": "one agent's health, not all calls",
-    "control/switchboard.py:Switchboard._read_events": "one call's message, all calls' reader",
+    "control/switchboard.py:Switchboard._on_pool_event": "one call's message, all calls' reader",
 }
 """Every place that may catch `Exception`, and why. Elsewhere `except` names what it expects."""
 
