@@ -8,7 +8,6 @@ calls goes on there.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -60,6 +59,7 @@ from control.twilio.rest import TwilioRest
 from control.urls import PublicUrls
 from control.vault import SealBroken, Vault, VaultError, open_vault
 from control.workers import WorkerPool
+from gateway import scheduling
 from gateway.errors import LinkError
 
 EXIT_FAILED = 1
@@ -146,7 +146,7 @@ async def _serve(settings: Settings) -> int:
         ):
             nursery.start_soon(_stop_at_once_on_second, signals, parts, nursery.cancel_scope)
             await nursery.start(parts.pool.run)
-            _give_way_to_audio()
+            scheduling.give_way(CONTROL_NICENESS)
             await nursery.start(parts.switchboard.run)
             await nursery.start(parts.tenants.run)
             await nursery.start(parts.provisioning.run)
@@ -180,17 +180,6 @@ def _allow_descriptors() -> None:
     most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-def _give_way_to_audio() -> None:
-    """Where control and a worker share a core, a burst of records must not delay a frame.
-
-    Niceness is a thread's own on Linux, so all threads of this process get it; the workers have been
-    started and keep theirs (a worker that is started later asks for it back: `gateway.worker`).
-    """
-    for task in os.listdir("/proc/self/task"):
-        with contextlib.suppress(OSError):  # a thread may end meanwhile; a container may forbid it
-            os.setpriority(os.PRIO_PROCESS, int(task), CONTROL_NICENESS)
 
 
 async def _stop_at_once_on_second(

@@ -24,7 +24,7 @@ import gateway
 from control import returning
 from control.headroom import Headroom
 from control.returning import Outliving, SpoolRead, receive
-from gateway import link
+from gateway import link, scheduling
 from gateway.errors import LinkError
 from gateway.link import (
     AgentSay,
@@ -154,6 +154,8 @@ class WorkerPool:
         self._log = log or (lambda *_args, **_fields: None)
         self.count = settings.workers or max(1, (os.cpu_count() or 2) - 1)
         self._workers: dict[str, _Worker] = {}
+        self._cores: dict[str, int] = {}
+        """What workers are bound to, from before they are ready."""
         self._homes: dict[str, _Worker] = {}
         self._events_in: trio.MemorySendChannel[PoolEvent]
         self._events_in, self.events = trio.open_memory_channel[PoolEvent](EVENTS_MAX)
@@ -198,6 +200,11 @@ class WorkerPool:
             outliving.worker_id, outliving.process, outliving.sock, send, outbox, headroom
         )
         worker.is_ready = True
+        if (
+            self._settings.pin_workers
+            and (core := scheduling.core_of(worker.process.pid)) is not None
+        ):
+            self._cores[worker.worker_id] = core
         for held in outliving.calls:
             worker.calls.add(held.call_id)
             self._homes[held.call_id] = worker
@@ -290,6 +297,7 @@ class WorkerPool:
                 raise failure
         finally:
             self._workers.pop(worker.worker_id, None)
+            self._cores.pop(worker.worker_id, None)
             _empty_outbox(worker)
             worker.sock.close()
             worker.process.kill()
@@ -345,6 +353,10 @@ class WorkerPool:
         send, outbox = trio.open_memory_channel[tuple[bytes, "int | None"]](SEND_QUEUE_MAX)
         headroom = Headroom(self._settings, trio.current_time())
         worker = _Worker(f"w{self._started}", process, ours, send, outbox, headroom)
+        if self._settings.pin_workers:
+            core = scheduling.pin(process.pid, self._cores.values())
+            if core is not None:
+                self._cores[worker.worker_id] = core
         configure = Configure(
             worker.worker_id, self._settings, self._log_level, self._log_format, self._version
         )

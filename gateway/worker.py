@@ -27,7 +27,7 @@ from collections import deque
 
 import trio
 
-from gateway import failpoints, link
+from gateway import failpoints, link, scheduling
 from gateway.call import Call, CallSurroundings
 from gateway.errors import LinkError
 from gateway.events import Termination
@@ -480,9 +480,8 @@ def main(argv: list[str] | None = None) -> None:
     # Control decides when a worker ends; a Ctrl-C in the terminal reaches the whole process group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # Control gives way to audio; a worker started later inherits that and takes it back if it may.
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, 0)
+    # Control gives way to audio; a worker started later inherits that.
+    scheduling.prefer_audio()
     sock = socket.socket(fileno=arguments.link_fd)
     sock.setblocking(True)
     packet = sock.recv(link.PACKET_MAX_BYTES)

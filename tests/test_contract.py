@@ -80,7 +80,13 @@ KEYS = {
     | {"auth_token_secondary", "auth_token_secondary_file", "edge", "region", "cps"},
     "elevenlabs": {"api_key", "api_key_file", "base_url"}
     | {"webhook_secret", "webhook_secret_file", "concurrency", "inbound_reserve_percent"},
-    "media": {"workers", "max_calls_per_worker", "admit_lateness_ms", "admit_load_percent"},
+    "media": {
+        "workers",
+        "pin_workers",
+        "max_calls_per_worker",
+        "admit_lateness_ms",
+        "admit_load_percent",
+    },
     "store": {"url", "encryption_key", "encryption_key_file"},
     "retention": {"transcripts_days", "recordings_days", "numbers_days"},
     "policy": {"rules"},

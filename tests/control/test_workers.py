@@ -346,3 +346,27 @@ async def test_turns_until_a_seat_was_silent_for_too_long(play, autojump_clock):
     assert not pool.turns()
     pool._is_draining = True
     assert pool.turns()
+
+
+async def test_pinned_workers_have_a_core_each_and_their_successors_too(play, logged):
+    """As many as there are cores; one more may use all of them."""
+    cores = os.sched_getaffinity(0)
+    settings = dataclasses.replace(SETTINGS, workers=len(cores) + 1, pin_workers=True)
+
+    def bound() -> list[set[int]]:
+        pids = [fields["pid"] for event, fields in logged if event == "worker_ready"]
+        return [os.sched_getaffinity(pid) for pid in pids]
+
+    async with running(play(LISTENING, settings=settings)) as pool:
+        for _ in range(settings.workers):
+            await until(pool, Ready)
+        assert sorted(map(sorted, bound())) == sorted([[core] for core in cores] + [sorted(cores)])
+        first = next(
+            fields["pid"]
+            for event, fields in logged
+            if event == "worker_ready" and len(os.sched_getaffinity(fields["pid"])) == 1
+        )
+        core = os.sched_getaffinity(first)
+        os.kill(first, 9)
+        await until(pool, Ready)
+        assert os.sched_getaffinity(logged[-1][1]["pid"]) == core
