@@ -10,6 +10,7 @@ dialer      outbound calls, exactly once
 warming     agent legs, tickets, resumes
 ending      what workers and Twilio tell; closing the record
 reconcile   calls of which nothing was heard
+unseen      calls that came and went while nobody listened
 verdict     the policy
 ledger      what is written down
 """
@@ -26,7 +27,7 @@ from typing import Any
 import trio
 from sqlalchemy import Connection
 
-from control import failpoints, ids, ledger, log, missed, verdict
+from control import failpoints, ledger, log, verdict
 from control.answering import Answering
 from control.calls import LiveCall, Outcome
 from control.cluster import Cluster, relay
@@ -75,6 +76,7 @@ from control.tools.desk import Desk as ToolDesk
 from control.transfer.order import Order as TransferOrder
 from control.transfer.order import as_form, from_form
 from control.transfer.service import Transferring
+from control.unseen import Unseen
 from control.verdict import Question, Verdict
 from control.warming import Warming
 from control.workers import PoolEvent
@@ -153,8 +155,13 @@ class Switchboard:
             self._office, self._warming, self._ending, self._dialer, self._transfers
         )
         self._reconcile = Reconcile(self._office, self._ending)
+        self._unseen = Unseen(self._office)
         self._cluster = Cluster(
-            self._office, self._reconcile.left_open, self._on_message, self._warming.ready_again
+            self._office,
+            self._reconcile.left_open,
+            self._on_message,
+            self._warming.ready_again,
+            self._unseen,
         )
         self._leaving = Leaving(self._office, self._ending, self._write_down)
         self._spools: list[Path] = []
@@ -175,6 +182,7 @@ class Switchboard:
             await self._reconcile.at_start()
             await self._pump.start()
             nursery.start_soon(self._cluster.run)
+            nursery.start_soon(self._unseen.run)
             # Only now: what workers tell that have outlived a former process is about calls in the book.
             nursery.start_soon(self._read_events)
             nursery.start_soon(self._pump.run)
@@ -333,7 +341,7 @@ class Switchboard:
             self._ending.on_status(call, form)
         elif await self._relayed("status", form, call_id):
             return
-        elif not await self._late_status(form, call_id) and not await self._missed(form):
+        elif not await self._late_status(form, call_id) and not await self._unseen.told(dict(form)):
             unknown_call("status", form)
 
     async def stream_status(self, form: Form, call_id: str | None = None) -> None:
@@ -391,17 +399,6 @@ class Switchboard:
         now = self._office.clock.now()
         sid = form.get("CallSid", "")
         return await self._office.store.write(_late_cost, call_id, sid, cost_of(form), key, now)
-
-    async def _missed(self, form: Form) -> bool:
-        """A call that is over and of which nothing was known. False when it is not one of ours."""
-        office = self._office
-        now = office.clock.now()
-        call_id = ids.new_id(ids.CALL, now)
-        if not await office.store.write(missed.keep, form, call_id, office.node, now):
-            return False
-        log.event("call_missed", level="warning", call_id=call_id, sid=form.get("CallSid", ""))
-        office.metrics.calls.labels("inbound", missed.MISSED.result, missed.MISSED.blame).inc()
-        return True
 
     # ---- the media stream ----------------------------------------------------------------------
 
