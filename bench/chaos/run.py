@@ -170,7 +170,10 @@ class _Chaos:
         rig = self._rig
         self.outcome.going.append(self._load.going)
         self._trigger.arm(point)
-        if point.when != "any":
+        if point.when == "worker_lost":
+            for worker in (await self._some_workers())[:1]:
+                await processes.kill(worker)
+        elif point.when != "any":
             await self._kill_control()
         if point.when == "control_returns":
             await rig.restart_daemon()
