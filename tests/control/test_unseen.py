@@ -104,7 +104,8 @@ async def test_sign_of_life_says_until_when_everything_was_heard(tmp_path, monke
         await rig.until(lambda: rig.switchboard._unseen.heard_until)
         await rig.switchboard._cluster._beat_once()
         assert (await heard_until(rig)) >= NOW
-        rig.switchboard._unseen._is_behind.set()
+        monkeypatch.setattr(unseen, "WAIT_S", 3_600.0)
+        rig.switchboard._unseen.deaf()
         before = await heard_until(rig)
         await rig.switchboard._cluster._beat_once()
         assert await heard_until(rig) == before
