@@ -17,7 +17,7 @@ When: TypeAlias = Literal["any", "worker_lost", "control_returns", "control_away
 class Point:
     """A place in the code. `of_worker`: which of the two processes comes there.
 
-    `when`: what has to be done for it: nothing, kill a worker (Twilio asks how its calls go on), kill the control
+    `when`: what has to be done for it: nothing, kill workers (Twilio asks how their calls go on), kill the control
     process and start another one, or kill it and leave it dead.
     """
 
