@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import trio
 
 from control.dialing.reasons import after_sip
+from control.store import conversations
 from control.store.records import AgentRecord, CallRecord
 from control.transfer.order import AWAY
 from gateway.link import CallReport, Ending, TranscriptTurn
@@ -76,7 +77,7 @@ LINES_MAX = 2000
 TURNS_KEPT = 40
 """Newest turns remembered for a call that has to go on with another agent leg."""
 
-EARLIER = "earlier_conversation_ids"
+EARLIER = conversations.EARLIER
 """In the record's `legs.agent`."""
 
 Line = tuple[str, int, dict[str, Any]]
@@ -143,6 +144,8 @@ class LiveCall:
     """ElevenLabs' ids, in order: a redial, a resume, a return from a transfer begin a new one each."""
     lost: str | None = None
     """Why the call has to go on elsewhere, when its worker is gone."""
+    unheard: str | None = None
+    """An agent leg may have had a conversation whose name nobody here has heard: see `control.store.conversations`."""
     outcome: Outcome | None = None
     """Decided here; counts more than what worker and Twilio say."""
     closing: bool = False
@@ -306,6 +309,7 @@ def from_record(record: CallRecord, agent: AgentRecord | None) -> LiveCall:
         legs=dict(record.legs),
         conversations=conversations_of(record.legs, record.conversation_id),
         away=(record.legs.get("transfer") or {}).get("status") in AWAY,
+        unheard=conversations.LOST if _was_dialled(record) and agent is not None else None,
         is_recorded=True,
         earlier_media=_apart(record.media or {}),
         lost=(
@@ -314,6 +318,11 @@ def from_record(record: CallRecord, agent: AgentRecord | None) -> LiveCall:
             else "the daemon was restarted"
         ),
     )
+
+
+def _was_dialled(record: CallRecord) -> bool:
+    """Whether an agent leg may have been opened for it."""
+    return record.direction == "inbound" or record.dial_state in ("sent", "uncertain", "created")
 
 
 def _apart(media: dict[str, Any]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from control.office import Office
 from control.store import StoreUnavailable, agents, nodes
 from control.store import calls as table
 from control.store.records import AgentRecord, CallRecord
+from control.unseen import Unseen
 
 LEASE = timedelta(seconds=15)
 BEAT_EVERY_S = 3.0
@@ -39,8 +40,10 @@ class Cluster:
         on_left: Callable[[LiveCall], Awaitable[None]],
         on_message: Callable[[LiveCall, nodes.Message], None],
         on_given: Callable[[LiveCall], Awaitable[None]],
+        unseen: Unseen,
     ) -> None:
         self._office = office
+        self._unseen = unseen
         self._on_given = on_given
         self._on_left = on_left
         self._on_message = on_message
@@ -68,12 +71,14 @@ class Cluster:
         now = office.clock.now()
         try:
             mine = office.conversations.count()
-            await office.store.write(nodes.beat, office.node, now + LEASE, mine)
+            heard_until = self._unseen.heard_until
+            await office.store.write(nodes.beat, office.node, now + LEASE, mine, heard_until)
             left = (
                 [] if office.is_draining else await office.store.write(_inherit, office.node, now)
             )
         except StoreUnavailable as error:
             log.event("beat_failed", level="warning", error=str(error))
+            self._unseen.deaf()
             return
         for record, agent in left:
             if office.book.get(record.id) is None:

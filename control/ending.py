@@ -17,6 +17,7 @@ from control.calls import TERMINAL, LiveCall, Outcome, conversations_of, outcome
 from control.office import HANG_UP_TIMEOUT_S, Office, ms_to_datetime
 from control.stats import gauges
 from control.store import StoreUnavailable
+from control.store.conversations import LOST, UNHEARD, UNREPORTED
 from control.strangers import whole_number
 from control.transfer import fallback
 from control.transfer.order import left_open
@@ -59,7 +60,7 @@ class Ending:
             return
         call = self._office.book.get(getattr(event, "call_id", None))
         if call is None:
-            if isinstance(event, CallReport) and event.conversation_id:
+            if isinstance(event, CallReport):
                 self._office.spawn(self._reported_late, event)
             return
         match event:
@@ -84,7 +85,7 @@ class Ending:
         except StoreUnavailable as error:
             log.event("late_report_lost", level="error", call_id=report.call_id, error=str(error))
             return
-        if not known:
+        if not known and report.conversation_id:
             log.event("late_report_unknown", level="warning", call_id=report.call_id)
 
     def _line(self, call: LiveCall, event: CallEvent) -> None:
@@ -187,6 +188,7 @@ class Ending:
         if call.closing:
             return
         call.worker = None
+        call.unheard = LOST
         call.lost = f"media worker {worker_id} was lost"
         call.reported.set()
         self._office.note(call, "worker_lost", worker=worker_id)
@@ -257,6 +259,8 @@ class Ending:
         office = self._office
         if call.ticket:
             office.tickets.revoke(call.ticket)
+        if call.worker is not None:
+            call.unheard = call.unheard or UNREPORTED
         self.drop_worker(call)
         result = call.outcome or outcome or outcome_of(call)
         status = call.status if call.status in TERMINAL else _final_status(call, result)
@@ -277,6 +281,8 @@ class Ending:
         office.metrics.calls.labels(call.direction, result.result, result.blame or "none").inc()
         if (left := left_open(call.legs)) is not None:
             call.leg("transfer", left | {"ended_at_ms": office.now_ms()})
+        if call.unheard is not None:
+            call.leg("agent", (call.legs.get("agent") or {}) | {UNHEARD: call.unheard})
         media = _with_earlier(call.report.media, call) if call.report else {}
         gauges.count_call(office.metrics, media, call.legs.get("transfer"))
         call.ready.set()

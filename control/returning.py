@@ -23,7 +23,7 @@ from control.config import Settings
 from gateway import link
 from gateway.errors import LinkError
 from gateway.lifeline import SOCKET_SUFFIX, SPOOL_SUFFIX, in_folder, peer_of
-from gateway.link import HeldCall, Resume, Returned, Up
+from gateway.link import CallReport, HeldCall, Resume, Returned, Up
 
 MEET_TIMEOUT_S = 3.0
 """A worker that waits answers at once. One that does not has a control process, or hangs."""
@@ -127,6 +127,30 @@ def read_spool(path: Path, log: Log) -> list[Up]:
         except LinkError as error:
             log("spool_line_unreadable", error=str(error))
     return messages
+
+
+async def read_spools(folder: Path, log: Log) -> list[tuple[Path, list[Up]]]:
+    """What workers left that waited in vain."""
+    read = []
+    for path in spools(folder):
+        try:
+            messages = await trio.to_thread.run_sync(read_spool, path, log)
+        except OSError as error:
+            log("spool_unreadable", error=str(error))
+            continue
+        log("spool_read", messages=len(messages))
+        read.append((path, messages))
+    return read
+
+
+def reported_in(read: list[tuple[Path, list[Up]]]) -> set[str]:
+    """Calls whose reports are among it."""
+    return {
+        message.call_id
+        for _, messages in read
+        for message in messages
+        if isinstance(message, CallReport)
+    }
 
 
 async def _meet(path: Path, version: str) -> Outliving:

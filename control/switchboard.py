@@ -1,6 +1,7 @@
 """The story of a call, as the rest of the daemon asks for it.
 
-hooks  ──► answer, continue_call, call_status, stream_status     (Twilio's questions)
+hooks  ──► answer, continue_call                                 (Twilio's questions)
+hooks  ──► call_status, stream_status, …                         (what Twilio tells)
 front  ──► admit_stream, join_stream                             (the media stream)
 api    ──► initiate, hang_up, check_policy, live_counts          (operators)
 daemon ──► run, drain
@@ -8,8 +9,10 @@ daemon ──► run, drain
 answering   who answers a call, and how does it go on: TwiML
 dialer      outbound calls, exactly once
 warming     agent legs, tickets, resumes
+callbacks   what Twilio tells: whose is it?
 ending      what workers and Twilio tell; closing the record
 reconcile   calls of which nothing was heard
+unseen      calls that came and went while nobody listened
 verdict     the policy
 ledger      what is written down
 """
@@ -25,16 +28,15 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from sqlalchemy import Connection
 
-from control import failpoints, ids, ledger, log, missed, verdict
+from control import failpoints, ledger, log, verdict
 from control.answering import Answering
-from control.calls import LiveCall, Outcome
-from control.cluster import Cluster, relay
+from control.callbacks import Callbacks
+from control.calls import LiveCall
+from control.cluster import Cluster
 from control.compliance.facts import with_meaning
 from control.compliance.in_call import InCallOptOut
 from control.compliance.silence import Silence
-from control.compliance.suppression import REASON
 from control.config import Settings
 from control.dialer import HUNG_UP, Dialer, find_agent
 from control.dialing.desk import Desk
@@ -43,8 +45,7 @@ from control.dialing.limits import limits_in
 from control.dialing.machines import Machines
 from control.dialing.plan import Order
 from control.dialing.pump import Pump
-from control.ending import Ending, cost_of, unknown_call
-from control.hooks import debugger
+from control.ending import Ending
 from control.journal import Journal
 from control.leaving import FindSuccessor, Leaving
 from control.ledger import FLUSH_EVERY_S
@@ -66,16 +67,16 @@ from control.returning import SpoolRead
 from control.stats import gauges
 from control.stats import usage as figures
 from control.stats.usage import Usage
-from control.store import Store, StoreUnavailable, nodes, provider_events, tenants, webhooks_seen
+from control.store import Store, StoreUnavailable
 from control.store import calls as table
-from control.store.provider_events import ProviderEventRecord
 from control.store.records import CallRecord
 from control.tickets import TicketRefused, Tickets
 from control.tools.actions import actions
 from control.tools.desk import Desk as ToolDesk
 from control.transfer.order import Order as TransferOrder
-from control.transfer.order import as_form, from_form
+from control.transfer.order import as_form
 from control.transfer.service import Transferring
+from control.unseen import Unseen
 from control.verdict import Question, Verdict
 from control.warming import Warming
 from control.workers import PoolEvent
@@ -156,8 +157,23 @@ class Switchboard:
             self._office, self._warming, self._ending, self._dialer, self._transfers
         )
         self._reconcile = Reconcile(self._office, self._ending)
+        self._unseen = Unseen(self._office)
+        self._callbacks = Callbacks(
+            self._office,
+            self._ending,
+            self._dialer,
+            self._machines,
+            self._transfers,
+            self._answering,
+            self._unseen,
+            self._end_now,
+        )
         self._cluster = Cluster(
-            self._office, self._reconcile.left_open, self._on_message, self._warming.ready_again
+            self._office,
+            self._reconcile.left_open,
+            self._callbacks.on_message,
+            self._warming.ready_again,
+            self._unseen,
         )
         self._leaving = Leaving(self._office, self._ending, self._write_down)
         self._spools: list[Path] = []
@@ -178,6 +194,7 @@ class Switchboard:
             await self._reconcile.at_start()
             await self._pump.start()
             nursery.start_soon(self._cluster.run)
+            nursery.start_soon(self._unseen.run)
             # Only now: what workers tell that have outlived a former process is about calls in the book.
             nursery.start_soon(self._read_events)
             nursery.start_soon(self._pump.run)
@@ -196,38 +213,6 @@ class Switchboard:
     def _on_turn(self, call: LiveCall, turn: TranscriptTurn) -> None:
         self._opt_out.on_turn(call, turn)
         self._silence.on_turn(call, turn)
-
-    def _on_message(self, call: LiveCall, message: nodes.Message) -> None:
-        match message.what:
-            case "status":
-                self._ending.on_status(call, message.form)
-            case "amd":
-                self._machines.heard(call, message.form)
-            case "stream":
-                self._stream_told(call, message.form)
-            case "leg":
-                self._office.spawn(self._transfers.leg_status, call, message.form)
-            case "recorded":
-                self._office.spawn(self._answering.recorded, message.form, call.id)
-            case "transfer":
-                self._office.spawn(self._transfers.start_unasked, call, from_form(message.form))
-            case "hang_up" if not (call.closing or call.ended_status):
-                call.hang_up_wanted = True
-                self._office.note(call, "hang_up_requested")
-                self._office.spawn(self._end_now, call)
-            case "opted_out" if not (call.closing or call.ended_status):
-                # Asked for elsewhere: in another call, by a text, over the API.
-                call.outcome = Outcome("policy", "policy", REASON)
-                call.hang_up_wanted = True
-                self._office.note(call, "opted_out", source="elsewhere")
-                self._office.spawn(self._end_now, call)
-
-    async def _relayed(self, what: str, form: Form, call_id: str | None) -> bool:
-        """Whether another living daemon carries this call: it has been told. Raises StoreUnavailable."""
-        office = self._office
-        message = nodes.Message(call_id or "", what, dict(form))
-        sid, now = form.get("CallSid", ""), office.clock.now()
-        return await office.store.write(relay, message, sid, office.node, now)
 
     async def _read_events(self) -> None:
         events = self._office.pool.events
@@ -320,96 +305,31 @@ class Switchboard:
         """TwiML for a caller who has left a message."""
         return await self._answering.message_left(form, call_id)
 
+    # ---- what Twilio tells ---------------------------------------------------------------------
+
     async def message_recorded(self, form: Form, call_id: str | None) -> None:
         """The recording of a message. Raises StoreUnavailable: then it has to be sent again."""
-        known = self._office.book.get(call_id) or self._office.book.by_sid(form.get("CallSid"))
-        if known is not None or not await self._relayed("recorded", form, call_id):
-            await self._answering.recorded(form, call_id)
+        await self._callbacks.message_recorded(form, call_id)
 
     async def leg_status(self, form: Form, call_id: str | None) -> None:
         """A callback about the leg to a person. Raises StoreUnavailable."""
-        call = await self._office.find(call_id, form.get("ParentCallSid"))
-        if call is not None:
-            await self._transfers.leg_status(call, form)
-        elif not await self._relayed("leg", form, call_id):
-            unknown_call("leg", form)
+        await self._callbacks.leg_status(form, call_id)
 
     async def call_status(self, form: Form, call_id: str | None = None) -> None:
         """A status callback. Raises StoreUnavailable: then it has to be sent again."""
-        call = await self._known(form, call_id)
-        if call is not None:
-            self._ending.on_status(call, form)
-        elif await self._relayed("status", form, call_id):
-            return
-        elif not await self._late_status(form, call_id) and not await self._missed(form):
-            unknown_call("status", form)
+        await self._callbacks.call_status(form, call_id)
 
     async def stream_status(self, form: Form, call_id: str | None = None) -> None:
         """A callback about the media stream: a line of the timeline. Raises StoreUnavailable."""
-        call = await self._known(form, call_id)
-        if call is not None:
-            self._stream_told(call, form)
-        elif not await self._relayed("stream", form, call_id):
-            unknown_call("stream", form)
-
-    def _stream_told(self, call: LiveCall, form: Form) -> None:
-        name = "twilio_" + form.get("StreamEvent", "stream-event").replace("-", "_")[:40]
-        error = form.get("StreamError")
-        self._office.note(
-            call, name, stream_sid=form.get("StreamSid", ""), **({"error": error} if error else {})
-        )
+        await self._callbacks.stream_status(form, call_id)
 
     async def machine_detected(self, form: Form, call_id: str | None = None) -> None:
         """Who has answered an outbound call. Raises StoreUnavailable: then it has to be sent again."""
-        call = await self._known(form, call_id)
-        if call is not None:
-            self._machines.heard(call, form)
-        elif not await self._relayed("amd", form, call_id):
-            unknown_call("amd", form)
+        await self._callbacks.machine_detected(form, call_id)
 
     async def provider_event(self, form: Form) -> None:
         """An event of Twilio's Debugger. Raises StoreUnavailable: then it has to be sent again."""
-        office = self._office
-        event = debugger.event_of(form, office.clock.now())
-        kept = await office.store.write(_keep_event, event, form.get("AccountSid", ""))
-        if kept is None:
-            return  # it came before
-        office.metrics.provider_events.labels(kept.provider, kept.level).inc()
-        log.event(
-            "provider_event",
-            level="warning" if kept.level == "error" else "info",
-            call_id=kept.call_id,
-            provider=kept.provider,
-            code=kept.code,
-            reason=kept.message,
-        )
-
-    async def _known(self, form: Form, call_id: str | None) -> LiveCall | None:
-        sid = form.get("CallSid", "")
-        call = await self._office.find(call_id, sid)
-        if call is None or not sid:
-            return None
-        if call.twilio_call_sid is None:
-            self._dialer.bind(call, sid)
-        return call if call.twilio_call_sid == sid else None
-
-    async def _late_status(self, form: Form, call_id: str | None) -> bool:
-        """After the end only the bill is news. False when the call is not ours."""
-        key = f"status:{form.get('CallSid')}:{form.get('CallStatus')}:{form.get('SequenceNumber')}"
-        now = self._office.clock.now()
-        sid = form.get("CallSid", "")
-        return await self._office.store.write(_late_cost, call_id, sid, cost_of(form), key, now)
-
-    async def _missed(self, form: Form) -> bool:
-        """A call that is over and of which nothing was known. False when it is not one of ours."""
-        office = self._office
-        now = office.clock.now()
-        call_id = ids.new_id(ids.CALL, now)
-        if not await office.store.write(missed.keep, form, call_id, office.node, now):
-            return False
-        log.event("call_missed", level="warning", call_id=call_id, sid=form.get("CallSid", ""))
-        office.metrics.calls.labels("inbound", missed.MISSED.result, missed.MISSED.blame).inc()
-        return True
+        await self._callbacks.provider_event(form)
 
     # ---- the media stream ----------------------------------------------------------------------
 
@@ -522,7 +442,7 @@ class Switchboard:
         office = self._office
         call = await office.find(call_id, None)
         if call is None:
-            if await self._relayed("transfer", as_form(order), call_id):
+            if await self._callbacks.relayed("transfer", as_form(order), call_id):
                 return await self._record(call_id)
             await self._record(call_id)  # CallNotFound
             raise CallOver("the call is over")
@@ -548,7 +468,7 @@ class Switchboard:
             return cancelled
         call = await office.find(call_id, None)
         if call is None:
-            if await self._relayed("hang_up", {}, call_id):
+            if await self._callbacks.relayed("hang_up", {}, call_id):
                 return await self._record(call_id)
             await self._record(call_id)  # CallNotFound
             raise CallOver("the call is over")
@@ -579,28 +499,3 @@ class Switchboard:
         if record is None:
             raise CallNotFound(call_id)
         return record
-
-
-def _keep_event(
-    conn: Connection, event: ProviderEventRecord, account_sid: str
-) -> ProviderEventRecord | None:
-    tenant = tenants.by_account(conn, account_sid) if account_sid else None
-    if tenant is not None:
-        event = replace(event, tenant_id=tenant.id)
-    return provider_events.add(conn, event)
-
-
-def _late_cost(
-    conn: Connection,
-    call_id: str | None,
-    sid: str,
-    cost: dict[str, Any],
-    key: str,
-    at: datetime,
-) -> bool:
-    record = table.get(conn, call_id) if call_id else table.by_sid(conn, sid)
-    if record is None or record.twilio_call_sid != sid:
-        return False
-    if cost and not record.cost and not webhooks_seen.seen(conn, key, at, record.tenant_id):
-        table.update(conn, record.id, cost=cost)
-    return True

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from control import log
 from control.calls import LiveCall
-from control.compliance.script import lines_for, with_lines
+from control.compliance.script import lines_for, opening, with_lines
 from control.elevenlabs.agent_body import own_variables
 from control.office import Office
 from control.routing.callers import UNKNOWN
@@ -46,18 +46,25 @@ class Warming:
         self._office = office
 
     def prepare(
-        self, call: LiveCall, extra: dict[str, Any] | None = None, *, is_new: bool = False
+        self,
+        call: LiveCall,
+        extra: dict[str, Any] | None = None,
+        *,
+        is_new: bool = False,
+        is_back: bool = False,
     ) -> None:
         """Have a worker open the agent leg now. Raises PoolFull.
 
-        `is_new`: nobody would be cut off, so only a worker with headroom will do.
+        `is_new`: nobody would be cut off, so only a worker with headroom will do. `is_back`: the caller was with
+        somebody else.
         """
         office = self._office
         if call.agent is None or not call.agent.elevenlabs_agent_id:
             raise PoolFull
         call.agent_legs += 1  # each has a recording of its own
         try:
-            call.worker = office.pool.prepare(self._plan(call, extra or {}), goes_on=not is_new)
+            plan = self._plan(call, extra or {}, is_back=is_back)
+            call.worker = office.pool.prepare(plan, goes_on=not is_new)
         except PoolFull:
             call.agent_legs -= 1
             raise
@@ -88,13 +95,18 @@ class Warming:
         return bool(call.lost) or (call.report is not None and is_retryable(call.report))
 
     async def prepare_soon(
-        self, call: LiveCall, extra: dict[str, Any] | None = None, *, is_new: bool = False
+        self,
+        call: LiveCall,
+        extra: dict[str, Any] | None = None,
+        *,
+        is_new: bool = False,
+        is_back: bool = False,
     ) -> None:
         """Like `prepare`, but while all workers are being replaced, wait for one. Raises PoolFull."""
         give_up_s = trio.current_time() + WORKER_WAIT_S
         while True:
             try:
-                self.prepare(call, extra, is_new=is_new)
+                self.prepare(call, extra, is_new=is_new, is_back=is_back)
                 return
             except PoolFull:
                 none_is_up = not self._office.pool.stats() and not self._office.is_leaving
@@ -121,7 +133,8 @@ class Warming:
         why = call.lost or (call.report.reason if call.report else "")
         report = call.report
         try:
-            await self.prepare_soon(call, {"gw_resume_context": context} if context else {})
+            extra = {"gw_resume_context": context} if context else {}
+            await self.prepare_soon(call, extra, is_back=bool(news))
         except PoolFull:
             return False
         if report is not None:
@@ -150,19 +163,21 @@ class Warming:
             return
         call.spoken = {turn.turn: turn for turn in turns}
 
-    def _plan(self, call: LiveCall, extra: dict[str, Any]) -> CallPlan:
+    def _plan(self, call: LiveCall, extra: dict[str, Any], *, is_back: bool) -> CallPlan:
         settings = self._office.settings
         agent = call.agent
         assert agent is not None  # prepare() looked
         assert agent.elevenlabs_agent_id is not None
         inbound = call.direction == "inbound"
         media = settings.media
-        call.lines_due = (
-            lines_for(agent, call.duties, digit=opt_out_digit(agent) or "")
-            if not call.spoken
-            else []
-        )
-        first_message = with_lines(agent, call.lines_due)
+        heard = [turn.heard for turn in call.spoken.values() if turn.role == "agent" and turn.heard]
+        call.lines_due = [
+            (kind, line)
+            for kind, line in lines_for(agent, call.duties, digit=opt_out_digit(agent) or "")
+            if not any(line in said for said in heard)
+        ]
+        again = opening(agent, is_back=is_back) if heard else None
+        first_message = with_lines(agent, call.lines_due, again)
         return CallPlan(
             call_id=call.id,
             direction=call.direction,
@@ -172,9 +187,8 @@ class Warming:
             twilio_call_sid=call.twilio_call_sid,
             twilio_account_sid=settings.twilio.account_sid,
             dynamic_variables=_variables(call) | extra,
-            conversation_config_override=(
-                {"agent": {"first_message": first_message}} if first_message else {}
-            ),
+            conversation_config_override=_first_message(first_message),
+            redial_config_override=_first_message(opening(agent)),
             opt_out_digit=None if inbound else opt_out_digit(agent),
             recording_path=self._recording_path(call) if agent.settings.get("record") else None,
             attach_timeout_s=(
@@ -189,6 +203,11 @@ class Warming:
     def _recording_path(self, call: LiveCall) -> str:
         part = f"-{call.agent_legs}" if call.agent_legs > 1 else ""
         return str(PurePath(self._office.settings.media.recording_dir) / f"{call.id}{part}.wav")
+
+
+def _first_message(text: str | None) -> dict[str, Any]:
+    """As an override of the agent's configuration."""
+    return {"agent": {"first_message": text}} if text else {}
 
 
 def opt_out_digit(agent: AgentRecord | None) -> str | None:

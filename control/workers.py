@@ -1,7 +1,7 @@
 """The media workers as control sees them: started, watched, chosen, replaced.
 
 One `SOCK_SEQPACKET` pair to each. What a worker says comes out of `events` in order; when a worker dies its
-calls are named in one `WorkerLost`, and a new worker takes its place. Workers that outlived a former control
+calls are named in one `WorkerLost`, and a new worker takes its place (each is a `control.worker_process`). Workers that outlived a former control
 process are taken over first (`control.returning`).
 """
 
@@ -11,19 +11,17 @@ import base64
 import math
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import trio
 
-import gateway
 from control import returning
 from control.headroom import Headroom
 from control.returning import Outliving, SpoolRead, receive
+from control.worker_process import Worker, linked, spawn
 from gateway import link, scheduling
 from gateway.errors import LinkError
 from gateway.link import (
@@ -60,7 +58,6 @@ ATTACH_TIMEOUT_S = 2.0
 EVENTS_MAX = 10_000
 """Messages that wait for the switchboard. When it is full the readers wait, and then the workers' own bounded
 queues fill: they drop timeline lines, never the end of a call."""
-SEND_QUEUE_MAX = 10_000
 
 
 class PoolFull(Exception):
@@ -104,36 +101,6 @@ class WorkerStats:
 PoolEvent: TypeAlias = Up | WorkerLost | SpoolRead
 
 
-class _Process(Protocol):
-    """A child, or a process that outlived its parent."""
-
-    @property
-    def pid(self) -> int: ...
-    def kill(self) -> None: ...
-    def wait(self) -> int: ...
-
-
-@dataclass(slots=True)
-class _Worker:
-    """One process and its link, from start to end."""
-
-    worker_id: str
-    process: _Process
-    sock: socket.socket
-    send: trio.MemorySendChannel[tuple[bytes, int | None]]
-    outbox: trio.MemoryReceiveChannel[tuple[bytes, int | None]]
-    """Packets, each with the descriptor that goes beside it. Whoever takes one out closes the descriptor."""
-    headroom: Headroom
-    calls: set[str] = field(default_factory=set)
-    is_ready: bool = False
-    heard_s: float = 0.0
-    """When it last said anything."""
-    is_draining: bool = False
-    counters: dict[str, int | float] = field(default_factory=dict)
-    timings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    watch: trio.CancelScope = field(default_factory=trio.CancelScope)
-
-
 class WorkerPool:
     """`run` starts and keeps `count` workers. All commands are synchronous and only queue."""
 
@@ -153,10 +120,10 @@ class WorkerPool:
         self._log_format = log_format
         self._log = log or (lambda *_args, **_fields: None)
         self.count = settings.workers or max(1, (os.cpu_count() or 2) - 1)
-        self._workers: dict[str, _Worker] = {}
+        self._workers: dict[str, Worker] = {}
         self._cores: dict[str, int] = {}
         """What workers are bound to, from before they are ready."""
-        self._homes: dict[str, _Worker] = {}
+        self._homes: dict[str, Worker] = {}
         self._events_in: trio.MemorySendChannel[PoolEvent]
         self._events_in, self.events = trio.open_memory_channel[PoolEvent](EVENTS_MAX)
         self.returned: dict[str, HeldCall] = {}
@@ -174,7 +141,7 @@ class WorkerPool:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the workers alive until cancelled; `started` when all of them take calls."""
         folder = Path(self._settings.runtime_dir) if self._settings.runtime_dir else None
-        seated: list[_Worker] = []
+        seated: list[Worker] = []
         async with trio.open_nursery() as nursery:
             for outliving in (
                 await returning.find(folder, self._version, self._log) if folder else ()
@@ -185,20 +152,18 @@ class WorkerPool:
                 else:
                     nursery.start_soon(self._let_finish, worker)
             if folder is not None:
-                nursery.start_soon(self._tell_spools, await self._read_spools(folder))
+                spools = await returning.read_spools(folder, self._log)
+                self.reported = returning.reported_in(spools)
+                nursery.start_soon(self._tell_spools, spools)
             for n in range(self.count):
                 await nursery.start(self._keep_worker, seated[n] if n < len(seated) else None)
             task_status.started()
 
-    def _take_over(self, outliving: Outliving) -> _Worker:
+    def _take_over(self, outliving: Outliving) -> Worker:
         """A worker that waited for a control process. From here on it holds its calls."""
         number = outliving.worker_id.removeprefix("w")
         self._started = max(self._started, int(number) if number.isdecimal() else 0)
-        send, outbox = trio.open_memory_channel[tuple[bytes, "int | None"]](SEND_QUEUE_MAX)
-        headroom = Headroom(self._settings, trio.current_time())
-        worker = _Worker(
-            outliving.worker_id, outliving.process, outliving.sock, send, outbox, headroom
-        )
+        worker = linked(outliving.worker_id, outliving.process, outliving.sock, self._settings)
         worker.is_ready = True
         if (
             self._settings.pin_workers
@@ -219,7 +184,7 @@ class WorkerPool:
         )
         return worker
 
-    async def _let_finish(self, worker: _Worker) -> None:
+    async def _let_finish(self, worker: Worker) -> None:
         """A worker of another version, or one too many: its calls go on, and then it ends."""
         worker.is_draining = True
         self._queue(worker, Drain(self._settings.max_call_s))
@@ -227,20 +192,6 @@ class WorkerPool:
             await self._run_worker(lambda: None, worker)
         except (LinkError, OSError) as error:
             self._log("worker_failed", error=str(error))
-
-    async def _read_spools(self, folder: Path) -> list[tuple[Path, list[Up]]]:
-        """What workers left that waited in vain."""
-        read = []
-        for path in returning.spools(folder):
-            try:
-                messages = await trio.to_thread.run_sync(returning.read_spool, path, self._log)
-            except OSError as error:
-                self._log("spool_unreadable", error=str(error))
-                continue
-            self._log("spool_read", messages=len(messages))
-            self.reported |= {m.call_id for m in messages if isinstance(m, CallReport)}
-            read.append((path, messages))
-        return read
 
     async def _tell_spools(self, spools: list[tuple[Path, list[Up]]]) -> None:
         for path, messages in spools:
@@ -250,7 +201,7 @@ class WorkerPool:
 
     async def _keep_worker(
         self,
-        first: _Worker | None = None,
+        first: Worker | None = None,
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
@@ -284,13 +235,11 @@ class WorkerPool:
                 return
             self.restarts += 1
 
-    async def _run_worker(
-        self, on_ready: Callable[[], None], worker: _Worker | None = None
-    ) -> None:
+    async def _run_worker(self, on_ready: Callable[[], None], worker: Worker | None = None) -> None:
         worker = worker or self._spawn()
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write_link, worker)
+                nursery.start_soon(worker.write, self._log)
                 failure = await self._attend(worker, on_ready)
                 nursery.cancel_scope.cancel()
             if failure is not None:
@@ -298,7 +247,7 @@ class WorkerPool:
         finally:
             self._workers.pop(worker.worker_id, None)
             self._cores.pop(worker.worker_id, None)
-            _empty_outbox(worker)
+            worker.empty_outbox()
             worker.sock.close()
             worker.process.kill()
             self._lose_calls(worker)
@@ -306,7 +255,7 @@ class WorkerPool:
                 await trio.to_thread.run_sync(worker.process.wait, abandon_on_cancel=True)
             self._worker_gone.set()
 
-    async def _attend(self, worker: _Worker, on_ready: Callable[[], None]) -> LinkError | None:
+    async def _attend(self, worker: Worker, on_ready: Callable[[], None]) -> LinkError | None:
         """Listen to a worker until its link ends. Returns what went wrong, if anything did."""
         try:
             if worker.is_ready:  # since a former control process
@@ -332,38 +281,18 @@ class WorkerPool:
             return LinkError(f"worker was not ready after {START_TIMEOUT_S:g} s")
         return None
 
-    def _spawn(self) -> _Worker:
+    def _spawn(self) -> Worker:
         self._started += 1
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        try:
-            process = subprocess.Popen(
-                worker_command(theirs.fileno()),
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                env=worker_environment(),
-            )
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        ours.setblocking(False)
-        send, outbox = trio.open_memory_channel[tuple[bytes, "int | None"]](SEND_QUEUE_MAX)
-        headroom = Headroom(self._settings, trio.current_time())
-        worker = _Worker(f"w{self._started}", process, ours, send, outbox, headroom)
-        if self._settings.pin_workers:
-            core = scheduling.pin(process.pid, self._cores.values())
+        worker_id, settings = f"w{self._started}", self._settings
+        configure = Configure(worker_id, settings, self._log_level, self._log_format, self._version)
+        worker = spawn(worker_id, settings, configure)
+        if settings.pin_workers:
+            core = scheduling.pin(worker.process.pid, self._cores.values())
             if core is not None:
-                self._cores[worker.worker_id] = core
-        configure = Configure(
-            worker.worker_id, self._settings, self._log_level, self._log_format, self._version
-        )
-        send.send_nowait((link.encode(configure), None))
+                self._cores[worker_id] = core
         return worker
 
-    async def _read_link(self, worker: _Worker) -> None:
+    async def _read_link(self, worker: Worker) -> None:
         with trio.CancelScope() as patience:
             while True:
                 # Only the worker's silence counts: when the switchboard is slow the worker is not to blame.
@@ -380,7 +309,7 @@ class WorkerPool:
                         await self._events_in.send(message)
         self._log("worker_silent", worker=worker.worker_id)
 
-    def _note(self, worker: _Worker, message: Up) -> None:
+    def _note(self, worker: Worker, message: Up) -> None:
         worker.heard_s = trio.current_time()
         if isinstance(message, Heartbeat):
             worker.counters, worker.timings = message.counters, message.timings
@@ -398,19 +327,7 @@ class WorkerPool:
             if self._homes.get(message.call_id) is worker:
                 del self._homes[message.call_id]
 
-    async def _write_link(self, worker: _Worker) -> None:
-        async for packet, fd in worker.outbox:
-            try:
-                await _send(worker.sock, packet, fd)
-            except (BrokenPipeError, ConnectionResetError):
-                return  # the reader sees the end of the link as well
-            except OSError as error:
-                self._log("worker_link_error", worker=worker.worker_id, error=str(error))
-            finally:
-                if fd is not None:
-                    os.close(fd)
-
-    def _lose_calls(self, worker: _Worker) -> None:
+    def _lose_calls(self, worker: Worker) -> None:
         lost = tuple(sorted(worker.calls))
         for call_id in lost:
             if self._homes.get(call_id) is worker:
@@ -456,7 +373,7 @@ class WorkerPool:
         self._homes[plan.call_id] = worker
         return worker.worker_id
 
-    def _with_room(self) -> list[_Worker]:
+    def _with_room(self) -> list[Worker]:
         """By count. What they measure is another matter."""
         limit = self._settings.max_calls_per_worker
         return [
@@ -545,20 +462,8 @@ class WorkerPool:
         if worker is not None:
             self._queue(worker, message)
 
-    def _queue(self, worker: _Worker, message: Down) -> bool:
-        """Queue a message that carries no descriptor. False when it cannot be sent."""
-        try:
-            worker.send.send_nowait((link.encode(message), None))
-        except LinkError as error:
-            self._log("worker_message_refused", worker=worker.worker_id, error=str(error))
-            return False
-        except trio.WouldBlock:
-            # Ten thousand commands unread: this worker hangs, and the watch will replace it.
-            self._log("worker_link_full", worker=worker.worker_id)
-            return False
-        except trio.BrokenResourceError:
-            return False  # it has died; its calls are being told as lost
-        return True
+    def _queue(self, worker: Worker, message: Down) -> bool:
+        return worker.queue(message, self._log)
 
     async def drain(self, timeout_s: float) -> None:
         """Let all calls end within `timeout_s` and the workers exit. Returns when they are gone."""
@@ -594,54 +499,3 @@ class WorkerPool:
             )
             for worker in self._workers.values()
         ]
-
-
-def _empty_outbox(worker: _Worker) -> None:
-    """Close the descriptors that were not sent, and let later senders know that nobody listens."""
-    while True:
-        try:
-            _, fd = worker.outbox.receive_nowait()
-        except (trio.WouldBlock, trio.EndOfChannel):
-            break
-        if fd is not None:
-            os.close(fd)
-    worker.outbox.close()
-
-
-async def _send(sock: socket.socket, packet: bytes, fd: int | None) -> None:
-    """One packet, whole or not at all, with a copy of `fd` beside it."""
-    while True:
-        try:
-            if fd is None:
-                sock.send(packet)
-            else:
-                socket.send_fds(sock, [packet], [fd])
-            return
-        except BlockingIOError:
-            await trio.lowlevel.wait_writable(sock)
-
-
-FROZEN_WORKER = "media-worker"
-"""First argument with which the single-file executable is a media worker."""
-
-
-def worker_command(link_fd: int) -> list[str]:
-    """The command line of a worker process."""
-    if getattr(sys, "frozen", False):  # the single-file executable
-        return [sys.executable, FROZEN_WORKER, "--link-fd", str(link_fd)]
-    return [sys.executable, "-m", "gateway.worker", "--link-fd", str(link_fd)]
-
-
-def worker_environment() -> dict[str, str]:
-    """Our environment, with the place this package was loaded from in front of the module path.
-
-    Numerical libraries are told to stay on one thread: a worker is one loop on one core.
-    """
-    home = str(Path(gateway.__file__).resolve().parent.parent)
-    path = os.environ.get("PYTHONPATH", "")
-    return {
-        **os.environ,
-        "PYTHONPATH": f"{home}{os.pathsep}{path}" if path else home,
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-    }

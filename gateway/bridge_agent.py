@@ -34,7 +34,9 @@ class AgentSide(BridgeCore):
                 dynamic_variables=plan.dynamic_variables | self._told_so_far(),
                 config_override=(
                     # What has to be said at first was said: the talk goes on where it was.
-                    {} if self.spoken.agent_was_heard else plan.conversation_config_override
+                    plan.redial_config_override
+                    if self.spoken.agent_was_heard
+                    else plan.conversation_config_override
                 ),
                 user_id=plan.user_id,
                 source=CLIENT_NAME,

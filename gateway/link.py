@@ -63,6 +63,8 @@ class CallPlan:
     twilio_account_sid: str | None = None
     dynamic_variables: dict[str, Any] = field(default_factory=dict)
     conversation_config_override: dict[str, Any] = field(default_factory=dict)
+    redial_config_override: dict[str, Any] = field(default_factory=dict)
+    """In its place for a conversation that takes over from one that the caller has heard."""
     user_id: str | None = None
     recording_path: str | None = None
     """Where the stereo WAV goes; `None` = no recording."""

@@ -116,6 +116,7 @@ SHELLS = frozenset(
         "lifeline",
         "voice",
         "failpoints",
+        "link_writer",
         "worker",
     )
 )

@@ -10,15 +10,15 @@ from typing import Literal, TypeAlias
 REACHED_SUFFIX = ".reached"
 """What the daemon appends to the file in which a point is named: see `gateway.failpoints`."""
 
-When: TypeAlias = Literal["any", "control_returns", "control_away"]
+When: TypeAlias = Literal["any", "worker_lost", "control_returns", "control_away"]
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
     """A place in the code. `of_worker`: which of the two processes comes there.
 
-    `when`: what has to be done to the control process for it: nothing, kill it and start another one, or kill
-    it and leave it dead.
+    `when`: what has to be done for it: nothing, kill workers (Twilio asks how their calls go on), kill the control
+    process and start another one, or kill it and leave it dead.
     """
 
     name: str
@@ -39,8 +39,8 @@ POINTS: Sequence[Point] = (
     Point("end.before_rest"),
     Point("end.after_rest"),
     Point("end.closed"),
-    Point("continue.asked"),
-    Point("continue.resumed"),
+    Point("continue.asked", when="worker_lost"),
+    Point("continue.resumed", when="worker_lost"),
     Point("opt_out.committed"),
     Point("outbox.claimed"),
     Point("outbox.settled"),

@@ -28,6 +28,8 @@ WORKER_SHARE = 0.7
 CONTROL_RETURN_S = 40.0
 """`media.control_return_timeout_s`: a busy machine takes twenty seconds to start a daemon."""
 BURY_EVERY_S = 0.2
+LOSE_EVERY_S = 6.0
+"""Between workers that are killed to bring calls to `/twilio/continue`: new ones have joined by then."""
 WORKER_WAIT_S = 15.0
 SAY_EVERY_LOOKS = 10
 
@@ -170,11 +172,15 @@ class _Chaos:
         rig = self._rig
         self.outcome.going.append(self._load.going)
         self._trigger.arm(point)
-        if point.when != "any":
+        if point.when in ("control_returns", "control_away"):
             await self._kill_control()
         if point.when == "control_returns":
             await rig.restart_daemon()
-        pid = await self._reached()
+        async with trio.open_nursery() as nursery:
+            if point.when == "worker_lost":
+                nursery.start_soon(self._keep_losing_workers)
+            pid = await self._reached()
+            nursery.cancel_scope.cancel()
         if pid is None:
             self._trigger.disarm()
             self.outcome.points_missed.append(point.name)
@@ -188,6 +194,13 @@ class _Chaos:
         self._say(f"{point.name}: {'missed' if pid is None else 'killed'}; {self._counts()}")
         if rig.daemon.process.poll() is not None:
             await rig.restart_daemon()
+
+    async def _keep_losing_workers(self) -> None:
+        """One after another: the calls of the first may all have gone on once, and do so once only."""
+        while True:
+            await trio.sleep(LOSE_EVERY_S)
+            for worker in (await self._some_workers())[:1]:
+                await processes.kill(worker)
 
     async def _reached(self) -> int | None:
         with trio.move_on_after(POINT_WAIT_S):

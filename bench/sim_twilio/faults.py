@@ -23,6 +23,8 @@ class Fault:
     delay_s: float = 0.0
     lose: bool = False
     """Close the connection instead of answering."""
+    acts_first: bool = False
+    """With `status`: act, and then say that it has failed."""
     acted: bool = True
     """With `lose` or `delay_s`: act before the loss or the delay, so that only the answer suffers."""
 

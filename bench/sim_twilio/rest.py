@@ -65,6 +65,8 @@ class RestApi:
         response: Response | None
         try:
             if fault is not None and fault.status:
+                if fault.acts_first:
+                    self._act(request)
                 response = _error(RestError(fault.status, fault.code, fault.message or "Ordered"))
             elif fault is not None and not fault.acted:
                 await trio.sleep(fault.delay_s)

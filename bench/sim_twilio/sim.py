@@ -270,13 +270,16 @@ class TwilioSim:
         code: int = 20500,
         times: int = 1,
         message: str = "",
+        *,
+        acts_first: bool = False,
     ) -> None:
-        """Answer the next `times` such requests with an error instead of acting.
+        """Answer the next `times` such requests with an error instead of acting, or after it.
 
         `path_prefix` is a path as in the URL, with or without `/2010-04-01/Accounts/AC…`: `/Calls`.
         `method` may be `*`. 429 goes with code 20429, 500 with 20500.
         """
-        self.faults.add(Fault(method, path_prefix, times, status, code, message))
+        fault = Fault(method, path_prefix, times, status, code, message, acts_first=acts_first)
+        self.faults.add(fault)
 
     def delay(
         self,

@@ -53,11 +53,16 @@ def first_message_of(agent: AgentRecord) -> str | None:
     return made if isinstance(made, str) and made.strip() else None
 
 
-def takes_lines(agent: AgentRecord) -> bool:
-    """Whether the lines can be put before its first message; ElevenLabs refuses the conversation if not."""
+def takes_first_message(agent: AgentRecord) -> bool:
+    """Whether a conversation may bring another first message; ElevenLabs refuses the conversation if not."""
     kept = agent.elevenlabs or {}
     is_ours = bool(kept.get("created") or kept.get("managed"))
-    return bool(kept.get("takes_first_message", is_ours)) and first_message_of(agent) is not None
+    return bool(kept.get("takes_first_message", is_ours))
+
+
+def takes_lines(agent: AgentRecord) -> bool:
+    """Whether the lines can be put before its first message."""
+    return takes_first_message(agent) and first_message_of(agent) is not None
 
 
 def script_of(agent: AgentRecord, own: Profile) -> Script:
@@ -87,10 +92,20 @@ def lines_for(
     return [(kind, texts[kind].format_map(values)) for kind in KINDS if kind in wanted]
 
 
-def with_lines(agent: AgentRecord, lines: Sequence[tuple[str, str]]) -> str | None:
-    """The first message with the lines before it; None when nothing has to be changed, or cannot be."""
-    own = first_message_of(agent)
-    if not lines or own is None or not takes_lines(agent):
+def opening(agent: AgentRecord, *, is_back: bool = False) -> str | None:
+    """What an agent says first to a caller who has heard it already: after an interruption, or `is_back` from somebody
+    else. None: it will greet anew, for it takes no other first message."""
+    texts = _lines()[language_of(agent)]
+    return texts["back" if is_back else "resume"] if takes_first_message(agent) else None
+
+
+def with_lines(
+    agent: AgentRecord, lines: Sequence[tuple[str, str]], opening: str | None = None
+) -> str | None:
+    """The first message, or `opening` in its place, with the lines before it; None when nothing has to be changed, or
+    cannot be."""
+    own = opening or first_message_of(agent)
+    if own is None or not takes_first_message(agent):
         return None
     missing = [text for _, text in lines if text not in own]
-    return " ".join([*missing, own]) if missing else None
+    return " ".join([*missing, own]) if missing or opening else None

@@ -32,11 +32,15 @@ from control.webhooks_out import events
 ANALYSIS = "analysis"
 PRICE = "price"
 SMS = "sms"
+FOUND = "conversation_found"
+"""A line of the timeline: ElevenLabs was asked which conversations the call had."""
 
 POLL_S = (3.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 """Waits between polls, the first one before the first; the last one again and again."""
 ANALYSIS_MAX = timedelta(hours=24)
 UNFOUND_MAX = timedelta(minutes=15)
+UNTALKED_UNFOUND_MAX = timedelta(minutes=2)
+"""The same for a call that nobody answered: its agent may have waited, or was not there yet."""
 """For a call whose conversation has no id here: when ElevenLabs does not know it by then, there is none."""
 PRICE_S = (60.0, 120.0, 300.0, 900.0, 3600.0)
 PRICE_MAX = timedelta(hours=24)
@@ -54,7 +58,7 @@ class Service(Protocol):
     """What is used of `control.elevenlabs.rest.ElevenLabsRest`."""
 
     async def get_conversation(self, conversation_id: str) -> dict[str, Any]: ...
-    async def find_conversation(self, variable: str, value: str) -> str | None: ...
+    async def find_conversations(self, variable: str, value: str) -> list[str]: ...
 
 
 class Accounts(Protocol):
@@ -116,7 +120,8 @@ class Results:
             raise GiveUp("there is no such call")
         was_talk = record.answered_at is not None
         if record.analysis is None:
-            status = "pending" if record.conversation_id or was_talk else "none"
+            is_known = record.conversation_id or was_talk or conversations.may_miss_one(record)
+            status = "pending" if is_known else "none"
             calls.update(conn, call_id, analysis={"status": status})
             self._emit(conn, events.CALL_ENDED, call_id, now)
             if status == "none":
@@ -161,6 +166,11 @@ class Results:
             if news:
                 await self._store.write(_keep, news)
             raise TryAgain(problem)
+        if not told and record.answered_at is None:
+            await self._store.write(self._untalked, record.id, self._clock.now())
+            self._wake()
+            self._on_over(record.id)
+            return
         if not any(map(_is_final, told.values())):
             reason = f"after a day: {problem}" if problem else "ElevenLabs knows no conversation"
             await self._give_up(record.id, reason)
@@ -174,15 +184,15 @@ class Results:
         self, record: CallRecord, told: dict[str, ConversationRecord | None], waited: timedelta
     ) -> str | None:
         """Ask for what is not final; `told` gets the answers. Returns what is still to be waited for."""
-        try:
-            if not told:
-                # A process died before it wrote the id down; our own id travelled with the conversation.
-                name = await self._service.find_conversation("gw_call_id", record.id)
-                if name is None:
-                    return None if waited >= UNFOUND_MAX else "the conversation is unknown"
-                told[name] = None
-        except ElevenLabsError as error:
-            return str(error)
+        was_talk = record.answered_at is not None
+        if conversations.may_miss_one(record) or (not told and was_talk):
+            try:
+                await self._look_for(record, told)
+            except ElevenLabsError as error:
+                return str(error)
+            most = UNFOUND_MAX if was_talk else UNTALKED_UNFOUND_MAX
+            if not told and waited < most:
+                return "the conversation is unknown"
         problem = None
         for name in [name for name, one in told.items() if not _is_final(one)]:
             try:
@@ -195,6 +205,18 @@ class Results:
             if not _is_final(one):
                 problem = f"the conversation is {one.status or 'without a status'}"
         return problem
+
+    async def _look_for(
+        self, record: CallRecord, told: dict[str, ConversationRecord | None]
+    ) -> None:
+        """A process died before it wrote the id down; our own id travelled with the conversation."""
+        newest_first = await self._service.find_conversations("gw_call_id", record.id)
+        found = [name for name in reversed(newest_first) if name not in told]
+        if found:
+            at_ms = _ms(self._clock.now())
+            await self._store.write(conversations.name, record.id, found, FOUND, at_ms, {})
+            log.event("conversations_found", call_id=record.id, count=len(found))
+            told.update(dict.fromkeys(found))
 
     async def _told(self, record: CallRecord, conversation_id: str) -> ConversationRecord:
         data = await self._service.get_conversation(conversation_id)
@@ -237,6 +259,7 @@ class Results:
             extraction_problems=values.problems if is_done and values.problems else None,
             analysis=_analysis(found, final[-1], now) | _each(told),
         )
+        conversations.settle(conn, record)
         if found.cost:
             after_call.add_cost(conn, call_id, {"elevenlabs": found.cost})
         _fill_transcript(conn, record, found)
@@ -269,7 +292,16 @@ class Results:
         self._wake()
         self._on_over(call_id)
 
+    def _untalked(self, conn: Connection, call_id: str, now: datetime) -> None:
+        """There was no conversation after all."""
+        calls.update(conn, call_id, analysis={"status": "none"})
+        if (record := calls.get(conn, call_id)) is not None:
+            conversations.settle(conn, record)
+        self._complete(conn, call_id, now)
+
     def _none(self, conn: Connection, call_id: str, reason: str, now: datetime) -> None:
+        if (record := calls.get(conn, call_id)) is not None:
+            conversations.settle(conn, record)
         calls.update(conn, call_id, analysis={"status": "failed", "reason": reason[:500]})
         calls.append_events(
             conn, call_id, [("analysis_failed", _ms(now), {"reason": reason[:500]})]

@@ -23,13 +23,8 @@ class Conversations:
         """The conversation object, also while it is still being processed."""
         return await self._rest.get_conversation(conversation_id)
 
-    async def find_conversation(self, variable: str, value: str) -> str | None:
-        """The newest conversation that was begun with this dynamic variable."""
-        found = await self._find(variable, value, 1)
-        return found[0] if found else None
-
     async def find_conversations(self, variable: str, value: str) -> list[str]:
-        """All conversations that were begun with this dynamic variable: a call has a few, one an agent leg."""
+        """All conversations that were begun with this dynamic variable, the newest first: a call has a few, one an agent leg."""
         return await self._find(variable, value, PAGE_SIZE)
 
     async def delete_conversation(self, conversation_id: str) -> None:

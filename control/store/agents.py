@@ -19,6 +19,7 @@ from control.store.tables import agents
 from control.store.tables.provisioning import agent_numbers
 
 CLOSED = "closed"
+SERVING = ("live", "degraded")
 
 
 def insert(conn: Connection, record: AgentRecord) -> None:
@@ -143,8 +144,14 @@ def waiting_ids(conn: Connection) -> list[str]:
 
 def serving_ids(conn: Connection) -> list[str]:
     """Agents that take calls, the oldest first."""
-    serving = agents.c.status.in_(("live", "degraded"))
-    return list(conn.execute(select(agents.c.id).where(serving).order_by(agents.c.id)).scalars())
+    statement = select(agents.c.id).where(agents.c.status.in_(SERVING))
+    return list(conn.execute(statement.order_by(agents.c.id)).scalars())
+
+
+def serving_tenants(conn: Connection) -> list[str]:
+    """Tenants with an agent that answers."""
+    statement = select(agents.c.tenant_id).where(agents.c.status.in_(SERVING))
+    return list(conn.execute(statement.distinct()).scalars())
 
 
 def lease(

@@ -1,7 +1,12 @@
-"""Conversations as ElevenLabs told them, also those that belong to no call that is known (yet)."""
+"""Conversations as ElevenLabs told them, also those that belong to no call that is known (yet).
+
+A record whose `legs.agent.unheard` is set may miss one: a process died, or the record was closed, before it was
+heard which conversation an agent leg had. Then ElevenLabs is asked, for our id travelled with it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,12 +16,20 @@ from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
 
 from control.ids import DEFAULT_TENANT_ID
+from control.store import calls as call_table
 from control.store import rows
 from control.store.records import CallRecord
 from control.store.tables import agents, calls
 from control.store.tables.after_call import conversations as table
 
 FINAL = frozenset(("done", "failed"))
+EARLIER = "earlier_conversation_ids"
+UNHEARD = "unheard"
+"""In the record's `legs.agent`: why a conversation may be missing."""
+LOST = "lost"
+"""The process that had the call, or had to write it down, died."""
+UNREPORTED = "unreported"
+"""The record was closed before the worker's report, which may still come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +93,7 @@ def of_call(conn: Connection, record: CallRecord) -> dict[str, ConversationRecor
     process died, and a webhook that named the call has brought it.
     """
     agent = record.legs.get("agent") or {}
-    ids = [*(agent.get("earlier_conversation_ids") or ()), record.conversation_id]
+    ids = [*(agent.get(EARLIER) or ()), record.conversation_id]
     statement = (
         rows.query(table, ConversationRecord)
         .where(table.c.call_id == record.id)
@@ -89,6 +102,55 @@ def of_call(conn: Connection, record: CallRecord) -> dict[str, ConversationRecor
     told = [rows.build(ConversationRecord, row) for row in conn.execute(statement)]
     found = {one.conversation_id: one for one in told if one.conversation_id not in ids}
     return found | {name: get(conn, name) for name in ids if name is not None}
+
+
+def may_miss_one(record: CallRecord) -> bool:
+    """Whether the call may have had a conversation that its record does not name."""
+    return (record.legs.get("agent") or {}).get(UNHEARD) is not None
+
+
+def name(
+    conn: Connection,
+    call_id: str,
+    ids: Iterable[str],
+    line: str,
+    at_ms: int,
+    data: dict[str, Any],
+    *,
+    settles: str | None = None,
+) -> bool:
+    """Name these conversations in the call's record, each with a line of its timeline; once, however often it is told.
+
+    `settles`: this reason to miss one is none any more. False when there is no such call.
+    """
+    held = select(calls.c.legs, calls.c.conversation_id).where(calls.c.id == call_id)
+    row = conn.execute(held.with_for_update()).first()
+    if row is None:
+        return False
+    agent = dict((row.legs or {}).get("agent") or {})
+    known = {one.data.get("conversation_id") for one in call_table.events(conn, call_id)}
+    known |= {row.conversation_id, *(agent.get(EARLIER) or ())}
+    news = [one for one in dict.fromkeys(ids) if one not in known]
+    lines = [(line, at_ms, {"conversation_id": one} | data) for one in news]
+    call_table.append_events(conn, call_id, lines)
+    changes: dict[str, Any] = {}
+    if news and row.conversation_id is None:
+        changes["conversation_id"] = news.pop()
+    if news:
+        agent[EARLIER] = [*(agent.get(EARLIER) or ()), *news]
+    if settles is not None and agent.get(UNHEARD) == settles:
+        del agent[UNHEARD]
+    if agent != ((row.legs or {}).get("agent") or {}):
+        changes["legs"] = (row.legs or {}) | {"agent": agent}
+    call_table.update(conn, call_id, **changes)
+    return True
+
+
+def settle(conn: Connection, record: CallRecord) -> None:
+    """Nothing more will be found out: whatever was missing stays so."""
+    if may_miss_one(record):
+        reason = record.legs["agent"][UNHEARD]
+        name(conn, record.id, (), "", 0, {}, settles=reason)
 
 
 def tenant_of_agent(conn: Connection, elevenlabs_agent_id: str) -> str:

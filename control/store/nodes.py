@@ -40,12 +40,26 @@ class Share(NamedTuple):
     most: int
 
 
-def beat(conn: Connection, name: str, until: datetime, conversations: int = 0) -> None:
-    """A sign of life, and how many agent conversations this daemon has."""
+def beat(
+    conn: Connection,
+    name: str,
+    until: datetime,
+    conversations: int = 0,
+    heard_until: datetime | None = None,
+) -> None:
+    """A sign of life, how many agent conversations this daemon has, and until when it has heard everything: None
+    leaves that as it was."""
     values: dict[str, Any] = {"lease_until": until, "conversations": conversations}
+    if heard_until is not None:
+        values["heard_until"] = heard_until
     done = conn.execute(update(nodes).where(nodes.c.name == name).values(values))
-    if done.rowcount == 0:
-        conn.execute(insert(nodes).values(values | {"name": name}))
+    if done.rowcount == 0:  # here for the first time: there is nothing to look back to
+        conn.execute(insert(nodes).values({"heard_until": until} | values | {"name": name}))
+
+
+def heard_until(conn: Connection, name: str) -> datetime | None:
+    """Until when this daemon, or a former process of it, has heard everything; None: nobody knows."""
+    return conn.execute(select(nodes.c.heard_until).where(nodes.c.name == name)).scalar()
 
 
 def free_conversations(conn: Connection, share: Share, now: datetime) -> int:

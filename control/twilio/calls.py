@@ -17,6 +17,9 @@ from control.twilio.errors import TwilioRefused, TwilioUncertain
 STATUS_EVENTS = ["initiated", "ringing", "answered", "completed"]
 ALREADY_OVER = frozenset({20404, 21220})
 LIST_MAX = 50
+ENDED_MAX = 10_000
+"""Of an account, in one look back."""
+PAGE_CALLS = 1_000
 
 
 class Created(NamedTuple):
@@ -36,6 +39,8 @@ class CallSeen:
     from_: str
     created_at: datetime | None
     duration_s: int | None
+    direction: str = ""
+    ended_at: datetime | None = None
 
 
 class CallRequests:
@@ -128,6 +133,20 @@ class CallRequests:
         seen = [_seen(call) for call in found]
         return [call for call in seen if call.created_at is None or call.created_at >= since]
 
+    async def list_ended(self, *, since: datetime, until: datetime) -> list[CallSeen]:
+        """Calls of the account that ended in between, the newest first, at most ENDED_MAX."""
+        found = await self.ask(
+            "calls.list",
+            partial(
+                self.client.calls.list,
+                end_time_after=since,
+                end_time_before=until,
+                limit=ENDED_MAX,
+                page_size=PAGE_CALLS,
+            ),
+        )
+        return [_seen(call) for call in found]
+
 
 def _seen(call: Any) -> CallSeen:
     return CallSeen(
@@ -137,6 +156,8 @@ def _seen(call: Any) -> CallSeen:
         from_=str(call._from),
         created_at=call.date_created if isinstance(call.date_created, datetime) else None,
         duration_s=_number(call.duration),
+        direction=str(call.direction or ""),
+        ended_at=call.end_time if isinstance(call.end_time, datetime) else None,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from control.workers import FROZEN_WORKER
+from control.worker_process import FROZEN_WORKER
 
 if __name__ == "__main__":
     if sys.argv[1:2] == [FROZEN_WORKER]:

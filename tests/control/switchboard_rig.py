@@ -217,6 +217,10 @@ class FakeTwilio:
     instructed: list[tuple[str, str]] = field(default_factory=list)
     """Calls that were sent to another document."""
     instruct_answers: list[Any] = field(default_factory=list)
+    ended_answers: list[Any] = field(default_factory=list)
+    """What the list of calls that have ended shows, in turn."""
+    looked_back: list[tuple[datetime, datetime]] = field(default_factory=list)
+    account_sid: str = "AC1"
 
     async def create_call(self, **asked: Any) -> Created:
         self.created.append(asked)
@@ -246,6 +250,13 @@ class FakeTwilio:
 
     async def list_calls(self, **asked: Any) -> list[CallSeen]:
         return list(self.listed)
+
+    async def list_ended(self, *, since: datetime, until: datetime) -> list[CallSeen]:
+        self.looked_back.append((since, until))
+        answer = self.ended_answers.pop(0) if self.ended_answers else []
+        if isinstance(answer, Exception):
+            raise answer
+        return list(answer)
 
 
 @dataclass

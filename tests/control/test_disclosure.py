@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from control.compliance.profile import Profile
-from control.compliance.script import lines_for, script_of, takes_lines, with_lines
+from control.compliance.script import lines_for, opening, script_of, takes_lines, with_lines
 from control.elevenlabs import profile
 from control.refusals import PolicyRefused
-from tests.control.switchboard_rig import AGENT, open_rig
+from tests.control.switchboard_rig import AGENT, name_of, open_rig
 
 RULES = ("system", "opt_out", "disc_script", "rec_notice")
 GREETING = "Your boiler is due for its service."
@@ -171,3 +171,40 @@ async def test_lines_that_the_caller_has_heard_are_noted_and_those_cut_off_are_n
         await rig.ended(record.id)
         names = await rig.names(record.id)
         assert names.count("disclosure_heard") == 2
+
+
+@pytest.mark.parametrize(
+    ("takes", "heard", "said"),
+    [
+        (True, "Hello, how can", "Sorry, we were interrupted. Please go on."),
+        (True, "", None),
+        (False, "Hello, how can", None),
+    ],
+)
+async def test_agent_that_takes_a_call_up_again_does_not_greet_anew(tmp_path, takes, heard, said):
+    """Unless the caller has heard nothing of the greeting, or the agent takes no other first message."""
+    kept = {"takes_first_message": takes, "first_message": "Hello, how can I help?"}
+    agent = replace(AGENT, elevenlabs=kept)
+    async with open_rig(tmp_path, agent=agent) as rig:
+        call_id = name_of(await rig.switchboard.answer(rig.form()))
+        rig.pool.event(call_id, "stream_started")
+        rig.pool.turn(call_id, 0, "agent", "Hello, how can I help?", heard=heard)
+        rig.pool.lose(call_id)
+        await rig.until(lambda: rig.switchboard._office.book.get(call_id).lost)
+        await rig.switchboard.continue_call(rig.form(), call_id)
+        first, second = rig.pool.plans
+        assert first.conversation_config_override == {}
+        assert second.conversation_config_override == (
+            {"agent": {"first_message": said}} if said else {}
+        )
+        assert bool(second.redial_config_override) is takes
+
+
+def test_line_that_was_cut_off_is_said_before_the_talk_goes_on():
+    """What the law wants said is said whole."""
+    agent = replace(AGENT, elevenlabs={"created": True, "first_message": "Hello."})
+    lines = [("disclose_ai", "I am an automated AI assistant.")]
+    again = opening(agent, is_back=True)
+    assert with_lines(agent, lines, again) == (
+        "I am an automated AI assistant. Here I am again. How may I help you?"
+    )

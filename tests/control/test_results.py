@@ -49,7 +49,8 @@ class Service:
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
         self.asked: list[str] = []
-        self.found: str | None = None
+        self.found: list[str] = []
+        """The newest first."""
 
     async def get_conversation(self, conversation_id: str) -> dict[str, Any]:
         self.asked.append(conversation_id)
@@ -58,7 +59,7 @@ class Service:
             raise answer
         return dict(answer)
 
-    async def find_conversation(self, variable: str, value: str) -> str | None:
+    async def find_conversations(self, variable: str, value: str) -> list[str]:
         assert (variable, value) == ("gw_call_id", "call_1")
         return self.found
 
@@ -332,9 +333,64 @@ async def test_conversation_whose_id_was_lost_is_found_by_our_own(store: Store) 
     await desk.begin(item)
     with pytest.raises(TryAgain):
         await desk.analyse(item_of(ANALYSIS))
-    service.found = CONVERSATION
+    service.found = [CONVERSATION]
     await desk.analyse(item_of(ANALYSIS))
     assert (await record_of(store)).conversation_id == CONVERSATION
+
+
+async def test_conversation_that_a_killed_process_did_not_write_down_is_found(
+    store: Store,
+) -> None:
+    """The record names another one, of a later agent leg; both are named, and make the result."""
+    legs = {"agent": {"unheard": conversations.LOST}}
+    item = await end_call(store, legs=legs)
+    service = Service(DONE, EARLIER)
+    service.found = [CONVERSATION, "conv_0"]
+    desk = results(store, service)
+    await desk.begin(item)
+    await desk.analyse(item_of(ANALYSIS))
+    record = await record_of(store)
+    assert record.conversation_id == CONVERSATION
+    assert record.legs["agent"] == {"earlier_conversation_ids": ["conv_0"]}
+    lines = await store.read(calls.events, "call_1")
+    found = [line.data for line in lines if line.name == "conversation_found"]
+    assert found == [{"conversation_id": "conv_0"}]
+    assert record.bill is not None
+    assert record.bill["elevenlabs"]["credits"] == 220
+
+
+async def test_call_that_nobody_answered_may_have_had_a_conversation(store: Store) -> None:
+    """Its agent had been waiting when the process died; it is charged for, so the record names it."""
+    legs = {"agent": {"unheard": conversations.LOST}}
+    item = await end_call(store, conversation_id=None, answered_at=None, legs=legs)
+    service = Service(DONE)
+    desk = results(store, service)
+    await desk.begin(item)
+    assert await pushed(store) == ["call.ended"]
+    with pytest.raises(TryAgain):
+        await desk.analyse(item_of(ANALYSIS))
+    service.found = [CONVERSATION]
+    await desk.analyse(item_of(ANALYSIS))
+    record = await record_of(store)
+    assert (record.conversation_id, record.legs) == (CONVERSATION, {"agent": {}})
+    assert await pushed(store) == ["call.ended", "call.result"]
+
+
+@pytest.mark.parametrize(("unheard", "ago_s"), [("lost", 150), (None, 3)])
+async def test_call_that_had_no_conversation_after_all_is_over(
+    store: Store, unheard: str | None, ago_s: float
+) -> None:
+    """ElevenLabs does not know one in time; or the worker's last word came: there was none, and nobody is asked."""
+    legs = {"agent": {"unheard": conversations.UNREPORTED}}
+    item = await end_call(store, conversation_id=None, answered_at=None, legs=legs)
+    desk = results(store, Service())
+    await desk.begin(item)
+    agent = {} if unheard is None else {"unheard": unheard}
+    await store.write(lambda conn: calls.update(conn, "call_1", legs={"agent": agent}))
+    await desk.analyse(item_of(ANALYSIS, timedelta(seconds=ago_s)))
+    record = await record_of(store)
+    assert (record.analysis, record.legs) == ({"status": "none"}, {"agent": {}})
+    assert await pushed(store) == ["call.ended", "call.result"]
 
 
 @pytest.mark.parametrize(

@@ -697,6 +697,40 @@ async def test_report_of_a_closed_call_still_names_its_conversation(tmp_path):
         assert await lines() == 2
 
 
+async def test_call_closed_before_its_worker_has_reported_may_miss_a_conversation(tmp_path):
+    """Until the worker's last word has come, with a conversation or without one."""
+    async with open_rig(tmp_path) as rig:
+        call_id = name_of(await rig.switchboard.answer(rig.form()))
+        await rig.status(None, "completed")
+        rig.expire(call_id)
+        record = await rig.ended(call_id)
+        assert record.legs["agent"] == {"unheard": "unreported"}
+        rig.pool.report(call_id, "cancelled", attached=False, conversation_id=None)
+        await rig.until(lambda: _is_heard(rig, call_id))
+        assert (await rig.record(call_id)).conversation_id is None
+
+
+async def _is_heard(rig, call_id):
+    return (await rig.record(call_id)).legs["agent"] == {}
+
+
+@pytest.mark.parametrize("dies", ["worker", "control"])
+async def test_call_of_a_process_that_died_may_miss_a_conversation(tmp_path, dies):
+    """Whatever was told since."""
+    before = _left_open(twilio_call_sid=SID, dial_state="created") if dies == "control" else None
+    async with open_rig(tmp_path, before=before) as rig:
+        if dies == "worker":
+            call_id = name_of(await rig.switchboard.answer(rig.form()))
+            rig.pool.lose(call_id)
+            await rig.until(lambda: rig.pool.holds(call_id))
+            rig.pool.report(call_id, "cancelled", attached=False)
+        else:
+            call_id = "call_old"
+        await rig.status(call_id, "completed")
+        record = await rig.ended(call_id)
+        assert record.legs["agent"]["unheard"] == "lost"
+
+
 @pytest.mark.parametrize("answered_at", [None, NOW])
 async def test_start_call_whose_end_was_known_is_closed_at_once(tmp_path, monkeypatch, answered_at):
     """The former process had written down Twilio's last word, and died before it closed the record."""

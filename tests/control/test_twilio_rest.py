@@ -277,6 +277,23 @@ async def test_list_calls_keeps_what_is_recent(peer):
     assert (query["To"], query["From"]) == (["+14155550100"], ["+14155550199"])
 
 
+async def test_list_ended_asks_for_the_time_of_the_end(peer):
+    """Both bounds are told to Twilio, to the second, in UTC."""
+    call = _call(status="completed") | {
+        "direction": "inbound",
+        "duration": "12",
+        "end_time": "Sat, 21 Nov 2026 09:00:07 +0000",
+    }
+    peer.answers = [(200, {"calls": [call], "next_page_uri": None})]
+    with _closing(peer.rest()) as client:
+        (seen,) = await client.list_ended(since=NOW, until=NOW + timedelta(minutes=1))
+    assert (seen.direction, seen.status, seen.duration_s) == ("inbound", "completed", 12)
+    assert seen.ended_at == datetime(2026, 11, 21, 9, 0, 7, tzinfo=UTC)
+    query = parse_qs(urlsplit(peer.requests[0][1]).query)
+    assert query["EndTime>"] == [NOW.strftime("%Y-%m-%dT%H:%M:%SZ")]
+    assert query["EndTime<"] == [(NOW + timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%SZ")]
+
+
 async def test_find_number_only_the_exact_one(peer):
     """Twilio's filter also finds parts."""
     numbers = [

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from control import workers
+from control import worker_process, workers
 from control.workers import PoolBusy, PoolFull, WorkerGone, WorkerLost, WorkerPool
 from gateway.errors import LinkError
 from gateway.link import CallEvent, CallPlan, Ready
@@ -71,7 +71,7 @@ def play(monkeypatch, logged):
             script = left.pop(0) if len(left) > 1 else left[0]
             return [sys.executable, "-S", "-c", script, str(link_fd)]
 
-        monkeypatch.setattr(workers, "worker_command", command)
+        monkeypatch.setattr(worker_process, "worker_command", command)
         monkeypatch.setattr(workers, "RESTART_MIN_S", 0.01)
         return WorkerPool(settings, log=lambda event, **fields: logged.append((event, fields)))
 
@@ -122,7 +122,7 @@ async def test_worker_that_dies_leaves_no_stream_open_in_its_queue(play, monkeyp
 
 async def test_stream_for_which_there_is_no_room_is_closed(play, monkeypatch):
     """The wait for room is bounded, and then Twilio is let go."""
-    monkeypatch.setattr(workers, "SEND_QUEUE_MAX", 2)
+    monkeypatch.setattr(worker_process, "SEND_QUEUE_MAX", 2)
     monkeypatch.setattr(workers, "ATTACH_TIMEOUT_S", 0.05)
     async with running(play(DEAF)) as pool:
         await trio.testing.wait_all_tasks_blocked()
@@ -255,7 +255,7 @@ def telling(play, tmp_path, monkeypatch):
     def command(link_fd: int) -> list[str]:
         return [sys.executable, "-S", "-c", TELLING, str(link_fd), str(left.pop(0))]
 
-    monkeypatch.setattr(workers, "worker_command", command)
+    monkeypatch.setattr(worker_process, "worker_command", command)
     for file in files:
         file.write_text("0 0")
 

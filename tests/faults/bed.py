@@ -13,6 +13,7 @@ import trio
 
 from bench.rig import Rig, open_rig
 from bench.sim_elevenlabs import AgentScript, Utterance
+from bench.sim_elevenlabs.post_call import PostCall
 from bench.sim_elevenlabs.record import ConversationRecord
 from bench.sim_twilio import Caller, SimCall
 from tests.faults.rows import Row
@@ -32,6 +33,8 @@ MEDIA = {
     "stream_start_timeout_s": 2.0,
     "workers": 1,
 }
+POST_CALL = "/elevenlabs/post-call"
+HOOK_SECRET = "of-the-fault-table"
 WIRES = ("public", "twilio", "elevenlabs", "agent", "post_call")
 
 
@@ -69,11 +72,19 @@ class Bed:
             return await self._call_out(row, caller)
         return await self.rig.twilio.call_in(THEM, self.numbers[row.name], caller)
 
+    def dialled(self) -> int:
+        """How many calls Twilio has made at our order."""
+        return sum(call.direction != "inbound" for call in self.rig.twilio.calls.values())
+
+    async def order(self, row: Row) -> None:
+        """An outbound call is asked for; what is answered does not matter."""
+        body = {"agent_id": self.rig.agents[row.name], "to": CALLEE}
+        await self.rig.api.post("/v2/calls/initiate", json=body, timeout=60.0)
+
     async def _call_out(self, row: Row, caller: Caller) -> SimCall:
         twilio = self.rig.twilio
         twilio.destinations[CALLEE] = caller
-        body = {"agent_id": self.rig.agents[row.name], "to": CALLEE}
-        await self.rig.api.post("/v2/calls/initiate", json=body, timeout=60.0)
+        await self.order(row)
         while True:
             for call in twilio.calls.values():
                 if call.to_number == CALLEE:
@@ -109,9 +120,18 @@ async def open_bed(
             numbers=tuple(numbers.values()),
             media=MEDIA | (media or {}),
             wires=WIRES,
+            environment={"TANDEM_ELEVENLABS_WEBHOOK_SECRET": HOOK_SECRET},
         ) as rig:
             async with trio.open_nursery() as nursery:
                 for name, number in numbers.items():
                     fields = next((row.agent for row in rows if row.name == name), {})
                     nursery.start_soon(partial(rig.create_agent, number, name, **fields))
-            yield Bed(rig, numbers)
+            if copies := max(row.webhooks for row in rows):
+                url = rig.wires["post_call"].base_url + POST_CALL
+                hook = PostCall(rig.elevenlabs, url, HOOK_SECRET, copies=copies)
+                async with trio.open_nursery() as hooks:
+                    await hooks.start(hook.run)
+                    yield Bed(rig, numbers)
+                    hooks.cancel_scope.cancel()
+            else:
+                yield Bed(rig, numbers)

@@ -20,6 +20,8 @@ PAUSE_S = 1.0
 SAY_AGAIN_S = 3.0
 """Nobody answers: the caller says it again."""
 LOOK_EVERY_S = 0.2
+UNRUNG_S = 180.0
+"""A call whose dial request was not answered is looked for for two minutes."""
 WHOLE = 0.9
 """Of what is said in one go. Less than all, because a late machine may leave a gap inside."""
 PART = 0.4
@@ -42,7 +44,8 @@ class MachineWasLate(Exception):
 class Played:
     """What became of a row."""
 
-    call: SimCall
+    call: SimCall | None
+    """None: Twilio made none."""
     record: dict[str, Any]
     fault_at: int
     """Where on the caller's line the fault began, in samples."""
@@ -54,6 +57,9 @@ async def play(bed: Bed, row: Row) -> Played:
     """One row, from the call to its record."""
     if row.prepare is not None:
         row.prepare(bed, row)
+    if not row.rings:
+        await bed.order(row)
+        return Played(None, await _unrung(bed, row), 0, None)
     async with trio.open_nursery() as nursery:
         if row.meanwhile is not None:
             nursery.start_soon(row.meanwhile, bed, row)
@@ -71,6 +77,18 @@ async def play(bed: Bed, row: Row) -> Played:
     await call.settled()
     record = await bed.rig.record_of(call.sid, timeout_s=40.0)
     return Played(call, record, _place(call, fault_s), gap_s)
+
+
+async def _unrung(bed: Bed, row: Row) -> dict[str, Any]:
+    """The record of a call that was ordered and never made, once it is closed."""
+    agent_id = bed.rig.agents[row.name]
+    with trio.fail_after(UNRUNG_S):
+        while True:
+            (item,) = (await bed.rig.get("/v2/calls", agent_id=agent_id))["items"]
+            if item["ended_at"]:
+                found: dict[str, Any] = await bed.rig.get(f"/v2/calls/{item['id']}")
+                return found
+            await trio.sleep(LOOK_EVERY_S)
 
 
 async def _until_joined(bed: Bed, row: Row, call: SimCall) -> None:
@@ -111,6 +129,8 @@ def _is_there(bed: Bed, row: Row, call: SimCall, since: int) -> bool:
 def judge(bed: Bed, row: Row, played: Played) -> Iterator[str]:
     """Everything in which a row has cost something else than it says."""
     call, record = played.call, played.record
+    if call is None and (made := bed.dialled()):
+        yield f"Twilio has made {made} calls"
     for key in ("status", "result", "blame", "reason"):
         if record[key] != getattr(row, key):
             yield f"{key} is {record[key]!r}, not {getattr(row, key)!r}"
@@ -121,8 +141,10 @@ def judge(bed: Bed, row: Row, played: Played) -> Iterator[str]:
         yield from _talk(bed, row, played)
 
 
-def _heard(call: SimCall) -> frozenset[str]:
-    found = set()
+def _heard(call: SimCall | None) -> frozenset[str]:
+    found: set[str] = set()
+    if call is None:
+        return frozenset(found)
     if share(GREETING_ULAW, call.heard) >= PART or share(REPLY_ULAW, call.heard) >= WHOLE:
         found.add("agent")
     if call.heard_texts:
@@ -141,6 +163,7 @@ def _timeline(row: Row, names: list[str]) -> Iterator[str]:
 
 
 def _talk(bed: Bed, row: Row, played: Played) -> Iterator[str]:
+    assert played.call is not None
     if played.gap_s is None:
         yield "nobody answered the caller after the fault"
         return
@@ -172,6 +195,9 @@ async def play_all(bed: Bed, rows: Sequence[Row]) -> dict[str, str]:
         for row in rows:
             nursery.start_soon(one, row)
     failures = {row.name: "; ".join(judge(bed, row, played[row.name])) for row in rows}
+    for row in rows:
+        if row.then is not None and (problem := await row.then(bed, played[row.name].record["id"])):
+            failures[row.name] = "; ".join(filter(None, (failures[row.name], problem)))
     unproven = {row.name for row in rows if _late_ms(played[row.name].call) > ROW_LATE_MAX_MS}
     failures["bystanders"], is_conclusive = await _bystanders(bed)
     failures["faults"] = ", ".join(bed.rig.twilio.faults.unused)
@@ -185,8 +211,10 @@ async def play_all(bed: Bed, rows: Sequence[Row]) -> dict[str, str]:
     return {name: text for name, text in found.items() if name not in unproven}
 
 
-def _late_ms(call: SimCall) -> float:
+def _late_ms(call: SimCall | None) -> float:
     """How late the simulator ever was with this call's frames."""
+    if call is None:
+        return 0.0
     return max((stream.times.late_max_ms for stream in call.streams), default=0.0)
 
 

@@ -31,6 +31,8 @@ NOTHING: frozenset[str] = frozenset()
 Prepare = Callable[["Bed", "Row"], None]
 Act = Callable[["Bed", "Row", SimCall], Awaitable[None]]
 Meanwhile = Callable[["Bed", "Row"], Awaitable[None]]
+Then = Callable[["Bed", str], Awaitable[str]]
+"""With the call's id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,12 @@ class Row:
     """Fields of the agent."""
     bystanders: int = 2
     """Of a row that has the daemon to itself: how many calls have to go on undisturbed."""
+    rings: bool = True
+    """Off: an outbound call that Twilio never makes."""
+    webhooks: int = 0
+    """How often ElevenLabs sends its post-call webhook."""
+    then: Then | None = None
+    """What has to come of it after the call; what is wrong, in words, or nothing."""
     stays_s: float = 6.0
     """How long a caller stays whom nobody answers."""
 

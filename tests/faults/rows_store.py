@@ -9,7 +9,7 @@ from contextlib import closing
 import trio
 
 from tests.faults.bed import Bed
-from tests.faults.rows import Row
+from tests.faults.rows import APOLOGY, Row
 
 LOCKED_S = 2.0
 FULL_S = 2.0
@@ -41,6 +41,10 @@ async def _full(bed: Bed, row: Row, call) -> None:
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (4_096, former[1]))
     await trio.sleep(FULL_S)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, former)
+
+
+async def _full_at_ring(bed: Bed, row: Row) -> None:
+    await _full(bed, row, None)
 
 
 def _no_recordings(bed: Bed, row: Row) -> None:
@@ -75,6 +79,17 @@ ROWS = (
         name="store_full",
         what="no file of control may grow for two seconds in mid-call (disk full)",
         act=_full,
+    ),
+    Row(
+        name="store_full_at_ring",
+        what="no file of control may grow for two seconds when somebody calls (disk full)",
+        meanwhile=_full_at_ring,
+        hears=APOLOGY,
+        result="gateway_fault",
+        blame="gateway",
+        reason="the gateway could not answer when the call came",
+        timeline=("missed", "ended"),
+        gap_max_s=None,
     ),
     Row(
         name="recordings_nowhere",

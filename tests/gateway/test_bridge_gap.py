@@ -253,6 +253,22 @@ def test_first_message_is_not_said_twice():
         assert ("conversation_config_override" in table.agent.received[0][1]) is not is_heard
 
 
+def test_agent_that_takes_over_does_not_greet_anew():
+    """Where it takes another first message: see `control.compliance.script.opening`."""
+    override = {"agent": {"first_message": "Sorry, we were interrupted."}}
+    table = Table(plan=dataclasses.replace(PLAN, redial_config_override=override))
+    table.connect_agent()
+    assert "conversation_config_override" not in table.agent.received[0][1]
+    table.start()
+    table.tell("agent_response", "agent_response_event", agent_response="Hello.", event_id=1)
+    table.speak(SPEECH)
+    table.tell("agent_response_complete", "agent_response_complete_event", event_id=1)
+    table.run(1.5)
+    table.lose_agent()
+    table.connect_agent()
+    assert table.agent.received[0][1]["conversation_config_override"] == override
+
+
 def test_turns_go_on_counting_and_old_event_ids_do_not_matter(talk):
     """The new conversation counts its events from 1, below the old watermark."""
     talk.speak(SPEECH, event_id=7)

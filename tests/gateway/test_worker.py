@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from gateway import link
+from gateway import link, link_writer
 from gateway import worker as worker_module
 from gateway.bridge import Bridge
 from gateway.call import TOOL_PARAMETERS_MAX_BYTES, TOOLS_MAX, Call
@@ -30,8 +30,10 @@ from gateway.link import (
     ToolResult,
     TranscriptTurn,
 )
+from gateway.link_writer import LinkWriter
 from gateway.settings import MediaSettings
-from gateway.worker import LinkWriter, Worker
+from gateway.voice import Voice
+from gateway.worker import Worker
 
 
 def seqpacket_pair() -> tuple[socket.socket, socket.socket]:
@@ -76,7 +78,7 @@ def ends():
 async def test_link_writer_flushed_by_two_tasks_sends_each_message_once_in_order(ends):
     """The last flush before the exit meets the writer's own."""
     worker_end, control_end = ends
-    writer = LinkWriter(worker_end)
+    writer = LinkWriter(worker_end, Voice())
     messages = [event(n) for n in range(50)] + [REPORT, Drained("w1")]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(writer.run)
@@ -104,7 +106,7 @@ async def test_link_writer_flushed_by_two_tasks_sends_each_message_once_in_order
 async def test_report_that_does_not_fit_is_sent_without_its_details(ends, details, capfd):
     """Control must hear of the end of every call, whatever a peer made of it."""
     worker_end, control_end = ends
-    writer = LinkWriter(worker_end)
+    writer = LinkWriter(worker_end, Voice())
     report = dataclasses.replace(REPORT, **details)
     writer.tell(report)
     writer.tell(Drained("w1"))
@@ -118,8 +120,8 @@ async def test_report_that_does_not_fit_is_sent_without_its_details(ends, detail
 
 def test_link_queue_drops_timeline_first_and_the_end_of_a_call_never(ends, monkeypatch):
     """Every queue has a bound and an order in which things go."""
-    monkeypatch.setattr(worker_module, "LINK_QUEUE_MAX", 10)
-    writer = LinkWriter(ends[0])
+    monkeypatch.setattr(link_writer, "LINK_QUEUE_MAX", 10)
+    writer = LinkWriter(ends[0], Voice())
     for n in range(12):
         writer.tell(event(n))
     assert writer.dropped_events == 2

@@ -100,6 +100,8 @@ async def test_webhooks_at_the_other_node_reach_the_one_with_the_call(tmp_path, 
 TENANTS = 4
 CALLS_EACH = 10
 CPS = 1.0
+FOUND_WITHIN_S = 120.0
+"""For conversations that only ElevenLabs knows of: they are asked for some times, ever more rarely."""
 SMS = {
     "template": "{business_name}: we have tried to call you. Reply STOP to end.",
     "when": {"result": ["busy"]},
@@ -150,17 +152,20 @@ async def test_queue_and_messages_with_a_node_killed_reach_everybody_once(
     """
     monkeypatch.setenv("TANDEM_TWILIO_MESSAGE_SETTLE_S", "5")
     numbers = tuple(f"+1415555019{digit}" for digit in range(TENANTS))
-    # No agent waits while it rings: a conversation of a node that dies is known to nobody for half a second.
-    options = {"numbers": numbers, "patience_s": 260.0, "media": {"warm_outbound": "answer"}}
+    # An agent waits while it rings: a conversation of the node that dies is known to nobody but ElevenLabs.
+    options = {"numbers": numbers, "patience_s": 300.0, "media": {"warm_outbound": "ringing"}}
     async with two_nodes(tmp_path, postgresql_url, {"agent_1": GREETER}, **options) as nodes:
         first, other = nodes
         twilio = first.twilio
         await queue_everything(nodes)
         twilio.latency_s = 0.2
-        while len(twilio.calls) < TENANTS * CALLS_EACH // 3 or not twilio.post.messages:
-            await trio.sleep(0.02)
+        while (
+            len(twilio.calls) < TENANTS * CALLS_EACH // 3
+            or not twilio.post.messages
+            or not all("dialled" in events_of(node) for node in nodes)
+        ):
+            await trio.sleep(0.05)
         await first.kill_node()
-        assert all("dialled" in events_of(node) for node in nodes)
         while True:
             items = (await other.get("/v2/calls", limit=100))["items"]
             texted = Counter(text.to_number for text in twilio.post.messages.values())
@@ -179,12 +184,12 @@ async def test_queue_and_messages_with_a_node_killed_reach_everybody_once(
         assert set(texted.values()) == {1}
         assert set(texted) == due == set(dialled)
         assert len(items) == TENANTS * CALLS_EACH
-        # One request of each tenant can have been on its way when the node died.
-        assert len({item["to"] for item in items} - set(dialled)) <= TENANTS
+        # Of each tenant the request under way when the node died, and the one behind it, may never have left.
+        assert len({item["to"] for item in items} - set(dialled)) <= 2 * TENANTS
         for sid in twilio.accounts:
             made = [call.created_at.timestamp() for call in twilio.calls_of(sid)]
             assert too_fast(made) == []
-        await nothing_is_wrong(first)
+        await nothing_is_wrong(first, FOUND_WITHIN_S)
 
 
 async def test_dialled_call_that_is_answered_at_the_other_node_goes_over(tmp_path, postgresql_url):

@@ -14,6 +14,8 @@ nodes = Table(
     Column("lease_until", UtcDateTime, nullable=False),
     # Agent conversations that it has open, or will open for calls that it has taken on.
     Column("conversations", Integer, nullable=False, server_default="0"),
+    # Calls that have ended later may be known to Twilio alone.
+    Column("heard_until", UtcDateTime),
 )
 
 node_messages = Table(
