@@ -43,13 +43,13 @@ def machine(tmp_path):
     def run(*words):
         return cli.main([*words, "--config", str(config)])
 
-    yield run, store
+    yield run, store, tmp_path
     store.close()
 
 
 def test_policy_check_exits_0_when_allowed_and_3_when_not(machine, capsys):
     """In words, and as the decision object."""
-    run, _ = machine
+    run, *_ = machine
     assert run("policy", "check", THEIRS, "--agent", "agt_1") == 0
     assert capsys.readouterr().out.startswith("ALLOWED")
     (run("lists", "import", "opt-outs", str(write_csv(machine, f"e164\n{THEIRS}\n"))),)
@@ -62,10 +62,8 @@ def test_policy_check_exits_0_when_allowed_and_3_when_not(machine, capsys):
 
 
 def write_csv(machine, text):
-    _, store = machine
-    path = store._engine.url.database + ".csv"
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
+    path = machine[2] / "list.csv"
+    path.write_text(text, "utf-8")
     return path
 
 
@@ -96,7 +94,7 @@ def decide(store, call_id, **more):
 
 def test_ledger_verify_is_good_until_somebody_edits(machine, capsys, tmp_path):
     """Exit 1 and the row; a head that was kept elsewhere finds a chain that was made anew."""
-    run, store = machine
+    run, store, _ = machine
     for number in range(3):
         decide(store, f"call_{number}")
     assert run("ledger", "verify", "--json") == 0
@@ -121,7 +119,7 @@ def test_ledger_verify_is_good_until_somebody_edits(machine, capsys, tmp_path):
 
 def test_policy_explain_says_why_in_words(machine, capsys):
     """Every decision about the call, no number in it."""
-    run, store = machine
+    run, store, _ = machine
     decide(
         store,
         "call_1",
@@ -139,7 +137,7 @@ def test_policy_replay_finds_nothing_under_the_same_rules_and_everything_under_o
     machine, capsys, tmp_path
 ):
     """The kept facts are enough: same rules, same decisions; with a stricter rule they differ."""
-    run, store = machine
+    run, store, _ = machine
     for number in range(3):
         decide(store, f"call_{number}")
     assert run("policy", "replay") == 0
@@ -157,7 +155,7 @@ def test_policy_replay_finds_nothing_under_the_same_rules_and_everything_under_o
 
 def test_import_names_every_wrong_line_and_imports_nothing(machine, capsys):
     """Line, field and reason; the good lines are not in the store either."""
-    run, store = machine
+    run, store, _ = machine
     text = f"e164,reason\n{THEIRS},asked\n12,x\n+15550001111,y,z\n+1999,\n"
     assert run("lists", "import", "opt-outs", str(write_csv(machine, text))) == 1
     err = capsys.readouterr().err
@@ -174,7 +172,7 @@ def test_import_names_every_wrong_line_and_imports_nothing(machine, capsys):
 
 def test_export_of_consents_can_be_imported_again(machine, capsys):
     """What comes out goes in, and says the same."""
-    run, store = machine
+    run, store, _ = machine
     head = (
         "e164,seller,channels,purposes,level,occurred_at,disclosure_text,names_automated_voice,zone"
     )
@@ -192,7 +190,7 @@ def test_export_of_consents_can_be_imported_again(machine, capsys):
 
 def test_consent_without_its_text_is_no_signed_writing(machine):
     """Nobody could show what was signed."""
-    run, store = machine
+    run, store, _ = machine
     head = "e164,seller,channels,purposes,level,occurred_at"
     row = f"{THEIRS},Acme,voice_ai,marketing,written_signed,2026-11-01T10:00:00Z"
     assert run("lists", "import", "consents", str(write_csv(machine, f"{head}\n{row}\n"))) == 0
@@ -202,7 +200,7 @@ def test_consent_without_its_text_is_no_signed_writing(machine):
 
 def test_do_not_call_file_of_any_usual_form_is_swapped_in(machine, capsys):
     """Area code and number apart, ten digits, or E.164; a bad line keeps the former list."""
-    run, store = machine
+    run, store, _ = machine
     path = write_csv(machine, "number\n212,5551234\n3105550100\n+14165550100\n")
     assert run("lists", "import", "dnc", str(path), "--as-of", "2026-11-20") == 0
     (record,) = store._read_now(dnc.lists_for, "tnt_default")
