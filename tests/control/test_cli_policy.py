@@ -1,12 +1,17 @@
 """`tandem policy`, `tandem ledger` and `tandem lists`, as an operator types them."""
 
+import importlib
+import io
 import json
+import logging
+import re
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import update
 
-from control import cli
+from control import cli, log
 from control.store import Store, agents, consents, decisions, dnc, opt_outs
 from control.store.records import AgentRecord
 from control.store.tables.core import decisions as table
@@ -67,7 +72,7 @@ def write_csv(machine, text):
     return path
 
 
-def decide(store, call_id, **more):
+def decide(store, call_id, rules=("system", "opt_out"), **more):
     """A decision with its facts, as the daemon keeps one."""
     facts = {
         "direction": "outbound",
@@ -85,8 +90,7 @@ def decide(store, call_id, **more):
     from policy import evaluate
 
     known = stored.load(facts)
-    rules = build_rules(PolicySettings(rules=("system", "opt_out")))
-    decision = evaluate(rules, known).to_dict()
+    decision = evaluate(build_rules(PolicySettings(rules=rules)), known).to_dict()
     store._write_now(
         decisions.append, call_id, "tnt_default", "dial", decision, known.at, stored.dump(known)
     )
@@ -131,6 +135,65 @@ def test_policy_explain_says_why_in_words(machine, capsys):
     assert "DNC-INT" in out
     assert THEIRS not in out
     assert run("policy", "explain", "call_none") == 1
+
+
+LEAKS = """
+import logging
+from policy import RuleResult
+
+class Leaks:
+    id, version, shape = "ACME-LEAK", 1, ""
+    def __call__(self, facts):
+        said = self.shape.format(e164=facts.to_number, bare=facts.to_number[1:], area=facts.to_number[2:5],
+            exchange=facts.to_number[5:8], line=facts.to_number[8:])
+        logging.getLogger("acme").warning("looked up %s", said)
+        return RuleResult(self.id, 1, "deny", f"the CRM says no to {said}", {"crm": [said]})
+
+rule = Leaks()
+"""
+
+
+@pytest.mark.parametrize(
+    "shape",
+    ["{e164}", "{bare}", "{area}{exchange}{line}", "+1 {area} {exchange} {line}", "1-{area}-{exchange}-{line}",
+     "({area}) {exchange}-{line}", "{area}.{exchange}.{line}", "00{bare}", "tel:%2B{bare}"],
+)  # fmt: skip
+def test_number_that_a_plug_in_writes_into_its_reason_is_read_nowhere(
+    machine, monkeypatch, capsys, shape
+):
+    """Not from `policy check`, the ledger's row, `policy explain`, or the log that the plug-in itself writes to."""
+    run, store, folder = machine
+    (folder / "leaks.py").write_text(LEAKS, "utf-8")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "leaks", raising=False)
+    importlib.import_module("leaks").rule.shape = shape
+    config = folder / "config.toml"
+    config.write_text(config.read_text().replace('"opt_out"]', '"opt_out", "leaks:rule"]'))
+    lines = io.StringIO()
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    try:
+        log.configure(level="info", format="json", secrets=[], stream=lines)
+        assert run("policy", "check", THEIRS, "--agent", "agt_1", "--json") == 3
+        checked = capsys.readouterr().out
+        assert run("policy", "check", THEIRS, "--agent", "agt_1") == 3
+        checked += capsys.readouterr().out
+        decide(store, "call_1", rules=("system", "opt_out", "leaks:rule"))
+        log.event("call_refused", reason=json.loads(checked.split("\nDENIED")[0])["reason"])
+        log.event("said", text=shape.format(e164=THEIRS, bare=THEIRS[1:], area=THEIRS[2:5],
+                  exchange=THEIRS[5:8], line=THEIRS[8:]))  # fmt: skip
+    finally:
+        logging.captureWarnings(False)
+        logging.getLogger().handlers[:] = before[0]
+        logging.getLogger().setLevel(before[1])
+    assert run("policy", "explain", "call_1") == 0
+    explained = capsys.readouterr().out
+    (row,) = store._read_now(decisions.of_call, "call_1")
+    assert run("ledger", "verify") == 0
+    for shown in (checked, explained, json.dumps(row.decision), lines.getvalue()):
+        assert "ACME-LEAK" in shown or "looked up" in shown
+        for line in shown.splitlines():
+            said = re.sub(r'"ts": "[^"]*"', "", line)
+            assert THEIRS[-7:] not in re.sub(r"[^0-9]", "", said), line
 
 
 def test_policy_replay_finds_nothing_under_the_same_rules_and_everything_under_others(
