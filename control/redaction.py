@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from policy import mask_numbers
+from policy import mask_written
 
 TEXT_MAX_CHARS = 2_000
 """A longer text of a field is cut, after it was redacted: a cut secret would not be known any more."""
@@ -22,7 +22,7 @@ _ITEMS_MAX = 100
 
 
 class Redactor:
-    """Hides registered secrets and E.164 numbers in texts and in nested values."""
+    """Hides registered secrets and telephone numbers in texts and in nested values."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         forms = {form for secret in secrets for form in _forms(secret)}
@@ -34,7 +34,7 @@ class Redactor:
         """The text without secrets, numbers masked, at most `max_chars` and an ellipsis."""
         if self._secrets is not None:
             text = self._secrets.sub("***", text)
-        text = mask_numbers(text)
+        text = mask_written(text)
         return text if len(text) <= max_chars else text[:max_chars] + "…"
 
     def value(self, value: Any, depth: int = 0) -> Any:

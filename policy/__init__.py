@@ -27,7 +27,7 @@ from policy.engine import evaluate
 from policy.facts import Facts, OptOut
 from policy.law import Law
 from policy.loader import law_of, packaged
-from policy.masking import mask_number, mask_numbers, replace_numbers
+from policy.masking import mask_number, mask_numbers, mask_written, replace_numbers
 from policy.pack_reading import PackError
 from policy.preview import Change, preview
 from policy.registry import PolicyConfigError, RuleSet, expanded, load_rules
@@ -53,6 +53,7 @@ __all__ = [
     "load_rules",
     "mask_number",
     "mask_numbers",
+    "mask_written",
     "packaged",
     "preview",
     "replace_numbers",

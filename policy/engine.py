@@ -16,7 +16,9 @@ from typing import Any
 
 from policy.decision import STRICTNESS, Decision, Obligation, Outcome, Rule, RuleResult, rfc3339
 from policy.facts import Facts
+from policy.foreign import recordable
 from policy.masking import mask_numbers
+from policy.rules.base import BuiltIn
 
 RETRY_HORIZON = timedelta(days=45)
 """Longer than any cap of the packs. A call that has to wait longer is denied."""
@@ -116,16 +118,22 @@ def _ask(rule: Rule, facts: Facts) -> RuleResult | tuple[RuleResult, ...]:
     Documented boundary: rules may be plug-ins, and none of their exceptions may become a call.
     """
     rule_id, version = _identity(rule)
+    checked: RuleResult | tuple[RuleResult, ...]
     try:
         answer = rule(facts)
         if type(answer) is not tuple:
-            return _checked(answer, rule_id, version, facts)
-        if answer:
-            return tuple(_checked(one, rule_id, version, facts) for one in answer)
-        fault = "rule_invalid: returned no result"
+            checked = _checked(answer, rule_id, version, facts)
+        elif answer:
+            checked = tuple(_checked(one, rule_id, version, facts) for one in answer)
+        else:
+            checked = RuleResult(rule_id, version, "deny", "rule_invalid: returned no result")
     except Exception as error:  # noqa: BLE001
-        fault = f"rule_error: {type(error).__name__}"
-    return RuleResult(rule_id, version, "deny", fault)
+        checked = RuleResult(rule_id, version, "deny", f"rule_error: {type(error).__name__}")
+    if type(rule) is BuiltIn:
+        return checked
+    if isinstance(checked, RuleResult):
+        return recordable(checked, facts, rule_id)
+    return tuple(recordable(one, facts, rule_id) for one in checked)
 
 
 def _checked(result: object, rule_id: str, version: int, facts: Facts) -> RuleResult:

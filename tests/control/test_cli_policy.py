@@ -1,12 +1,17 @@
 """`tandem policy`, `tandem ledger` and `tandem lists`, as an operator types them."""
 
+import importlib
+import io
 import json
+import logging
+import re
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import update
 
-from control import cli
+from control import cli, log
 from control.store import Store, agents, consents, decisions, dnc, opt_outs
 from control.store.records import AgentRecord
 from control.store.tables.core import decisions as table
@@ -43,13 +48,13 @@ def machine(tmp_path):
     def run(*words):
         return cli.main([*words, "--config", str(config)])
 
-    yield run, store
+    yield run, store, tmp_path
     store.close()
 
 
 def test_policy_check_exits_0_when_allowed_and_3_when_not(machine, capsys):
     """In words, and as the decision object."""
-    run, _ = machine
+    run, *_ = machine
     assert run("policy", "check", THEIRS, "--agent", "agt_1") == 0
     assert capsys.readouterr().out.startswith("ALLOWED")
     (run("lists", "import", "opt-outs", str(write_csv(machine, f"e164\n{THEIRS}\n"))),)
@@ -62,14 +67,12 @@ def test_policy_check_exits_0_when_allowed_and_3_when_not(machine, capsys):
 
 
 def write_csv(machine, text):
-    _, store = machine
-    path = store._engine.url.database + ".csv"
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
+    path = machine[2] / "list.csv"
+    path.write_text(text, "utf-8")
     return path
 
 
-def decide(store, call_id, **more):
+def decide(store, call_id, rules=("system", "opt_out"), **more):
     """A decision with its facts, as the daemon keeps one."""
     facts = {
         "direction": "outbound",
@@ -87,8 +90,7 @@ def decide(store, call_id, **more):
     from policy import evaluate
 
     known = stored.load(facts)
-    rules = build_rules(PolicySettings(rules=("system", "opt_out")))
-    decision = evaluate(rules, known).to_dict()
+    decision = evaluate(build_rules(PolicySettings(rules=rules)), known).to_dict()
     store._write_now(
         decisions.append, call_id, "tnt_default", "dial", decision, known.at, stored.dump(known)
     )
@@ -96,7 +98,7 @@ def decide(store, call_id, **more):
 
 def test_ledger_verify_is_good_until_somebody_edits(machine, capsys, tmp_path):
     """Exit 1 and the row; a head that was kept elsewhere finds a chain that was made anew."""
-    run, store = machine
+    run, store, _ = machine
     for number in range(3):
         decide(store, f"call_{number}")
     assert run("ledger", "verify", "--json") == 0
@@ -121,7 +123,7 @@ def test_ledger_verify_is_good_until_somebody_edits(machine, capsys, tmp_path):
 
 def test_policy_explain_says_why_in_words(machine, capsys):
     """Every decision about the call, no number in it."""
-    run, store = machine
+    run, store, _ = machine
     decide(
         store,
         "call_1",
@@ -135,11 +137,70 @@ def test_policy_explain_says_why_in_words(machine, capsys):
     assert run("policy", "explain", "call_none") == 1
 
 
+LEAKS = """
+import logging
+from policy import RuleResult
+
+class Leaks:
+    id, version, shape = "ACME-LEAK", 1, ""
+    def __call__(self, facts):
+        said = self.shape.format(e164=facts.to_number, bare=facts.to_number[1:], area=facts.to_number[2:5],
+            exchange=facts.to_number[5:8], line=facts.to_number[8:])
+        logging.getLogger("acme").warning("looked up %s", said)
+        return RuleResult(self.id, 1, "deny", f"the CRM says no to {said}", {"crm": [said]})
+
+rule = Leaks()
+"""
+
+
+@pytest.mark.parametrize(
+    "shape",
+    ["{e164}", "{bare}", "{area}{exchange}{line}", "+1 {area} {exchange} {line}", "1-{area}-{exchange}-{line}",
+     "({area}) {exchange}-{line}", "{area}.{exchange}.{line}", "00{bare}", "tel:%2B{bare}"],
+)  # fmt: skip
+def test_number_that_a_plug_in_writes_into_its_reason_is_read_nowhere(
+    machine, monkeypatch, capsys, shape
+):
+    """Not from `policy check`, the ledger's row, `policy explain`, or the log that the plug-in itself writes to."""
+    run, store, folder = machine
+    (folder / "leaks.py").write_text(LEAKS, "utf-8")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "leaks", raising=False)
+    importlib.import_module("leaks").rule.shape = shape
+    config = folder / "config.toml"
+    config.write_text(config.read_text().replace('"opt_out"]', '"opt_out", "leaks:rule"]'))
+    lines = io.StringIO()
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    try:
+        log.configure(level="info", format="json", secrets=[], stream=lines)
+        assert run("policy", "check", THEIRS, "--agent", "agt_1", "--json") == 3
+        checked = capsys.readouterr().out
+        assert run("policy", "check", THEIRS, "--agent", "agt_1") == 3
+        checked += capsys.readouterr().out
+        decide(store, "call_1", rules=("system", "opt_out", "leaks:rule"))
+        log.event("call_refused", reason=json.loads(checked.split("\nDENIED")[0])["reason"])
+        log.event("said", text=shape.format(e164=THEIRS, bare=THEIRS[1:], area=THEIRS[2:5],
+                  exchange=THEIRS[5:8], line=THEIRS[8:]))  # fmt: skip
+    finally:
+        logging.captureWarnings(False)
+        logging.getLogger().handlers[:] = before[0]
+        logging.getLogger().setLevel(before[1])
+    assert run("policy", "explain", "call_1") == 0
+    explained = capsys.readouterr().out
+    (row,) = store._read_now(decisions.of_call, "call_1")
+    assert run("ledger", "verify") == 0
+    for shown in (checked, explained, json.dumps(row.decision), lines.getvalue()):
+        assert "ACME-LEAK" in shown or "looked up" in shown
+        for line in shown.splitlines():
+            said = re.sub(r'"ts": "[^"]*"', "", line)
+            assert THEIRS[-7:] not in re.sub(r"[^0-9]", "", said), line
+
+
 def test_policy_replay_finds_nothing_under_the_same_rules_and_everything_under_others(
     machine, capsys, tmp_path
 ):
     """The kept facts are enough: same rules, same decisions; with a stricter rule they differ."""
-    run, store = machine
+    run, store, _ = machine
     for number in range(3):
         decide(store, f"call_{number}")
     assert run("policy", "replay") == 0
@@ -157,7 +218,7 @@ def test_policy_replay_finds_nothing_under_the_same_rules_and_everything_under_o
 
 def test_import_names_every_wrong_line_and_imports_nothing(machine, capsys):
     """Line, field and reason; the good lines are not in the store either."""
-    run, store = machine
+    run, store, _ = machine
     text = f"e164,reason\n{THEIRS},asked\n12,x\n+15550001111,y,z\n+1999,\n"
     assert run("lists", "import", "opt-outs", str(write_csv(machine, text))) == 1
     err = capsys.readouterr().err
@@ -174,7 +235,7 @@ def test_import_names_every_wrong_line_and_imports_nothing(machine, capsys):
 
 def test_export_of_consents_can_be_imported_again(machine, capsys):
     """What comes out goes in, and says the same."""
-    run, store = machine
+    run, store, _ = machine
     head = (
         "e164,seller,channels,purposes,level,occurred_at,disclosure_text,names_automated_voice,zone"
     )
@@ -192,7 +253,7 @@ def test_export_of_consents_can_be_imported_again(machine, capsys):
 
 def test_consent_without_its_text_is_no_signed_writing(machine):
     """Nobody could show what was signed."""
-    run, store = machine
+    run, store, _ = machine
     head = "e164,seller,channels,purposes,level,occurred_at"
     row = f"{THEIRS},Acme,voice_ai,marketing,written_signed,2026-11-01T10:00:00Z"
     assert run("lists", "import", "consents", str(write_csv(machine, f"{head}\n{row}\n"))) == 0
@@ -202,7 +263,7 @@ def test_consent_without_its_text_is_no_signed_writing(machine):
 
 def test_do_not_call_file_of_any_usual_form_is_swapped_in(machine, capsys):
     """Area code and number apart, ten digits, or E.164; a bad line keeps the former list."""
-    run, store = machine
+    run, store, _ = machine
     path = write_csv(machine, "number\n212,5551234\n3105550100\n+14165550100\n")
     assert run("lists", "import", "dnc", str(path), "--as-of", "2026-11-20") == 0
     (record,) = store._read_now(dnc.lists_for, "tnt_default")
