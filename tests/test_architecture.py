@@ -117,6 +117,7 @@ SHELLS = frozenset(
         "voice",
         "failpoints",
         "link_writer",
+        "scheduling",
         "worker",
     )
 )
@@ -148,6 +149,7 @@ CONTROL_MAY_USE = {
         "gateway.link",
         "gateway.settings",
         "gateway.errors",
+        "gateway.scheduling",  # how both share a core
         "gateway.journal",  # what the journal wants in front of a line
         "gateway.failpoints",  # where tests kill either process
         "gateway.lifeline",  # names in the runtime directory, and who is at the other end of a socket
