@@ -145,6 +145,8 @@ class Ending:
         call.worker = None
         call.report = report
         call.legs = call.legs | report.legs
+        if call.closing and call.unheard == LOST:  # of another leg than this one
+            call.legs = call.legs | {"agent": (call.legs.get("agent") or {}) | {UNHEARD: LOST}}
         call.change(
             media=_with_earlier(report.media, call),
             legs=call.legs,

@@ -28,6 +28,8 @@ UNANSWERED_MAX_S = 3600.0
 """How long Twilio may keep a call in its own queue before it is called off."""
 SPOOL_WAIT_S = 5.0
 """For the report of a call that ended without us; it is on the disk and about to be read."""
+RETOLD_WAIT_S = 1.0
+"""The same, if a worker that has outlived the former process may have one: it tells at once."""
 AFTER_RESTART_S = 2 * CONTINUE_DEADLINE_S
 
 _NEVER_SENT = Outcome("gateway_fault", "gateway", "the daemon stopped before the call was dialled")
@@ -107,8 +109,9 @@ class Reconcile:
         if call.twilio_call_sid is not None:
             # If it is still up, Twilio is saying the apology and will ask how to go on.
             office.watch(call, AFTER_RESTART_S)
-            if call.id in office.pool.reported:
-                with trio.move_on_after(SPOOL_WAIT_S):
+            is_reported = call.id in office.pool.reported
+            if is_reported or office.pool.outlived:
+                with trio.move_on_after(SPOOL_WAIT_S if is_reported else RETOLD_WAIT_S):
                     await call.reported.wait()
             seen = await self._ask(call)
             if seen is not None and not call.closing:

@@ -7,6 +7,7 @@ that has not asks for the calls that have ended since. Those without a record ge
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import trio
@@ -29,7 +30,12 @@ WAIT_S = 35.0
 AGAIN_S = 60.0
 BACK_MAX = timedelta(days=2)
 
+BATCH_CALLS = 50
+"""In one transaction: those who dial and answer wait behind it."""
+
 Form = dict[str, str]
+LastWord = tuple[Form, datetime]
+"""A status callback, and when the call ended."""
 
 
 class Unseen:
@@ -59,22 +65,21 @@ class Unseen:
             else:
                 await trio.sleep(AGAIN_S)
 
-    async def told(self, form: Form, at: datetime | None = None) -> bool:
-        """Twilio's last word, of `at`, about a call of which nothing is known. False when it is not one of ours.
+    async def told(self, form: Form) -> bool:
+        """Twilio's last word about a call of which nothing is known. False when it is not one of ours.
 
         Raises StoreUnavailable.
         """
+        return await self._keep([(form, self._office.clock.now())]) > 0
+
+    async def _keep(self, last_words: Sequence[LastWord]) -> int:
+        """How many of them were of calls of ours. Raises StoreUnavailable."""
         office = self._office
-        now = at or office.clock.now()
-        call_id = ids.new_id(ids.CALL, now)
-        try:
-            if not await office.store.write(missed.keep, form, call_id, office.node, now):
-                return False
-        except IntegrityError:
-            return False  # another daemon was told of it in the same moment
-        log.event("call_missed", level="warning", call_id=call_id, sid=form.get("CallSid", ""))
-        office.metrics.calls.labels("inbound", missed.MISSED.result, missed.MISSED.blame).inc()
-        return True
+        kept = await office.store.write(_keep, last_words, office.node)
+        for call_id, sid in kept:
+            log.event("call_missed", level="warning", call_id=call_id, sid=sid)
+            office.metrics.calls.labels("inbound", missed.MISSED.result, missed.MISSED.blame).inc()
+        return len(kept)
 
     async def _catch_up(self) -> bool:
         office = self._office
@@ -118,10 +123,12 @@ class Unseen:
             log.event("unseen_cut", level="error", calls=len(seen), since=since.isoformat())
         unknown = [one for one in seen if one.direction == "inbound" and not self._has(one)]
         known = await office.store.read(_known, [one.sid for one in unknown])
+        last_words = [
+            (_form_of(one), one.ended_at or until) for one in unknown if one.sid not in known
+        ]
         found = 0
-        for one in unknown:
-            if one.sid not in known:
-                found += await self.told(_form_of(one), one.ended_at)
+        for start in range(0, len(last_words), BATCH_CALLS):
+            found += await self._keep(last_words[start : start + BATCH_CALLS])
         return found
 
     def _has(self, one: CallSeen) -> bool:
@@ -133,6 +140,20 @@ def _form_of(one: CallSeen) -> Form:
     duration = {} if one.duration_s is None else {"CallDuration": str(one.duration_s)}
     about = {"CallSid": one.sid, "CallStatus": one.status, "Direction": one.direction}
     return about | {"From": one.from_, "To": one.to} | duration
+
+
+def _keep(conn: Connection, last_words: Sequence[LastWord], node: str) -> list[tuple[str, str]]:
+    """Our ids and Twilio's of those that were written down."""
+    kept = []
+    for form, at in last_words:
+        call_id = ids.new_id(ids.CALL, at)
+        try:
+            with conn.begin_nested():
+                if missed.keep(conn, form, call_id, node, at):
+                    kept.append((call_id, form["CallSid"]))
+        except IntegrityError:
+            continue  # another daemon was told of it in the same moment
+    return kept
 
 
 def _known(conn: Connection, sids: list[str]) -> set[str]:

@@ -128,6 +128,8 @@ class WorkerPool:
         self._events_in, self.events = trio.open_memory_channel[PoolEvent](EVENTS_MAX)
         self.returned: dict[str, HeldCall] = {}
         """Calls that a former control process began and that go on, as they were when this one started."""
+        self.outlived = False
+        """Whether any worker has: what it had to tell comes first of all."""
         self.reported: set[str] = set()
         """Calls that ended without a control process: their reports come first of all."""
         self._started = 0
@@ -164,7 +166,7 @@ class WorkerPool:
         number = outliving.worker_id.removeprefix("w")
         self._started = max(self._started, int(number) if number.isdecimal() else 0)
         worker = linked(outliving.worker_id, outliving.process, outliving.sock, self._settings)
-        worker.is_ready = True
+        worker.is_ready = self.outlived = True
         if (
             self._settings.pin_workers
             and (core := scheduling.core_of(worker.process.pid)) is not None

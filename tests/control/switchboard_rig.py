@@ -91,6 +91,7 @@ class FakePool:
     drained: bool = False
     returned: dict[str, Any] = field(default_factory=dict)
     reported: set[str] = field(default_factory=set)
+    outlived: bool = False
 
     def __post_init__(self) -> None:
         self._say, self.events = trio.open_memory_channel[Any](1000)
@@ -348,6 +349,7 @@ async def open_rig(
     rules: tuple[str, ...] = ("system", "opt_out"),
     node: str = "127.0.0.1:8080",
     returned: dict[str, Any] | None = None,
+    outlived: bool = False,
     control: dict[str, Any] | None = None,
     elevenlabs: dict[str, Any] | None = None,
     patience_s: float = 20,
@@ -368,6 +370,7 @@ async def open_rig(
     store = Store.open(f"sqlite:///{tmp_path / 'calls.db'}")
     seats = settings.media.workers * settings.media.max_calls_per_worker
     pool, twilio, metrics = FakePool(seats=seats, returned=returned or {}), FakeTwilio(), Metrics()
+    pool.outlived = outlived or bool(pool.returned)
     pool.homes |= dict.fromkeys(pool.returned, "w1")
     tickets = Tickets(trio.current_time)
     try:

@@ -15,6 +15,7 @@ from control.store import calls as table
 from control.store.records import CallRecord
 from control.switchboard import CallNotFound, CallOver, PolicyRefused, TicketRefused
 from control.twilio.rest import CallSeen, TwilioRefused, TwilioUncertain
+from gateway.link import CallReport
 from tests.control.switchboard_rig import (
     AGENT,
     NOW,
@@ -729,6 +730,40 @@ async def test_call_of_a_process_that_died_may_miss_a_conversation(tmp_path, die
         await rig.status(call_id, "completed")
         record = await rig.ended(call_id)
         assert record.legs["agent"]["unheard"] == "lost"
+
+
+async def test_start_last_word_of_a_worker_that_outlived_goes_before_twilios(tmp_path, monkeypatch):
+    """It tells again what the former process may not have written down: the call was a talk, and had two agent legs."""
+    monkeypatch.setattr(
+        FakeTwilio, "fetch_call", _fetch_answering(CallSeen(SID, "completed", "", "", NOW, None))
+    )
+    before = _left_open(status="ringing", twilio_call_sid=SID, dial_state="created")
+    async with open_rig(tmp_path, before=before, outlived=True) as rig:
+        rig.pool.event("call_old", "stream_started")
+        rig.pool.report("call_old", reason="agent ended the call")
+        record = await rig.ended("call_old")
+        assert (record.result, record.reason) == ("completed", "agent ended the call")
+        assert record.legs["agent"]["unheard"] == "lost"
+
+
+async def test_report_behind_the_end_leaves_other_legs_in_doubt(tmp_path):
+    """The call is closed and not written yet: what another leg may have had is not settled by this report."""
+    async with open_rig(tmp_path) as rig:
+        call_id = name_of(await rig.switchboard.answer(rig.form()))
+        rig.pool.lose(call_id)
+        await rig.until(lambda: rig.pool.holds(call_id))
+        office = rig.switchboard._office
+        call = office.book.get(call_id)
+        rig.switchboard._ending.close(call)
+        rig.switchboard._ending._reported(call, _report(call_id))
+        record = await rig.ended(call_id)
+        assert record.legs["agent"]["unheard"] == "lost"
+
+
+def _report(call_id):
+    named = {"conversation_id": "conv_2", "stream_sid": None, "twilio_call_sid": SID}
+    ended = {"result": "cancelled", "blame": None, "reason": "the call is over", "at_ms": 5000}
+    return CallReport(call_id, attached=False, media={}, legs={"agent": {}}, **ended, **named)
 
 
 @pytest.mark.parametrize("answered_at", [None, NOW])

@@ -10,18 +10,12 @@ from bench.sim_elevenlabs import AgentScript, Faults, Utterance
 from bench.sim_twilio import Caller, HangsUp
 from bench.sim_twilio.sound import FRAME_MS, RATE_HZ, SILENCE_FRAME
 from gateway.comfort import NOISE
+from tests.walks.gaps import unexplained_gaps
 
 OURS = "+14155550199"
 THEM = "+14155550100"
 HOLD = Utterance.of("agent_hold")
 NOISE_WITHIN_S = 0.3
-
-
-def _unexplained_gaps(call, record):
-    """Holes in what the caller heard that neither a late simulator nor a late worker accounts for."""
-    late_ms = record["media"]["agent_audio"]["late_underrun_ms"]
-    late_ms += max(stream.times.late_max_ms for stream in call.streams)
-    return [gap for gap in call.underruns if gap.ms > late_ms]
 
 
 async def test_agent_killed_in_mid_sentence_comes_back_on_the_same_stream(tmp_path):
@@ -53,7 +47,7 @@ async def test_agent_killed_in_mid_sentence_comes_back_on_the_same_stream(tmp_pa
             assert context.startswith("Agent: Thank you")
             assert any("What was said so far" in u["text"] for u in talks[1].contextual_updates)
             assert record["media"]["agent_audio"]["underruns"] == 0
-            assert _unexplained_gaps(call, record) == []
+            assert unexplained_gaps(call, record) == []
 
 
 async def test_agent_lost_when_nothing_is_queued_leaves_noise_on_the_line_at_once(tmp_path):

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import trio
 
+from bench.hearing import share
 from bench.sim_elevenlabs import AgentScript, Utterance, prompt
 from bench.sim_twilio import Caller, HangsUp, Says
+from tests.walks.gaps import unexplained_gaps
 from tests.walks.test_whole_calls import OURS, SHORT, THEM, names, rig_for
 
 LONG = Utterance.of("agent_long")
@@ -40,10 +42,14 @@ async def test_control_killed_in_mid_call_is_not_heard_and_the_record_is_whole(t
         await rig.restart_daemon()
         await call.settled()
         record = await rig.record_of(call.sid)
-        assert call.underruns == []
+        # On a machine that is late itself only what neither the simulator's nor the worker's lateness explains counts.
+        assert record["media"]["agent_audio"]["underruns"] == 0
+        assert unexplained_gaps(call, record) == []
         assert len(call.streams) == 1
         assert call.heard_texts == []
-        assert LONG.encoded("ulaw_8000") in call.heard
+        long = LONG.encoded("ulaw_8000")
+        assert share(long, call.heard) == 1.0
+        assert long in call.heard or call.underruns
         assert (record["result"], record["resumes"]) == ("completed", 0)
         said = [(turn["role"], turn["text"]) for turn in record["transcript"]]
         assert said.count(("user", script.transcripts[0])) == 1
