@@ -60,6 +60,7 @@ class Conversation:
         self.turns = Turns(script, record, self)
         self._pings: dict[int, float] = {}
         self._ready = False
+        self._listened_bytes = 0
         self._last_input_s = self._started_s = trio.current_time()
         self._greeting: str | None = script.first_message.text if script.first_message else None
         self.nursery: trio.Nursery
@@ -199,6 +200,14 @@ class Conversation:
         for event in self._ear.hear(audio):
             self.record.note(f"caller_{event}", trio.current_time())
             await (self.turns.began() if event == "began" else self.turns.ended())
+
+    def new_sound(self) -> bytes:
+        """What the caller sent since this was asked last, as 16 bit at 8 kHz. Needs `keep_audio`."""
+        coding, rate_hz = speech.split_format(self.script.input_format)
+        sound = self.record.received[self._listened_bytes :]
+        self._listened_bytes += len(sound)
+        pcm16 = speech.ulaw_to_pcm16(sound) if coding == "ulaw" else sound
+        return speech.resample(pcm16, rate_hz, speech.SOURCE_HZ)
 
     async def _on_initiation(self, body: dict[str, Any]) -> None:
         if self.record.initiation is not None:
