@@ -51,7 +51,7 @@ class Turns:
     def _understood(self) -> str:
         if not self._script.understands:
             return self._script.transcript(self._utterances)
-        return words.understood(self._talk.new_sound(), self._script.understands)
+        return words.understood(self._talk.last_speech(), self._script.understands)
 
     async def user_said(self, text: str) -> None:
         """Text as if spoken (`user_message`)."""
