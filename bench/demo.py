@@ -1,7 +1,7 @@
 """`make demo`: the real daemon between the simulated providers, one inbound and one outbound call.
 
 Recorded human speech both ways; the inbound caller talks over the agent once, the outbound call is ended by
-the agent. A live timeline while it runs, a summary at the end; recordings, transcripts and records stay in
+the agent. Afterwards a second called party says "Please stop calling me", and is not called again. A live timeline while it runs, a summary at the end; recordings, transcripts and records stay in
 `demo-out/`. Exits 0 only when everything that the summary claims was so.
 """
 
@@ -28,6 +28,7 @@ OUT = Path("demo-out")
 OUR_NUMBER = "+14155550199"
 INBOUND_CALLER = "+14155550100"
 OUTBOUND_CALLEE = "+14155550123"
+UNWILLING_CALLEE = "+14155550124"
 CALLS_TIMEOUT_S = 50.0
 POLL_S = 0.2
 
@@ -45,6 +46,13 @@ REMINDER = AgentScript(
     replies=(Utterance.of("agent_goodbye"),),
     transcripts=(prompt("caller_sorry").text,),
     end_call_after_reply=1,
+    response_latency_s=0.3,
+)
+OFFER = AgentScript(
+    name="Offer",
+    first_message=Utterance.of("agent_greeting"),
+    replies=(Utterance.of("agent_long"),),
+    understands=("caller_complaint", "caller_sorry", "caller_stop_calling"),
     response_latency_s=0.3,
 )
 CALLER = Caller(
@@ -73,6 +81,17 @@ CALLEE = Caller(
             after_agent_silence_s=0.5,
             latest_s=12.0,
             label="says",
+        )
+    ],
+)
+UNWILLING = Caller(
+    answer_after_s=1.0,
+    says=[
+        Says(
+            audio=prompt("caller_stop_calling").ulaw,
+            after_agent_speaking_s=1.0,
+            latest_s=6.0,
+            label="says that calls shall stop",
         )
     ],
 )
@@ -122,19 +141,28 @@ async def run() -> int:
         "[bold]Tandem demo[/]: the daemon between a simulated Twilio and a simulated ElevenLabs\n"
     )
     agents = {"agent_support": SUPPORT, "agent_reminder": REMINDER}
-    numbers = (OUR_NUMBER, "+14155550188")
+    agents["agent_offer"] = OFFER
+    numbers = (OUR_NUMBER, "+14155550188", "+14155550177")
     async with open_rig(OUT, agents=agents, numbers=numbers, rules=("base",)) as rig:
         console.print(f"daemon ready: control API {rig.api.base_url}, public {rig.public_url}")
         await rig.create_agent(OUR_NUMBER, "agent_support", record=True)
         await rig.create_agent(numbers[1], "agent_reminder", record=True)
-        console.print("two agents live, each on its own number\n")
+        await rig.create_agent(numbers[2], "agent_offer", record=True)
+        console.print("three agents live, each on its own number\n")
         calls = await _place_calls(rig)
         with trio.fail_after(CALLS_TIMEOUT_S):
             await _follow(rig, calls, console)
-        for call in calls:
+        opt_out = await _place_opt_out(rig)
+        with trio.fail_after(CALLS_TIMEOUT_S):
+            await _follow(rig, [opt_out], console)
+        for call in (*calls, opt_out):
             call.record = await rig.record_of(call.sim.sid)
             await _save(rig, call)
-    return _summary(calls, rig, console)
+        refused = await _call_again(rig)
+        entries = (await rig.get("/v2/opt-outs"))["items"]
+    return _summary(
+        calls, rig, console, lambda claims: _check_opt_out(opt_out, claims, refused, entries)
+    )
 
 
 async def _place_calls(rig: Rig) -> list[DemoCall]:
@@ -160,6 +188,23 @@ async def _place_calls(rig: Rig) -> list[DemoCall]:
         DemoCall("inbound", "cyan", inbound, inbound_id, INBOUND_HEARD),
         DemoCall("outbound", "magenta", outbound, answer["id"], OUTBOUND_HEARD),
     ]
+
+
+async def _place_opt_out(rig: Rig) -> DemoCall:
+    rig.twilio.destinations[UNWILLING_CALLEE] = UNWILLING
+    body = {"agent_id": rig.agents["agent_offer"], "to": UNWILLING_CALLEE}
+    answer = await rig.post("/v2/calls/initiate", body)
+    sim = rig.twilio.calls[answer["metadata"]["twilio_call_sid"]]
+    return DemoCall("opt-out", "green", sim, answer["id"], ())
+
+
+async def _call_again(rig: Rig) -> dict[str, Any]:
+    """The answer to one more request for who opted out; also in `opt-out-refused.json`."""
+    body = {"agent_id": rig.agents["agent_offer"], "to": UNWILLING_CALLEE}
+    answered = await rig.api.post("/v2/calls/initiate", json=body)
+    refused = {"http_status": answered.status_code, **answered.json()}
+    (OUT / "opt-out-refused.json").write_text(json.dumps(refused, indent=2))
+    return refused
 
 
 # ---- the live timeline
@@ -215,7 +260,12 @@ async def _save(rig: Rig, call: DemoCall) -> None:
 # ---- the summary
 
 
-def _summary(calls: list[DemoCall], rig: Rig, console: Console) -> int:
+def _summary(
+    calls: list[DemoCall],
+    rig: Rig,
+    console: Console,
+    check_opt_out: Callable[[Claims], None],
+) -> int:
     table = Table(title="\nWhat was measured", title_justify="left", title_style="bold")
     table.add_column("")
     for call in calls:
@@ -263,9 +313,43 @@ def _summary(calls: list[DemoCall], rig: Rig, console: Console) -> int:
         len(cut) == 1 and 0 < len(cut[0]["heard"]) < len(cut[0]["text"]),
         "the transcript says which words of the interrupted reply were heard",
     )
+    check_opt_out(claims)
     claims.check(not rig.elevenlabs.violations, "no message broke ElevenLabs' protocol")
     console.print(f"\nRecordings, transcripts and records: [bold]{OUT}/[/]")
     return 1 if claims.broken else 0
+
+
+def _check_opt_out(
+    call: DemoCall, claims: Claims, refused: dict[str, Any], entries: list[dict[str, Any]]
+) -> None:
+    """From the words in the telephone to the refusal of the next call."""
+    said = prompt("caller_stop_calling")
+    assert call.conversation is not None
+    turns = [turn["text"] for turn in _record(call)["transcript"] if turn["role"] == "user"]
+    claims.check(
+        said.ulaw in call.conversation.received_ulaw and turns == [said.text],
+        f'opt-out: the agent heard and understood "{said.text}"',
+    )
+    lines = {line["name"]: line for line in _record(call)["timeline"]}
+    recorded = lines.get("opt_out_recorded")
+    took_ms = recorded["ms"] - lines["opt_out_requested"]["ms"] if recorded else None
+    claims.check(
+        took_ms is not None and took_ms <= 1000,
+        f"opt-out: committed {_ms(took_ms)} after the words, then the call ended",
+    )
+    denied = [
+        rule
+        for rule in refused.get("decision", {}).get("rules", ())
+        if rule["outcome"] == "deny" and rule["inputs"].get("opt_out_source") == "spoken"
+    ]
+    evidence = entries[0]["evidence"] if len(entries) == 1 else {}
+    claims.check(
+        refused["http_status"] == 403
+        and [rule["id"] for rule in denied] == ["DNC-INT"]
+        and evidence.get("words") == said.text
+        and evidence.get("call_id") == call.call_id,
+        "opt-out: the next call to that number is refused (DNC-INT), with those words as evidence",
+    )
 
 
 def _check_call(call: DemoCall, claims: Claims) -> None:

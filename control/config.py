@@ -168,6 +168,8 @@ class PolicySettings:
     """`[policy]`: names of rules in their order, and `[policy.<rule>]` as `tables[rule]`."""
 
     rules: tuple[str, ...] = ("base",)
+    packs: tuple[str, ...] = ()
+    """Files with rule packs of one's own, beside the packaged one; of those in force the one that began last counts."""
     lists_dir: str = "lists"
     """Where do-not-call files are kept. Several machines: the same folder, or a copy on each."""
     trust_clock: bool = True

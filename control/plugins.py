@@ -11,14 +11,15 @@ import importlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, cast
 
 from control.config import PolicySettings
 from control.config_sources import ConfigError
-from policy import PolicyConfigError, Rule, RuleResult, load_rules
+from policy import PackError, PolicyConfigError, Rule, RuleResult, load_rules, packaged_and
 from policy.facts import Facts
 from policy.law import Law
 
@@ -162,10 +163,26 @@ def installed() -> dict[str, str]:
 
 
 def build_rules(settings: PolicySettings, law: Law | None = None) -> tuple[Rule, ...]:
-    """The rules in their order, under the packaged law or another. Raises ConfigError naming the rule."""
+    """The rules in their order, under the configured law or another. Raises ConfigError naming rule or pack."""
+    if law is None and settings.packs:
+        law = _law_with(settings.packs)
     try:
         return load_rules(
             settings.rules, settings.tables, _resolve_watched, installed=installed(), law=law
         )
     except PolicyConfigError as error:
         raise ConfigError(str(error)) from error
+
+
+def _law_with(paths: Sequence[str]) -> Law:
+    """The packaged law with those packs beside it. Raises ConfigError naming the file, and the row that is wrong."""
+    documents: list[bytes] = []
+    for path in paths:
+        try:
+            documents.append(Path(path).read_bytes())
+            packaged_and(documents)
+        except OSError as error:
+            raise ConfigError(f"policy.packs: {path}: {error.strerror}") from error
+        except (PackError, ValueError) as error:
+            raise ConfigError(f"policy.packs: {path}: {error}") from error
+    return packaged_and(documents)

@@ -26,7 +26,7 @@ from policy.decision import Decision, Obligation, Outcome, Rule, RuleResult
 from policy.engine import evaluate
 from policy.facts import Facts, OptOut
 from policy.law import Law
-from policy.loader import law_of, packaged
+from policy.loader import law_of, packaged, packaged_and
 from policy.masking import mask_number, mask_numbers, mask_written, replace_numbers
 from policy.pack_reading import PackError
 from policy.preview import Change, preview
@@ -55,6 +55,7 @@ __all__ = [
     "mask_numbers",
     "mask_written",
     "packaged",
+    "packaged_and",
     "preview",
     "replace_numbers",
 ]

@@ -27,7 +27,13 @@ PACKS = ("law_2026_11.toml",)
 @lru_cache(maxsize=1)
 def packaged() -> Law:
     """The law as shipped."""
-    return law_of([files("policy.packs").joinpath(name).read_bytes() for name in PACKS])
+    return packaged_and([])
+
+
+def packaged_and(documents: Sequence[bytes]) -> Law:
+    """The law as shipped with further packs beside it. Raises PackError."""
+    shipped = [files("policy.packs").joinpath(name).read_bytes() for name in PACKS]
+    return law_of([*shipped, *documents])
 
 
 def law_of(documents: Sequence[bytes]) -> Law:

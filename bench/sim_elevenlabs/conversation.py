@@ -23,6 +23,8 @@ from bench.sim_elevenlabs.turns import Turns
 Handler: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 
 CLOSE_DEADLINE_S = 5.0
+BEFORE_SPEECH_S = 0.5
+"""An utterance begins earlier than the ear hears that it does."""
 _VARIABLE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 #: Events that arrive whether or not the agent's `client_events` lists them.
 ALWAYS_SENT = frozenset({"conversation_initiation_metadata", "queue_status", "error"})
@@ -60,6 +62,7 @@ class Conversation:
         self.turns = Turns(script, record, self)
         self._pings: dict[int, float] = {}
         self._ready = False
+        self._speech_began_bytes = 0
         self._last_input_s = self._started_s = trio.current_time()
         self._greeting: str | None = script.first_message.text if script.first_message else None
         self.nursery: trio.Nursery
@@ -198,7 +201,17 @@ class Conversation:
         self.record.add_audio(audio)
         for event in self._ear.hear(audio):
             self.record.note(f"caller_{event}", trio.current_time())
+            if event == "began":
+                self._speech_began_bytes = self.record.received_bytes
             await (self.turns.began() if event == "began" else self.turns.ended())
+
+    def last_speech(self) -> bytes:
+        """From a little before the caller began to speak until now, as 16 bit at 8 kHz. Needs `keep_audio`."""
+        coding, rate_hz = speech.split_format(self.script.input_format)
+        before = int(speech.bytes_per_second(self.script.input_format) * BEFORE_SPEECH_S) // 2 * 2
+        sound = self.record.received[max(self._speech_began_bytes - before, 0) :]
+        pcm16 = speech.ulaw_to_pcm16(sound) if coding == "ulaw" else sound
+        return speech.resample(pcm16, rate_hz, speech.SOURCE_HZ)
 
     async def _on_initiation(self, body: dict[str, Any]) -> None:
         if self.record.initiation is not None:

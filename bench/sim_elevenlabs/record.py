@@ -96,6 +96,11 @@ class ConversationRecord:
         return bytes(self._received)
 
     @property
+    def received_bytes(self) -> int:
+        """How much of it there is."""
+        return len(self._received)
+
+    @property
     def received_ulaw(self) -> bytes:
         """The caller's audio as 8 kHz µ-law; ValueError when the input format is another."""
         if self.script.input_format != "ulaw_8000":

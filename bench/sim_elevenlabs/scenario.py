@@ -113,7 +113,7 @@ class AgentScript:
     """One agent. The defaults are a well-behaved agent on µ-law that greets and then only listens.
 
     `replies` are spoken in turn, one for each utterance of the caller; `transcripts` are what the
-    agent understood, in the same order (the simulator has no ears for words).
+    agent understood, in the same order: scripted, unless it `understands` recordings, which it has to hear.
     """
 
     name: str = "Simulated agent"
@@ -123,6 +123,9 @@ class AgentScript:
     replies: tuple[Utterance, ...] = ()
     loop_replies: bool = False  # begin again after the last reply (load tests)
     transcripts: tuple[str, ...] = ()
+    understands: tuple[
+        str, ...
+    ] = ()  # recordings known by their sound; `transcripts` are not used then
     requires_signature: bool = True  # `platform_settings.auth.enable_auth`
     client_events: tuple[str, ...] | None = None  # None: all of them
     overrides: tuple[str, ...] = ()  # leaves that a conversation may set, as "agent.first_message"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from bench.sim_elevenlabs import trouble
+from bench.sim_elevenlabs import trouble, words
 from bench.sim_elevenlabs.mouth import Mouth
 from bench.sim_elevenlabs.record import ConversationRecord, Turn
 from bench.sim_elevenlabs.scenario import AgentScript, ToolCall, Utterance
@@ -39,7 +39,7 @@ class Turns:
         if self._ignoring:
             return
         self._utterances += 1
-        text, event_id = self._script.transcript(self._utterances), self.mouth.next_id()
+        text, event_id = self._understood(), self.mouth.next_id()
         self._record.turns.append(Turn("user", text, trio.current_time(), event_id))
         body = {"user_transcript": text, "event_id": event_id}
         if self._script.tentative_transcripts:
@@ -47,6 +47,11 @@ class Turns:
             await self._send(kind, "tentative_user_transcription_event", body)
         await self._send("user_transcript", "user_transcription_event", body)
         self._start_reply()
+
+    def _understood(self) -> str:
+        if not self._script.understands:
+            return self._script.transcript(self._utterances)
+        return words.understood(self._talk.last_speech(), self._script.understands)
 
     async def user_said(self, text: str) -> None:
         """Text as if spoken (`user_message`)."""

@@ -31,6 +31,8 @@ _IN_SETTINGS = frozenset(
         "fallback",
         "machine_detection",
         "opt_out_digit",
+        "purpose",
+        "script",
     }
 )
 _AT_ELEVENLABS = frozenset(

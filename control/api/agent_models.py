@@ -10,8 +10,10 @@ from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, field_va
 from control.api.answers import PageQuery
 from control.api.machine_models import MachineDetection
 from control.api.reading import E164, Body, Query
+from control.api.script_models import Script
 from control.routing.model import ROUTES_MAX, Hours, Route
 from control.transfer.fallback import Fallback
+from policy.facts import Purpose
 
 MAX_CALL_S = 4 * 3600
 """Twilio's own limit of a call."""
@@ -113,6 +115,15 @@ class AgentSettings(Body):
         None,
         pattern=r"^[0-9*#]?$",
         description="The key with which a called party opts out; 9 when left out, empty: none.",
+    )
+    purpose: Purpose | None = Field(
+        None,
+        description="Of its outbound calls, where a call does not say; unknown is judged as `marketing`.",
+    )
+    script: Script | None = Field(
+        None,
+        description="Which of the lines that policy demands an adopted agent says by itself. Not needed where "
+        "the gateway puts them before its first message.",
     )
     prompt: str | None = Field(
         None,

@@ -77,6 +77,10 @@ class Agent(Answer):
     )
     machine_detection: dict[str, Any] | None
     opt_out_digit: str | None
+    purpose: str | None
+    script: dict[str, Any] | None = Field(
+        description="Lines that an adopted agent says by itself, as its operator declares."
+    )
     location: Any
     variables: dict[str, Any]
     extractions: Any
@@ -136,6 +140,8 @@ def shown(
         fallback=record.settings.get("fallback"),
         machine_detection=record.settings.get("machine_detection"),
         opt_out_digit=record.settings.get("opt_out_digit"),
+        purpose=own.get("purpose"),
+        script=own.get("script"),
         location=record.location,
         variables=record.variables,
         extractions=record.extractions,

@@ -3,7 +3,7 @@
 The gateway puts the lines before the agent's own first message, so they are said whatever the model does. That
 needs a first message that we know, and an agent at ElevenLabs that lets a conversation bring another one: those
 that the gateway made or manages do. One that was only adopted may not; then it says its own, and its operator may
-declare in `settings.script` which lines that has.
+declare with the agent's `script` which lines that has.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 
 from bench.sim_elevenlabs import speech
 
-CALLER = ("caller_complaint", "caller_barge_in", "caller_sorry")
+CALLER = ("caller_complaint", "caller_barge_in", "caller_sorry", "caller_stop_calling")
 AGENT = ("agent_greeting", "agent_long", "agent_hold", "agent_goodbye")
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from control.compliance.facts import Asked, assemble
+from control.compliance.number_file import Shelf
 from control.store import agents, intents
 from control.store.intents import Intent
+from policy.facts import Script
 from tests.control.api_rig import NOW, Rig, agent, open_rig
 
 NUMBER = "+15550100123"
@@ -66,6 +70,15 @@ async def test_agent_created_with_everything_keeps_everything(rig: Rig) -> None:
         "fallback": {"number": "+15550100456", "timeout_s": 20},
         "machine_detection": {"on_machine": "hang_up", "mode": "fast"},
         "opt_out_digit": "",
+        "purpose": "informational",
+        "script": {
+            "identification": True,
+            "ai_disclosure": True,
+            "opt_out_line": False,
+            "recording_notice": True,
+            "callback_number": True,
+            "toll_free_opt_out": False,
+        },
     }
     shown = (await rig.ask("POST", "/v2/agents", BODY | extra)).json
     assert {name: shown[name] for name in extra} == extra
@@ -170,6 +183,9 @@ async def test_agent_on_the_number_of_a_closed_one_is_accepted(rig: Rig) -> None
         ({"max_call_s": 14401}, "max_call_s"),
         ({"max_call_s": "60"}, "max_call_s"),
         ({"machine_detection": {"on_machine": "shout"}}, "machine_detection.on_machine"),
+        ({"script": {"identification": "perhaps"}}, "script.identification"),
+        ({"script": {"identified": True}}, "script.identified"),
+        ({"purpose": "fun"}, "purpose"),
         ({"opt_out_digit": "10"}, "opt_out_digit"),
         ({"nmae": "x"}, "nmae"),
     ],
@@ -420,6 +436,31 @@ async def test_settings_of_outbound_calls_are_changed_and_taken_away(rig: Rig) -
     assert (shown.json["machine_detection"], shown.json["opt_out_digit"]) == (wanted, "7")
     shown = await rig.ask("PATCH", path, {"machine_detection": None, "opt_out_digit": None})
     assert (shown.json["machine_detection"], shown.json["opt_out_digit"]) == (None, None)
+
+
+async def test_what_an_adopted_agent_says_itself_and_what_its_calls_are_for_reach_the_rules(
+    rig: Rig,
+) -> None:
+    """Without the declaration the script is empty; a change counts from the next question on."""
+    await rig.store.write(agents.insert, agent(1))
+
+    async def known() -> Any:
+        asked = Asked(
+            "outbound", "check", "tnt_default", "agt_0001", "+15550100001", "+12125550123"
+        )
+        return await rig.store.read(assemble, asked, NOW, NOW, Shelf(Path("nowhere")))
+
+    path = "/v2/agents/agt_0001"
+    facts = await known()
+    assert (facts.purpose, facts.agent.script) == (None, Script())
+    given = {"purpose": "survey", "script": {"identification": True, "recording_notice": True}}
+    await rig.ask("PATCH", path, given)
+    facts = await known()
+    assert facts.purpose == "survey"
+    assert facts.agent.script == Script(identification=True, recording_notice=True)
+    shown = await rig.ask("PATCH", path, {"purpose": None, "script": None})
+    assert (shown.json["purpose"], shown.json["script"]) == (None, None)
+    assert (await known()).agent.script == Script()
 
 
 async def test_agent_closed_cannot_be_changed(rig: Rig) -> None:

@@ -1,5 +1,6 @@
 """`tandem policy`, `tandem ledger` and `tandem lists`, as an operator types them."""
 
+import hashlib
 import importlib
 import io
 import json
@@ -7,6 +8,7 @@ import logging
 import re
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import update
@@ -214,6 +216,103 @@ def test_policy_replay_finds_nothing_under_the_same_rules_and_everything_under_o
     out = capsys.readouterr().out
     assert "3 decisions, 3 differ" in out
     assert "allow -> deny" in out
+
+
+def pack(folder, name="own.toml", **swapped):
+    """The packaged rule pack as a file of one's own: with another id, and texts of it swapped."""
+    text = LAW.read_text("utf-8").replace('id = "law-2026-11"', 'id = "own-2027-06"')
+    for old, new in swapped.items():
+        assert PIECES[old] in text
+        text = text.replace(PIECES[old], new, 1)
+    path = folder / name
+    path.write_text(text, "utf-8")
+    return path
+
+
+LAW = Path(__file__).resolve().parents[2] / "policy" / "packs" / "law_2026_11.toml"
+PIECES = {"us_hours": 'federal = true\ndaily = "8-21"', "valid_from": "valid_from = 2025-01-01"}
+
+
+def with_policy(folder, line):
+    """The configuration with another line in `[policy]`."""
+    config = folder / "config.toml"
+    config.write_text(
+        config.read_text("utf-8").replace("[policy]\n", f"[policy]\n{line}\n"), "utf-8"
+    )
+
+
+def test_policy_replay_under_another_pack_names_what_it_would_have_changed(machine, capsys):
+    """Calls at nine in the morning and at noon; a pack that opens at ten puts the first one off."""
+    run, store, folder = machine
+    rules = ("system", "opt_out", "time_fed", "time_unk")
+    day = datetime(2027, 1, 13, tzinfo=UTC)
+    for name, hour in (("early", 14), ("noon", 17)):
+        decide(store, f"call_{name}", rules=rules, at=(day + timedelta(hours=hour)).isoformat())
+    config = folder / "config.toml"
+    config.write_text(
+        config.read_text("utf-8").replace('"opt_out"]', '"opt_out", "time_fed", "time_unk"]')
+    )
+    span = ("--since", "2027-01-13T00:00:00Z", "--until", "2027-01-14T00:00:00Z")
+    assert run("policy", "replay", *span) == 0
+    assert capsys.readouterr().out == "2 decisions, 0 differ, 0 without their facts\n"
+    later = pack(folder, us_hours='federal = true\ndaily = "10-21"')
+    assert run("policy", "replay", *span, "--pack", str(later)) == 0
+    changed, counted = capsys.readouterr().out.splitlines()
+    assert changed == (
+        "call_early dial 2027-01-13T14:00:00+00:00: allow -> defer until 2027-01-13T15:00:00Z (TIME-FED)"
+    )
+    assert counted == "2 decisions, 1 differ, 0 without their facts"
+    assert run("policy", "replay", *span, "--at", "2027-01-13T03:00:00Z") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[1] for line in lines[:2]] == [
+        "allow -> defer until 2027-01-13T13:00:00Z (TIME-FED)"
+    ] * 2
+    bad = pack(folder, "bad.toml", us_hours='federal = true\ndaily = "21-8"')
+    assert run("policy", "replay", *span, "--pack", str(bad)) == 1
+    assert "US" in capsys.readouterr().err
+
+
+def test_pack_of_ones_own_is_in_force_from_its_day_on_and_decisions_name_it(machine, capsys):
+    """Both are loaded; before its day the packaged one counts."""
+    run, _, folder = machine
+    own = pack(
+        folder, us_hours='federal = true\ndaily = "10-21"', valid_from="valid_from = 2027-06-01"
+    )
+    with_policy(folder, f'packs = ["{own}"]')
+    config = folder / "config.toml"
+    config.write_text(
+        config.read_text("utf-8").replace('"opt_out"]', '"opt_out", "time_fed", "time_unk"]')
+    )
+    assert run("check-config") == 0
+    assert f'packs = ["{own}"]' in capsys.readouterr().out
+    asked = ("policy", "check", THEIRS, "--agent", "agt_1", "--json", "--at")
+    assert run(*asked, "2027-05-12T13:00:00Z") == 0
+    assert json.loads(capsys.readouterr().out)["versions"]["pack"] == "law-2026-11"
+    assert run(*asked, "2027-06-09T13:00:00Z") == 3
+    decision = json.loads(capsys.readouterr().out)
+    assert decision["versions"]["pack"] == "own-2027-06"
+    assert decision["versions"]["pack_sha256"] == hashlib.sha256(own.read_bytes()).hexdigest()
+    assert decision["retry_at"] == "2027-06-09T14:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda folder: folder / "none.toml", "none.toml: No such file or directory"),
+        (lambda folder: LAW, "law_2026_11.toml: rule pack: two packs have the id 'law-2026-11'"),
+        (lambda folder: pack(folder, us_hours='federal = true\ndaily = "21-8"'), "US"),
+        (lambda folder: pack(folder, valid_from='valid_from = "soon"'), "valid_from"),
+    ],
+)
+def test_pack_that_cannot_be_used_ends_the_start_with_its_name(machine, capsys, made, said):
+    """Exit 2, file and row; no call is judged by half a law."""
+    run, _, folder = machine
+    path = made(folder)
+    with_policy(folder, f'packs = ["{path}"]')
+    assert run("check-config") == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"tandem: policy.packs: {path}: ")
+    assert said in told
 
 
 def test_import_names_every_wrong_line_and_imports_nothing(machine, capsys):
