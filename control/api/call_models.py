@@ -253,7 +253,10 @@ class Call(CallMade):
     )
     timeline: list[Line]
     media: dict[str, Any] = Field(description="Frames, underruns, jitter, barge-ins, latencies.")
-    cost: dict[str, Any]
+    cost: dict[str, Any] = Field(
+        description="What is counted here, `elevenlabs` (credits) and `twilio`: `amount`, `currency`, `status` and the "
+        "`parts` that it is the sum of."
+    )
     recording: dict[str, Any] | None = Field(description="`url` and what is known of the file.")
     resumes: int = Field(description="How often the call went on with another agent leg.")
     provider_events: list[ProviderEvent] = Field(
