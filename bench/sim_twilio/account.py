@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.sim_twilio.call import SimCall
+    from bench.sim_twilio.child import ChildCall
 
 API_VERSION = "2010-04-01"
 E164 = re.compile(r"\+[1-9]\d{6,14}")
@@ -122,21 +123,21 @@ def _formatted(number: str) -> str:
 PRICE_A_MINUTE = 0.0085
 
 
-def _price(call: SimCall) -> str | None:
+def _price(call: SimCall | ChildCall) -> str | None:
     """Negative, once the call is over; nothing is charged for one that was not answered."""
     if call.ended_at is None:
         return None
     return f"{-PRICE_A_MINUTE * -(-call.duration_s // 60):.5f}"
 
 
-def call_resource(call: SimCall) -> dict[str, Any]:
+def call_resource(call: SimCall | ChildCall) -> dict[str, Any]:
     """The JSON object of a Call."""
     uri = f"/{API_VERSION}/Accounts/{call.account_sid}/Calls/{call.sid}"
     children = ("notifications", "recordings", "payments", "events", "siprec", "streams")
     return {
         "sid": call.sid,
         "account_sid": call.account_sid,
-        "parent_call_sid": None,
+        "parent_call_sid": call.parent_call_sid,
         "to": call.to_number,
         "to_formatted": _formatted(call.to_number),
         "from": call.from_number,

@@ -19,6 +19,7 @@ from bench.sim_twilio.account import new_sid
 from bench.sim_twilio.amd import Detection
 from bench.sim_twilio.callbacks import CallbackQueue, Delivery
 from bench.sim_twilio.callee import Behaviour, Caller
+from bench.sim_twilio.child import ChildCall
 from bench.sim_twilio.playout import Clear, Gap
 from bench.sim_twilio.sound import RATE_HZ, ULAW_SILENCE, Audio, write_stereo
 from bench.sim_twilio.stream import MediaStream
@@ -64,6 +65,8 @@ class StatusTarget:
 class SimCall:
     """A call. `status` uses Twilio's words and only ever moves forward."""
 
+    parent_call_sid = None
+
     def __init__(
         self,
         *,
@@ -108,6 +111,8 @@ class SimCall:
         self.verbs: list[Element] = []
         self.heard_texts: list[str] = []
         self.dialled: list[str] = []
+        self.children: list[ChildCall] = []
+        """The legs that <Dial> has made."""
         self.streams: list[MediaStream] = []
         self.webhooks: list[Attempt] = []
         self.warnings: list[DebuggerEntry] = []

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from bench.sim_twilio import amd
 from bench.sim_twilio.account import E164
 from bench.sim_twilio.call import DocumentSource, SimCall, StatusTarget
+from bench.sim_twilio.child import ChildCall
 from bench.sim_twilio.rest_error import RestError
 
 if TYPE_CHECKING:
@@ -218,17 +219,26 @@ def update(call: SimCall, params: Mapping[str, Sequence[str]]) -> None:
         call.redirect(source)
 
 
-def select(calls: Iterable[SimCall], params: Mapping[str, Sequence[str]]) -> list[SimCall]:
-    """The calls that the filters let through, newest first. Raises: RestError 20001 for a bad date."""
+def select(
+    calls: Iterable[SimCall], params: Mapping[str, Sequence[str]]
+) -> list[SimCall | ChildCall]:
+    """The calls and their legs that the filters let through, newest first. Raises: RestError 20001 for a bad date."""
     wanted = {name: values[0] for name, values in params.items() if values[0]}
-    return [call for call in reversed(list(calls)) if _matches(call, wanted)]
+    every: list[SimCall | ChildCall] = []
+    for call in calls:
+        every += [call, *call.children]
+    every.sort(key=lambda one: one.created_at)
+    return [call for call in reversed(every) if _matches(call, wanted)]
 
 
-def _matches(call: SimCall, wanted: Mapping[str, str]) -> bool:
-    plain = {"To": call.to_number, "From": call.from_number, "Status": call.status}
+def _matches(call: SimCall | ChildCall, wanted: Mapping[str, str]) -> bool:
+    plain = {
+        "To": call.to_number,
+        "From": call.from_number,
+        "Status": call.status,
+        "ParentCallSid": call.parent_call_sid,
+    }
     if any(name in wanted and wanted[name] != value for name, value in plain.items()):
-        return False
-    if "ParentCallSid" in wanted:
         return False
     # A call that was not dialled yet has no start time; it is listed under its creation.
     times = {"StartTime": call.started_at or call.created_at, "EndTime": call.ended_at}

@@ -14,6 +14,7 @@ import trio
 from bench.sim_twilio.account import API_VERSION, new_sid, rfc2822
 from bench.sim_twilio.call import SimCall
 from bench.sim_twilio.callee import Caller
+from bench.sim_twilio.child import ChildCall
 from bench.sim_twilio.twiml import Document, Element
 
 if TYPE_CHECKING:
@@ -85,21 +86,23 @@ async def _ring(leg: _Leg, person: Caller, timeout_s: float) -> tuple[str, float
 
 
 class _Leg:
-    """The child call, as far as anybody hears of it."""
+    """The child call: what is told of it, and its resource."""
 
     def __init__(self, carrier: Carrier, call: SimCall, document: Document, noun: Element) -> None:
-        self.sid = new_sid("CA")
+        self._resource = ChildCall(call, _address(noun), carrier.now())
+        call.children.append(self._resource)
+        self.sid = self._resource.sid
         self._carrier = carrier
         self._call = call
         given = noun.attributes
         self._url = document.resolve(given["statusCallback"]) if "statusCallback" in given else ""
         self._method = given.get("statusCallbackMethod", "POST").upper()
         self._events = set(given.get("statusCallbackEvent", "completed").split())
-        self._to = _address(noun)
         self._sequence = 0
 
     def tell(self, status: str, duration_s: float | None = None) -> None:
-        """Queue the callback for `status`, if it was asked for."""
+        """The leg is `status` now; queue the callback for that, if it was asked for."""
+        self._resource.becomes(status, self._carrier.now())
         if LEG_EVENTS.get(status, "completed") not in self._events:
             return
         call = self._call
@@ -110,7 +113,7 @@ class _Leg:
             ("ParentCallSid", call.sid),
             ("CallStatus", status),
             ("From", call.from_number),
-            ("To", self._to),
+            ("To", self._resource.to_number),
             ("Direction", "outbound-dial"),
             ("CallbackSource", "call-progress-events"),
             ("SequenceNumber", str(self._sequence)),

@@ -250,6 +250,10 @@ class RestApi:
 
     def _one_call(self, owner: str, method: str, sid: str, request: Request) -> Response:
         call = self._sim.calls.get(sid)
+        if call is None and method == "GET":
+            for leg in (leg for one in self._sim.calls_of(owner) for leg in one.children):
+                if leg.sid == sid:
+                    return _json(200, account.call_resource(leg))
         if call is None or call.account_sid != owner:
             raise not_found(request.path)
         if method == "POST":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import orjson
 from pydantic import BaseModel, Field
 from quart import Response
 
@@ -47,3 +49,9 @@ def page(items: Sequence[Answer], next_cursor: str | None = None) -> Response:
     return Response(
         f'{{"items":[{texts}],"next_cursor":{cursor}}}', content_type="application/json"
     )
+
+
+def plain_page(items: Sequence[Mapping[str, Any]], next_cursor: str | None) -> Response:
+    """The same of plain values; times are aware, in UTC."""
+    text = orjson.dumps({"items": items, "next_cursor": next_cursor}, option=orjson.OPT_UTC_Z)
+    return Response(text, content_type="application/json")

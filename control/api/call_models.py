@@ -23,7 +23,7 @@ from control.api.machine_models import MachineDetection
 from control.api.reading import E164, Body
 from control.store.dialing import QueueRecord
 from control.store.provider_events import ProviderEventRecord
-from control.store.records import CallRecord, EventRecord, TurnRecord
+from control.store.records import CallLine, CallRecord, EventRecord, TurnRecord
 
 TWILIO_CALL_SID = "twilio_call_sid"
 CONVERSATION_ID = "elevenlabs_conversation_id"
@@ -253,7 +253,10 @@ class Call(CallMade):
     )
     timeline: list[Line]
     media: dict[str, Any] = Field(description="Frames, underruns, jitter, barge-ins, latencies.")
-    cost: dict[str, Any]
+    cost: dict[str, Any] = Field(
+        description="What is counted here, `elevenlabs` (credits) and `twilio`: `amount`, `currency`, `status` and the "
+        "`parts` that it is the sum of."
+    )
     recording: dict[str, Any] | None = Field(description="`url` and what is known of the file.")
     resumes: int = Field(description="How often the call went on with another agent leg.")
     provider_events: list[ProviderEvent] = Field(
@@ -265,8 +268,21 @@ class Call(CallMade):
 
 
 def brief(record: CallRecord, waits: Waits | None = None) -> CallBrief:
-    """A call as an item of a list."""
+    """A call in short."""
     return CallBrief(**_brief(record, waits))
+
+
+_LISTED = [
+    (name, field.serialization_alias or name) for name, field in CallBrief.model_fields.items()
+]
+
+
+def listed(line: CallLine, waits: Waits | None = None) -> dict[str, Any]:
+    """A call as an item of a list: what CallBrief says, as plain values (a page has up to 200 of them)."""
+    shown = _brief(line, waits)
+    if waits is not None:
+        shown["queue"] = waits.view().model_dump()
+    return {alias: shown[name] for name, alias in _LISTED}
 
 
 def made(record: CallRecord, waits: Waits | None = None) -> CallMade:
@@ -350,7 +366,7 @@ class Waits(NamedTuple):
         )
 
 
-def _brief(record: CallRecord, waits: Waits | None = None) -> dict[str, Any]:
+def _brief(record: CallRecord | CallLine, waits: Waits | None = None) -> dict[str, Any]:
     names = ("id", "tenant_id", "agent_id", "direction", "status", "result", "blame", "reason")
     shown = {name: getattr(record, name) for name in names}
     ours = {TWILIO_CALL_SID: record.twilio_call_sid, CONVERSATION_ID: record.conversation_id}

@@ -12,7 +12,7 @@ from quart_trio.wrappers.response import TrioFileBody
 from sqlalchemy import Connection
 
 from control.api import call_models
-from control.api.answers import answer, page
+from control.api.answers import answer, page, plain_page
 from control.api.auth import principal, require_visible, visible_tenant
 from control.api.call_models import (
     Call,
@@ -34,7 +34,7 @@ from control.api.refusals import as_problems
 from control.dialing.intake import LATE_S
 from control.refusals import DialUncertain
 from control.store import calls, dialing, provider_events
-from control.store.records import CallRecord, EventRecord, TurnRecord
+from control.store.records import CallLine, CallRecord, EventRecord, TurnRecord
 
 blueprint = Blueprint("calls", __name__)
 
@@ -103,14 +103,14 @@ async def list_calls() -> Response:
         "since": query.since,
         "until": query.until,
     }
-    records, waits, cursor = await dependencies().store.read(
+    lines, waits, cursor = await dependencies().store.read(
         _listed,
         tenant_id=visible_tenant(query.tenant_id),
         filters=filters,
         limit=query.limit,
         cursor=query.cursor,
     )
-    return page([call_models.brief(record, waits.get(record.id)) for record in records], cursor)
+    return plain_page([call_models.listed(line, waits.get(line.id)) for line in lines], cursor)
 
 
 @blueprint.get("/v2/calls/<call_id>")
@@ -209,11 +209,11 @@ async def cancel_call(call_id: str) -> Response:
 
 def _listed(
     conn: Connection, /, **asked: Any
-) -> tuple[list[CallRecord], dict[str, Waits], str | None]:
-    records, cursor = calls.list_calls(conn, **asked)
-    queued = [record.id for record in records if record.status == "queued"]
+) -> tuple[list[CallLine], dict[str, Waits], str | None]:
+    lines, cursor = calls.list_lines(conn, **asked)
+    queued = [line.id for line in lines if line.status == "queued"]
     entries = dialing.of_calls(conn, queued)
-    return records, {call_id: Waits(entry) for call_id, entry in entries.items()}, cursor
+    return lines, {call_id: Waits(entry) for call_id, entry in entries.items()}, cursor
 
 
 def _waits(conn: Connection, call_id: str) -> Waits | None:

@@ -18,13 +18,13 @@ from control import extractions, failpoints, log
 from control.elevenlabs.rest import ElevenLabsError, ElevenLabsRefused
 from control.extractions import Extraction, ExtractionProblem
 from control.outbox import GiveUp, Outbox, OutboxItem, TryAgain, steps
-from control.results import fields
+from control.results import bill, fields
 from control.results.conversation import DONE, FINAL, Findings, findings, kept
 from control.results.merging import in_order, merged
 from control.store import Store, after_call, agents, calls, conversations, outbox
 from control.store.conversations import ConversationRecord
 from control.store.records import AgentRecord, CallRecord, EventRecord, TurnRecord
-from control.twilio.prices import Price, price_of_call
+from control.twilio.prices import Charge
 from control.twilio.rest import TwilioError, TwilioRest
 from control.verticals import DEFAULT, Vertical
 from control.webhooks_out import events
@@ -367,22 +367,26 @@ class Results:
     # ---- cost ----------------------------------------------------------------------------------
 
     async def price(self, item: OutboxItem) -> None:
-        """Twilio's price, which is there some minutes after the end. Raises TryAgain until then."""
-        record = await self._store.read(calls.get, item.key)
-        if record is None or record.twilio_call_sid is None:
+        """What Twilio asks for, which is known some minutes after the end. Raises TryAgain until all of it is."""
+        account = await self._store.read(bill.account_of, item.key, SMS)
+        if account is None or account.record.twilio_call_sid is None:
             raise GiveUp("there is no such call")
-        price: Price | None = None
+        record = account.record
+        found: list[tuple[str, Charge]] = []
         problem = "the price has not settled"
         try:
-            twilio = await self._accounts.of(record.tenant_id)
-            price = await price_of_call(twilio, record.twilio_call_sid)
+            found = await bill.charges(await self._accounts.of(record.tenant_id), account)
         except TwilioError as error:
             problem = str(error)
-        if price is None and self._clock.now() - item.created_at < PRICE_MAX:
+        is_late = self._clock.now() - item.created_at >= PRICE_MAX
+        shown = bill.shown(found, is_open=account.is_open, is_late=is_late)
+        known = (record.bill or {}).get("twilio")
+        if not found and known:
+            shown = known | {"status": bill.PARTIAL if is_late else bill.WAITING}
+        if shown["status"] == bill.WAITING:
+            if shown != known and found:
+                await self._store.write(after_call.add_cost, record.id, {"twilio": shown})
             raise TryAgain(problem)
-        shown: dict[str, Any] = {"amount": None, "currency": None, "status": "unknown"}
-        if price is not None:
-            shown = {"amount": price.amount, "currency": price.currency, "status": "settled"}
         await self._store.write(self._priced, record.id, shown, self._clock.now())
         self._wake()
 

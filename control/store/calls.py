@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Executable, Select, Update, bindparam, select
 from sqlalchemy import insert as sql_insert
@@ -15,9 +15,11 @@ from sqlalchemy import update as sql_update
 from control.store import after_call, rows
 from control.store import cursor as cursors
 from control.store.errors import RecordNotFound
-from control.store.records import CallRecord, EventRecord, TurnRecord
+from control.store.records import CallLine, CallRecord, EventRecord, TurnRecord
 from control.store.tables import call_events, call_turns, calls, decisions
 from control.store.tables.dialing import dial_queue
+
+R = TypeVar("R", CallRecord, CallLine)
 
 EVENT_NAME_MAX_CHARS = 64
 
@@ -62,7 +64,30 @@ def list_calls(
     Filters: `agent_id`, `direction`, `status`, `from`, `to` (equal), `since` (created at or after),
     `until` (created before); a filter that is `None` does not count. `tenant_id` None = every tenant.
     """
-    statement = _query().order_by(calls.c.id.desc())
+    return _page(conn, CallRecord, tenant_id, filters, limit, cursor)
+
+
+def list_lines(
+    conn: Connection,
+    *,
+    tenant_id: str | None = None,
+    filters: Mapping[str, Any] | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> tuple[list[CallLine], str | None]:
+    """The same, of each call only what a list shows: its documents stay unread in the database."""
+    return _page(conn, CallLine, tenant_id, filters, limit, cursor)
+
+
+def _page(
+    conn: Connection,
+    record: type[R],
+    tenant_id: str | None,
+    filters: Mapping[str, Any] | None,
+    limit: int,
+    cursor: str | None,
+) -> tuple[list[R], str | None]:
+    statement = rows.query(calls, record).order_by(calls.c.id.desc())
     if tenant_id is not None:
         statement = statement.where(calls.c.tenant_id == tenant_id)
     for name, value in (filters or {}).items():
@@ -70,7 +95,7 @@ def list_calls(
             statement = statement.where(_FILTERS[name](value))
     if cursor is not None:
         statement = statement.where(calls.c.id < cursors.decode(cursor))
-    return rows.page(conn, statement, CallRecord, "id", limit)
+    return rows.page(conn, statement, record, "id", limit)
 
 
 def open_calls(conn: Connection, *conditions: ColumnElement[bool]) -> list[CallRecord]:

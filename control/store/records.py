@@ -200,6 +200,30 @@ class CallRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class CallLine:
+    """What a list tells of a call: the columns of CallRecord that need no reading of its large documents."""
+
+    id: str
+    tenant_id: str
+    agent_id: str | None
+    direction: str
+    from_number: str | None
+    to_number: str | None
+    status: str
+    result: str | None
+    blame: str | None
+    reason: str | None
+    twilio_call_sid: str | None
+    conversation_id: str | None
+    created_at: datetime
+    answered_at: datetime | None
+    ended_at: datetime | None
+    metadata: dict[str, Any]
+    dial_state: str | None
+    answered_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class EventRecord:
     """A named line of a call's timeline."""
 

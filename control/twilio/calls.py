@@ -16,6 +16,7 @@ from control.twilio.errors import TwilioRefused, TwilioUncertain
 
 STATUS_EVENTS = ["initiated", "ringing", "answered", "completed"]
 ALREADY_OVER = frozenset({20404, 21220})
+DIALLED = "outbound-dial"
 LIST_MAX = 50
 ENDED_MAX = 10_000
 """Of an account, in one look back."""
@@ -123,7 +124,8 @@ class CallRequests:
             raise
 
     async def list_calls(self, *, to: str, from_: str, since: datetime) -> list[CallSeen]:
-        """Calls from and to these numbers, created at `since` or later; newest first, at most 50.
+        """Calls from and to these numbers, created at `since` or later; newest first, at most 50. No legs of <Dial>:
+        a person that a caller was put through to was not called by us.
 
         Filtered here by creation time: Twilio filters by start time, which a queued call has not.
         """
@@ -131,7 +133,11 @@ class CallRequests:
             "calls.list", partial(self.client.calls.list, to=to, from_=from_, limit=LIST_MAX)
         )
         seen = [_seen(call) for call in found]
-        return [call for call in seen if call.created_at is None or call.created_at >= since]
+        return [
+            call
+            for call in seen
+            if call.direction != DIALLED and (call.created_at is None or call.created_at >= since)
+        ]
 
     async def list_ended(self, *, since: datetime, until: datetime) -> list[CallSeen]:
         """Calls of the account that ended in between, the newest first, at most ENDED_MAX."""

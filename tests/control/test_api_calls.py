@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
+from control.api import call_models
 from control.refusals import (
     AgentNotFound,
     AgentNotLive,
@@ -426,6 +427,51 @@ async def test_calls_listed_by_filter(rig: Rig, query: str, expected: list[int])
     assert [item["id"] for item in answered.json["items"]] == [f"call_{n:04}" for n in expected]
     for item in answered.json["items"]:
         assert item["metadata"]["twilio_call_sid"].startswith("CA")
+
+
+async def test_calls_listed_are_what_the_document_says_of_a_call(rig: Rig) -> None:
+    """The list is written without the model: name by name, it says what the model would, also of a queued call."""
+    await rig.store.write(fill)
+    moment = NOW + timedelta(microseconds=250_001)
+    await rig.store.write(
+        calls.update,
+        "call_0002",
+        answered_at=moment,
+        status="queued",
+        metadata={"naïve": [1, None]},
+    )
+    entry = dialing.QueueRecord("call_0002", "tnt_default", NOW, NOW, NOW)
+    await rig.store.write(dialing.add, entry)
+    listed = (await rig.ask("GET", "/v2/calls")).json["items"]
+    for item in listed:
+        record = await rig.store.read(calls.get, item["id"])
+        assert record is not None
+        entry_now = await rig.store.read(dialing.get, item["id"])
+        waits = None if entry_now is None else call_models.Waits(entry_now)
+        assert item == call_models.brief(record, waits).model_dump(mode="json", by_alias=True)
+    assert [item["queue"] is None for item in listed] == [False, True]
+
+
+async def test_calls_listed_without_reading_their_documents(rig: Rig) -> None:
+    """A page costs what it shows: transcripts, decisions, media figures and analyses are not even parsed."""
+    await rig.store.write(fill)
+    documents = (
+        "variables",
+        "decision",
+        "legs",
+        "media",
+        "extractions",
+        "cost",
+        "analysis",
+        "bill",
+    )
+
+    def spoil(conn: Connection) -> None:
+        spoilt = ", ".join(f"{name} = 'no document'" for name in documents)
+        conn.execute(text(f"UPDATE calls SET {spoilt}"))
+
+    await rig.store.write(spoil)
+    assert len((await rig.ask("GET", "/v2/calls")).json["items"]) == 2
 
 
 async def test_calls_listed_in_pages(rig: Rig) -> None:

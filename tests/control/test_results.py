@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from control.clock import Clock
 from control.elevenlabs.rest import ElevenLabsRefused, ElevenLabsUnavailable
 from control.hooks.elevenlabs import parse_secrets, signed
 from control.outbox import GiveUp, OutboxItem, TryAgain
-from control.results import ANALYSIS, PRICE, Results
+from control.results import ANALYSIS, PRICE, SMS, Results
 from control.results.initiation import Initiation
 from control.retention import erase
-from control.store import Store, agents, calls, conversations, outbox, webhooks
+from control.store import Store, agents, calls, conversations, messages, outbox, webhooks
 from control.store.records import AgentRecord, CallRecord
+from control.twilio.errors import TwilioRefused
 
 TENANT = "tnt_default"
 CONVERSATION = "conv_1"
@@ -65,25 +68,46 @@ class Service:
 
 
 class Resource:
-    def __init__(self, price: str | None) -> None:
-        self.price, self.price_unit = price, "usd"
+    """A call or a message at Twilio."""
+
+    def __init__(self, price: str | None, sid: str = "CA1", status: str = "completed") -> None:
+        self.price, self.price_unit, self.sid, self.status = price, "usd", sid, status
 
 
 class Twilio:
-    """Prices in turn."""
+    """Prices of the call in turn; `legs` and `texts` (by SID) as they are then."""
 
     def __init__(self, *prices: str | None) -> None:
         self.prices = list(prices)
+        self.legs: list[Resource] = []
+        self.texts: dict[str, Resource] = {}
         self.client = self
+        self.calls = self.Calls(self)
+
+    class Calls:
+        def __init__(self, twilio: Twilio) -> None:
+            self._twilio = twilio
+
+        def __call__(self, sid: str) -> Twilio.Calls:
+            return self
+
+        def fetch(self) -> Resource:
+            return Resource(self._twilio.prices.pop(0))
+
+        def list(self, *, parent_call_sid: str, limit: int) -> list[Resource]:
+            assert parent_call_sid == "CA1"
+            return self._twilio.legs[:limit]
 
     async def of(self, tenant_id: str) -> Any:
         return self
 
-    def calls(self, sid: str) -> Twilio:
-        return self
+    def messages(self, sid: str) -> Any:
+        return SimpleNamespace(fetch=lambda: self._text(sid))
 
-    def fetch(self) -> Resource:
-        return Resource(self.prices.pop(0))
+    def _text(self, sid: str) -> Resource:
+        if sid not in self.texts:
+            raise TwilioRefused(404, 20404, "not found")
+        return self.texts[sid]
 
     async def ask(self, endpoint: str, request: Any) -> Any:
         return request()
@@ -419,6 +443,15 @@ async def test_call_without_a_conversation_has_its_result_at_once(store: Store) 
     assert await store.read(outbox.get, ANALYSIS, "call_1") is None
 
 
+CALL_PART = {"kind": "call", "sid": "CA1", "amount": 0.0085}
+
+
+async def twilios_bill(store: Store) -> dict[str, Any]:
+    bill = (await record_of(store)).bill
+    assert bill is not None
+    return dict(bill["twilio"])
+
+
 async def test_price_is_asked_for_until_it_has_settled(store: Store) -> None:
     """Null at first; negative at Twilio, positive here; unknown after a day."""
     await end_call(store)
@@ -427,12 +460,91 @@ async def test_price_is_asked_for_until_it_has_settled(store: Store) -> None:
         await desk.price(item_of(PRICE))
     await desk.price(item_of(PRICE))
     assert await pushed(store) == ["call.cost"]
-    settled = {"amount": 0.0085, "currency": "USD", "status": "settled"}
-    assert (await record_of(store)).bill == {"twilio": settled}
+    settled = {"amount": 0.0085, "currency": "USD", "status": "settled", "parts": [CALL_PART]}
+    assert await twilios_bill(store) == settled
     await desk.price(item_of(PRICE, timedelta(days=2)))
-    bill = (await record_of(store)).bill
-    assert bill is not None
-    assert bill["twilio"]["status"] == "unknown"
+    assert (await twilios_bill(store))["status"] == "unknown"
+
+
+async def test_price_has_the_legs_that_were_dialled_from_the_call(store: Store) -> None:
+    """A transfer's leg settles later than the call; one that nobody answered never has a price."""
+    await end_call(store, legs={"transfer": {"status": "completed"}})
+    twilio = Twilio("-0.00850", "-0.00850")
+    twilio.legs = [Resource(None, "CA3"), Resource(None, "CA2", "no-answer")]  # the newest first
+    desk = results(store, Service(), twilio)
+    with pytest.raises(TryAgain):
+        await desk.price(item_of(PRICE))
+    waiting = await twilios_bill(store)
+    assert (waiting["amount"], waiting["status"]) == (0.0085, "pending")
+    assert await pushed(store) == []
+    twilio.legs[0].price = "-0.01400"
+    await desk.price(item_of(PRICE))
+    bill = await twilios_bill(store)
+    assert (bill["amount"], bill["status"]) == (0.0225, "settled")
+    assert bill["parts"] == [
+        CALL_PART,
+        {"kind": "leg", "sid": "CA2", "amount": None},
+        {"kind": "leg", "sid": "CA3", "amount": 0.014},
+    ]
+    assert await pushed(store) == ["call.cost"]
+
+
+async def test_price_has_the_message_that_the_call_led_to(store: Store) -> None:
+    """It waits for the analysis, which may ask for a message, and for the message's own price."""
+    await results(store, Service()).begin(await end_call(store))
+    twilio = Twilio(*["-0.00850"] * 4)
+    desk = results(store, Service(), twilio)
+    with pytest.raises(TryAgain):
+        await desk.price(item_of(PRICE))  # the analysis is pending
+    now = Clock().now()
+    await store.write(calls.update, "call_1", analysis={"status": "done"})
+    await store.write(
+        outbox.add, kind=SMS, key="call_1", tenant_id=TENANT, due_at=now + timedelta(hours=1)
+    )
+    with pytest.raises(TryAgain):
+        await desk.price(item_of(PRICE))  # the message is to be sent
+    item = await store.read(outbox.get, SMS, "call_1")
+    assert item is not None
+    await store.write(_is_done, item)
+    text = messages.MessageRecord(
+        *("msg_1", TENANT, "outbound", "+15550100001", "+15550100002", "Hi", 1, "sent", now, now),
+        call_id="call_1",
+        twilio_sid="SM1",
+    )
+    await store.write(messages.insert, text)
+    twilio.texts["SM1"] = Resource(None, "SM1", "delivered")
+    with pytest.raises(TryAgain):
+        await desk.price(item_of(PRICE))
+    twilio.texts["SM1"].price = "-0.00790"
+    await desk.price(item_of(PRICE))
+    bill = await twilios_bill(store)
+    assert (bill["amount"], bill["status"]) == (0.0164, "settled")
+    assert bill["parts"][1] == {"kind": "message", "sid": "SM1", "amount": 0.0079}
+
+
+async def test_price_that_is_known_in_part_after_a_day_says_so(store: Store) -> None:
+    """The call settled, its message never did; a message deleted at Twilio is not waited for."""
+    await end_call(store)
+    now = Clock().now()
+    twilio = Twilio("-0.00850", "-0.00850")
+    twilio.texts["SM1"] = Resource(None, "SM1", "sent")
+    text = messages.MessageRecord(
+        *("msg_1", TENANT, "outbound", "+15550100001", "+15550100002", "Hi", 1, "sent", now, now),
+        call_id="call_1",
+        twilio_sid="SM1",
+    )
+    await store.write(messages.insert, text)
+    desk = results(store, Service(), twilio)
+    await desk.price(item_of(PRICE, timedelta(days=2)))
+    bill = await twilios_bill(store)
+    assert (bill["amount"], bill["status"]) == (0.0085, "partial")
+    del twilio.texts["SM1"]
+    await desk.price(item_of(PRICE))
+    assert (await twilios_bill(store))["status"] == "settled"
+
+
+def _is_done(conn: Connection, item: OutboxItem) -> None:
+    conn.execute(outbox.table.update().where(outbox.table.c.id == item.id).values(status="done"))
 
 
 async def test_call_that_is_not_there_is_given_up(store: Store) -> None:
