@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from control.cli_lists import open_store
-from control.compliance import facts, stored
+from control.compliance import facts, platform_stop, stored
 from control.compliance.facts import Asked
 from control.compliance.number_file import Shelf
 from control.config import PolicySettings, Settings
@@ -144,7 +144,8 @@ def _replay(options: argparse.Namespace, settings: Settings) -> int:
 
     with open_store(settings) as store:
         records = store.read(kept)
-    records = [record for record in records if record.phase != proof.PHASE]
+    # Lines of the ledger that are no decisions.
+    records = [one for one in records if one.phase not in (proof.PHASE, platform_stop.PHASE)]
     changed = unreadable = 0
     for record in records:
         if record.facts is None:

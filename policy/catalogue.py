@@ -42,6 +42,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "num_premium",
         "num_own",
         "dnc_int",
+        "frd_kill",
     ),
 }
 """`base` needs no list, no consent and no time of day, and lets the fictitious numbers of a first trial pass."""

@@ -230,6 +230,8 @@ API = {
     "GET /v2/tenants/{id}/traffic-health",
     "GET /v2/provider-events",
     "POST /v2/policy/check",
+    "GET /v2/policy/stop",
+    "PUT /v2/policy/stop",
     "GET /v2/opt-outs",
     "POST /v2/opt-outs",
     "DELETE /v2/opt-outs/{id}",

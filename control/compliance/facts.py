@@ -14,7 +14,7 @@ from typing import Any, cast, get_args
 from sqlalchemy import Connection, or_, select
 
 from control import log
-from control.compliance import counters, profile
+from control.compliance import counters, platform_stop, profile
 from control.compliance.number_file import ListUnreadable, Shelf
 from control.compliance.permissions import as_facts
 from control.compliance.script import script_of
@@ -128,6 +128,8 @@ def assemble(
     if granted is None:
         return replace(facts, store_readable=True, read_at=read_at)
     own, tenant = granted
+    if platform_stop.read(conn).is_stopped:
+        tenant = replace(tenant, is_stopped=True)
     purpose = asked.purpose or (_setting(agent, "purpose") if agent else None)
     facts = replace(
         facts,

@@ -230,6 +230,13 @@ def of_call(conn: Connection, call_id: str) -> list[DecisionRecord]:
     return [rows.build(DecisionRecord, row) for row in conn.execute(statement)]
 
 
+def newest(conn: Connection, tenant_id: str) -> DecisionRecord | None:
+    """The last link of a chain."""
+    statement = rows.query(decisions, DecisionRecord).where(decisions.c.tenant_id == tenant_id)
+    row = conn.execute(statement.order_by(decisions.c.seq.desc()).limit(1)).first()
+    return None if row is None else rows.build(DecisionRecord, row)
+
+
 def between(
     conn: Connection, *, since: datetime, until: datetime, tenant_id: str | None = None
 ) -> Iterator[DecisionRecord]:

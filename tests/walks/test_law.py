@@ -186,6 +186,33 @@ async def test_opt_out_reaches_what_waits_and_what_is_up(tmp_path, monkeypatch):
         nursery.cancel_scope.cancel()
 
 
+async def test_kill_switch_stops_what_is_asked_for_and_what_waits_also_after_a_restart(tmp_path):
+    """Nothing more is dialled for anybody until it is turned back."""
+    async with rig_for(tmp_path, {"greeter": GREETER}) as rig:
+        agent = await rig.create_agent(OURS, "greeter")
+        rig.twilio.destinations[THEM] = Caller(result="busy", answer_after_s=0.2)
+        soon = (rig.clock.now() + timedelta(seconds=4)).isoformat()
+        body = {"agent_id": agent["id"], "to": THEM}
+        waiting = await rig.post("/v2/calls/initiate", body | {"not_before": soon})
+        stop = {"stopped": True, "reason": "a drill"}
+        assert (await rig.api.put("/v2/policy/stop", json=stop)).status_code == 200
+        refused = await rig.api.post("/v2/calls/initiate", json=body)
+        assert refused.status_code == 403
+        assert refused.json()["decision"]["reason"] == "FRD-KILL: stopped"
+        await rig.daemon.stop()
+        await rig.restart_daemon()
+        with trio.fail_after(30):
+            while (await rig.get(f"/v2/calls/{waiting['id']}"))["ended_at"] is None:
+                await trio.sleep(0.1)
+        purged = await rig.get(f"/v2/calls/{waiting['id']}")
+        assert (purged["result"], purged["decision"]["reason"]) == ("policy", "FRD-KILL: stopped")
+        assert rig.twilio.calls == {}
+        turned = await rig.api.put("/v2/policy/stop", json=stop | {"stopped": False})
+        assert turned.json()["stopped"] is False
+        made = await rig.post("/v2/calls/initiate", body)
+        assert made["metadata"]["twilio_call_sid"] in rig.twilio.calls
+
+
 def test_clock_of_a_test_is_refused_before_the_real_twilio(tmp_path):
     """Nobody sets the law's time where telephones ring."""
     (tmp_path / "config.toml").write_text(
