@@ -676,7 +676,7 @@ async def test_start_call_that_rings_on_and_whose_end_nobody_tells_is_asked_abou
         return CallSeen(SID, "ringing" if len(asked) < 3 else "no-answer", "", "", NOW, None)
 
     monkeypatch.setattr(FakeTwilio, "fetch_call", fetch)
-    monkeypatch.setattr(reconcile, "AFTER_RESTART_S", 0.2)
+    monkeypatch.setattr(reconcile, "RINGING_S", 0.2)
     monkeypatch.setattr(reconcile, "ASK_TIMEOUT_S", 0.1)
     monkeypatch.setattr(reconcile, "ASK_AGAIN_S", 0.1)
     before = _left_open(status="ringing", twilio_call_sid=SID, dial_state="created")
