@@ -64,6 +64,11 @@ SOAK ?= --calls 200 --seconds 1800
 soak: $(INSTALLED)
 	$(BIN)/python -m bench.soak $(SOAK) --json bench-out/soak.json
 
+.PHONY: thousand-calls
+# A thousand queued calls of ten tenants at five a second each, the daemon killed three times meanwhile: a few minutes.
+thousand-calls: $(INSTALLED)
+	TANDEM_WALK_CALLS=10x100 $(BIN)/python -m pytest -n 0 -q -s -o faulthandler_timeout=900 tests/walks/test_calls_of_many_tenants.py
+
 .PHONY: faults fuzz
 # The fault table, on a machine that does nothing else.
 faults: $(INSTALLED)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from control.compliance import imports
 from control.config import Settings
 from control.ids import DEFAULT_TENANT_ID
-from control.store import Store, StoreError, StoreUnavailable, dnc
+from control.store import Store, StoreError, StoreUnavailable, dnc, tenants
 
 EXIT_FAILED = 1
 STORE_DEADLINE_S = 3600.0
@@ -57,6 +57,7 @@ def _import(options: argparse.Namespace, settings: Settings) -> int:
             store.write(dnc.put_list, record)
             print(f"{record.entries} numbers are list {record.list_id}, as of {as_of:%Y-%m-%d}")
             return 0
+        store.read(_must_exist, tenant_id)
         found = imports.read(options.kind, _lines(options.file))
         now = datetime.now(UTC)
         added = store.write(imports.write, options.kind, found, tenant_id, now, "import")
@@ -70,8 +71,15 @@ def _export(options: argparse.Namespace, settings: Settings) -> int:
             sys.stdout.write(line)
 
     with open_store(settings) as store:
+        store.read(_must_exist, options.tenant)
         store.read(printed)
     return 0
+
+
+def _must_exist(conn: Connection, tenant_id: str) -> None:
+    """Raises ValueError: a list of nobody is empty, and looks as if nobody had opted out."""
+    if tenants.get(conn, tenant_id) is None:
+        raise ValueError(f"--tenant: there is no tenant {tenant_id}")
 
 
 def _lines(path: Path) -> Iterator[str]:

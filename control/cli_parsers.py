@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -21,13 +22,18 @@ def add_policy(commands: Any, common: argparse.ArgumentParser) -> None:
     check = actions.add_parser(
         "check", parents=[common], help="may this number be called? exit 0 or 3"
     )
-    check.add_argument("to", metavar="NUMBER")
+    check.add_argument("to", type=_number, metavar="NUMBER", help="in E.164, such as +14155550100")
     check.add_argument("--agent", required=True, metavar="ID")
     check.add_argument("--at", type=_instant, default=None, metavar="TIME", help="RFC 3339; now")
     check.add_argument("--purpose", choices=sorted(get_args(Purpose)), default=None)
     check.add_argument("--channel", choices=("voice", "sms"), default="voice")
     check.add_argument(
-        "--from", dest="from_number", default=None, metavar="NUMBER", help="caller id"
+        "--from",
+        dest="from_number",
+        type=_number,
+        default=None,
+        metavar="NUMBER",
+        help="caller id",
     )
     check.add_argument("--postcode", default=None, help="of the called party")
     check.add_argument("--state", default=None, metavar="XX", help="of the called party")
@@ -92,6 +98,12 @@ def add_operations(commands: Any, common: argparse.ArgumentParser) -> None:
     does = "make a backup the store; not while a daemon runs"
     back = commands.add_parser("restore", parents=[common], help=does, description=does)
     back.add_argument("file", type=Path, metavar="FILE")
+
+
+def _number(text: str) -> str:
+    if not re.fullmatch(r"\+[1-9][0-9]{6,14}", text):
+        raise argparse.ArgumentTypeError("not a telephone number in E.164 (+ and 7 to 15 digits)")
+    return text
 
 
 def _instant(text: str) -> datetime:

@@ -24,6 +24,7 @@ from control.dialing.pace import after_create
 from control.dialing.plan import POLICY, TWILIO, backoff, put_off_until
 from control.dialing.reservation import Overtaken, reserve, short_wait_s
 from control.ending import Ending
+from control.leaving import DRAINED
 from control.office import Office
 from control.refusals import (
     AgentNotLive,
@@ -230,6 +231,11 @@ class Dialer:
         self, call: LiveCall, entry: QueueRecord, dial: Dial, code: int, message: str
     ) -> None:
         """Twilio surely made nothing, and may be asked again after a while."""
+        if call.hang_up_wanted:
+            self._ending.close(call, HUNG_UP)
+            await self._settled(call)
+            dial.finish(CallOver("the call was hung up before it was dialled"))
+            return
         due_at = self._office.clock.now() + backoff(entry.attempts)
         if due_at > entry.give_up_at or call.twilio_call_sid is not None:
             await self._refused(call, dial, code, message)
@@ -278,13 +284,15 @@ class Dialer:
         office.note(call, "dialled", twilio_call_sid=sid)
         office.watch(call, RING_TIMEOUT_S + RING_MARGIN_S)
         if call.hang_up_wanted:
-            office.spawn(self._undo, call)
+            office.spawn(self._undo, call, HUNG_UP)
+        elif office.is_leaving and not office.has_successor:
+            office.spawn(self._undo, call, DRAINED)
         return True
 
-    async def _undo(self, call: LiveCall) -> None:
-        """It was hung up while the dial request was on its way."""
+    async def _undo(self, call: LiveCall, outcome: Outcome) -> None:
+        """It was hung up, or this daemon has begun to go, while the dial request was on its way."""
         if await self._ending.end_by_rest(call):
-            self._ending.close(call, HUNG_UP)
+            self._ending.close(call, outcome)
 
     def _state(self, call: LiveCall, state: str) -> None:
         call.dial_state = state

@@ -27,7 +27,7 @@ REPORT_S = 5.0
 """For a worker's last word about a call that is handed over."""
 HAND_OVER_EVERY_S = 0.02
 """Fifty calls a second: the successor opens an agent leg for each, and carries calls meanwhile."""
-_DRAINED = Outcome("drained", "gateway", "the gateway was shut down")
+DRAINED = Outcome("drained", "gateway", "the gateway was shut down")
 
 FindSuccessor = Callable[[], Awaitable["str | None"]]
 
@@ -88,16 +88,17 @@ class Leaving:
                 for call in office.book:
                     nursery.start_soon(self._call_off, call)
         for call in office.book:
-            self._ending.close(call, _DRAINED)
+            if not _is_being_dialled(call):
+                self._ending.close(call, DRAINED)
 
     async def _call_off(self, call: LiveCall) -> None:
+        if _is_being_dialled(call):
+            return
         call.hang_up_wanted = True
-        if call.direction == "outbound" and call.dial_state == "intent":
-            return  # it goes back into the queue, for the next process
         if not call.closing and (
             call.twilio_call_sid is None or await self._ending.end_by_rest(call)
         ):
-            self._ending.close(call, _DRAINED)
+            self._ending.close(call, DRAINED)
 
     # ---- with one ------------------------------------------------------------------------------
 
@@ -173,3 +174,10 @@ class Leaving:
             log.event("hand_over_unwritten", level="error", call_id=call.id, error=str(error))
         log.event("call_handed_over", call_id=call.id, successor=heir)
         forget(office, call)
+
+
+def _is_being_dialled(call: LiveCall) -> bool:
+    """Its row is in the queue. The dialer puts it back, or ends the call that Twilio has made of it; what is still
+    in doubt when this process ends is for the next one, which finds the row.
+    """
+    return call.direction == "outbound" and call.twilio_call_sid is None

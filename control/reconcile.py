@@ -31,6 +31,10 @@ SPOOL_WAIT_S = 5.0
 RETOLD_WAIT_S = 1.0
 """The same, if a worker that has outlived the former process may have one: it tells at once."""
 AFTER_RESTART_S = 2 * CONTINUE_DEADLINE_S
+RINGING_S = 15.0
+"""A call that rang at our start is asked about again so soon: its end may have been told to a closed door."""
+
+RINGS = frozenset(("queued", "initiated", "ringing"))
 
 _NEVER_SENT = Outcome("gateway_fault", "gateway", "the daemon stopped before the call was dialled")
 _NO_STREAM = Outcome("gateway_fault", "gateway", "the call had no media stream and was ended")
@@ -116,6 +120,8 @@ class Reconcile:
             seen = await self._ask(call)
             if seen is not None and not call.closing:
                 self._ending.catch_up(call, seen.status)
+                if not call.closing and seen.status in RINGS:
+                    office.watch(call, RINGING_S)
         else:
             call.status = "failed"
             self._ending.close(call, _NEVER_SENT)

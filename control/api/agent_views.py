@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from control.api.answers import Answer
+from control.provisioning.again import LATER
 from control.store.records import AgentNumberRecord, AgentRecord
 
 
@@ -43,7 +44,7 @@ class ElevenLabsShown(Answer):
 
 class ProvisioningShown(Answer):
     elapsed_s: float | None
-    steps: list[dict[str, Any]] = Field(description="`{name, status, ms, error?}` each.")
+    steps: list[dict[str, Any]] = Field(description="`{name, status, ms, error?, retry_at?}` each.")
 
 
 class Agent(Answer):
@@ -172,7 +173,7 @@ def number_shown(record: AgentNumberRecord) -> FurtherNumberShown:
 
 
 def _step(step: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in step.items() if name != "asked_at"}
+    return {name: value for name, value in step.items() if name not in ("asked_at", LATER)}
 
 
 def _elapsed_s(record: AgentRecord, now: datetime) -> float | None:

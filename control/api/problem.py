@@ -142,14 +142,22 @@ class Problem(Exception):
             "detail": self.detail,
             "instance": request.path,
         }
-        if self.errors:
-            body["errors"] = [{"field": field, "detail": detail} for field, detail in self.errors]
+        if errors := self.errors or self._about_path():
+            body["errors"] = [{"field": field, "detail": detail} for field, detail in errors]
         return Response(
             orjson.dumps(body | self.members),
             status=kind.status,
             headers=self.headers,
             content_type=CONTENT_TYPE,
         )
+
+    def _about_path(self) -> Sequence[tuple[str, str]]:
+        """What is not there was named in the path: the parameter whose value the words repeat, else the last one."""
+        if self.kind != "not-found" or not request.view_args:
+            return ()
+        given = list(request.view_args.items())
+        named = [name for name, value in given if str(value) in self.detail]
+        return [(name, self.detail) for name in named or [given[-1][0]]]
 
 
 def invalid(field: str, detail: str, kind: str = "invalid") -> Problem:
@@ -212,7 +220,9 @@ async def on_http_exception(error: HTTPException) -> Response:
     if kind == "method-not-allowed":
         detail = f"{request.method} is not a method of {request.path}"
     allow = answer.headers.get("Allow")
-    return Problem(kind, detail, headers={"Allow": allow} if allow else None).response()
+    errors = [("body", detail)] if kind in ("too-large", "request-timeout") else []
+    headers = {"Allow": allow} if allow else None
+    return Problem(kind, detail, errors=errors, headers=headers).response()
 
 
 def _where(error: Exception) -> str:

@@ -27,6 +27,8 @@ def back_up(
     url = make_url(settings.store.url)
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
         raise BackupError("store.url: a database in memory has no backup")
+    if not target.absolute().parent.is_dir():
+        raise BackupError(f"{target}: there is no folder {target.absolute().parent}")
     with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".tandem-") as work:
         copied = Path(work) / "store"
         # The database first: a file that it names is written before its row, and never changed.

@@ -49,7 +49,8 @@ def create_hooks(
 
     async def refused(error: HTTPException) -> Response:
         metrics.webhooks.labels("other", str(error.code)).inc()
-        return Response(b"", error.code or 500)
+        allow = error.get_response().headers.get("Allow")  # a 405 without one is no proper 405
+        return Response(b"", error.code or 500, headers={"Allow": allow} if allow else None)
 
     async def failed(error: Exception) -> Response:
         log.event("webhook_failed", level="error", error=error)

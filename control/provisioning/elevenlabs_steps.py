@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+import trio
+
 from control import log
 from control.elevenlabs import agent_body, profile
 from control.elevenlabs.agent_body import Attached
@@ -17,6 +19,8 @@ from control.provisioning.tools import tools
 from control.provisioning.values import Run, Services, Skipped, StepFailed
 
 MISSING = "missing"
+READ_WITHIN_S = 20.0
+"""How long a change waits for the business's page; it is looked at again later (`control.provisioning.again`)."""
 
 
 async def require_adopted(run: Run, services: Services) -> None:
@@ -81,15 +85,17 @@ async def elevenlabs_update(run: Run, services: Services) -> str | None:
     if not agent_id:
         raise Skipped
     if run.is_managed:
-        # A site that cannot be read must not keep the other changes from the agent.
+        # A site that cannot be read, or only slowly, must not keep the other changes from the agent.
         remark = None
-        with contextlib.suppress(Skipped):
+        with trio.move_on_after(READ_WITHIN_S) as patience, contextlib.suppress(Skipped):
             try:
                 remark = await knowledge_base(run, services)
             except StepFailed as failure:
                 if failure.transient:
                     raise
                 remark = str(failure)
+        if patience.cancelled_caught:
+            remark = f"ElevenLabs still reads {run.agent.business_url}"
         patch = await _body(run, services)
         await _write(run, services, agent_id, patch, profile.WANTED)
         return remark

@@ -17,7 +17,7 @@ import trio
 from sqlalchemy import Connection
 
 from control import failpoints, log
-from control.provisioning import elevenlabs_steps, knowledge, release, self_test, telephone
+from control.provisioning import again, elevenlabs_steps, knowledge, release, self_test, telephone
 from control.provisioning.health import Health
 from control.provisioning.values import (
     DEADLINES_S,
@@ -105,6 +105,10 @@ class Provisioning:
 
     async def _sweep(self) -> None:
         try:
+            now = self._clock.now()
+            for agent_id in await self._store.read(again.due_ids, now):
+                log.event("provisioning_again", agent_id=agent_id)
+                await self._store.write(again.take_up, agent_id, now)
             for agent_id in await self._store.read(agents.waiting_ids):
                 if agent_id not in self._taken:
                     self.start(agent_id)
@@ -199,6 +203,11 @@ class Provisioning:
             if step["name"] in AFTERWARDS[pending] and step["status"] in ("pending", "running"):
                 await self._run_step(run, step)
                 failpoints.reach(f"{step['name']}.kept")
+        if pending == "update":
+            again.after_knowledge(
+                run.steps, run.elevenlabs.get("knowledge_base"), self._clock.now()
+            )
+            await self._keep(run)
         await self._store.write(_finish, agent, self._clock.now())
         log.event(
             "agent_changed",
@@ -212,13 +221,14 @@ class Provisioning:
         name = step["name"]
         step.update(status="running", ms=0)
         step.pop("error", None)
+        step.pop(again.LATER, None)
         await self._keep(run)
         failpoints.reach(f"{name}.begun")
         begin_s = trio.current_time()
         deadline_s = DEADLINES_S[name]
         remark: str | None = f"no answer within {deadline_s:g} s"
         status = "failed"
-        with trio.move_on_after(deadline_s):
+        with trio.move_on_after(deadline_s) as patience:
             try:
                 remark = await _insisting(lambda: WORK[name](run, self._services), step)
                 status = "done"
@@ -232,6 +242,10 @@ class Provisioning:
         step.update(status=status, ms=round((trio.current_time() - begin_s) * 1000))
         if remark:
             step["error"] = remark
+        if patience.cancelled_caught:
+            step[again.LATER] = True
+            if name == "knowledge_base":
+                again.schedule(step, self._clock.now())
         failpoints.reach(f"{name}.done")
         await self._keep(run)
 
@@ -247,7 +261,8 @@ class Provisioning:
         live.update(status="failed" if failed else "done", ms=0)
         live.pop("error", None)
         if failed:
-            live["error"] = f"not live, because of: {', '.join(failed)}"
+            how = again.after_failure(run.steps, failed, self._clock.now())
+            live["error"] = f"not live, because of: {', '.join(failed)}; {how}"
         failpoints.reach("live.begun")
         run.learn(status=status, provisioning_ended_at=self._clock.now())
         await self._keep(run)
@@ -317,8 +332,13 @@ def _steps_of(agent: AgentRecord) -> list[dict[str, Any]]:
     over = {
         step.get("name"): step for step in agent.steps if step.get("status") in ("done", "skipped")
     }
+    retried = {
+        step.get("name"): {"retries": step["retries"]} for step in agent.steps if "retries" in step
+    }
     return [
-        dict(over[name]) if name in over else {"name": name, "status": "pending", "ms": 0}
+        dict(over[name])
+        if name in over
+        else {"name": name, "status": "pending", "ms": 0, **retried.get(name, {})}
         for name in STEPS
     ]
 

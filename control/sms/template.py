@@ -29,6 +29,8 @@ BODY_MAX_CHARS = 1_600
 VALUE_MAX_CHARS = 500
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+_AS_IN_PROMPTS = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
+"""A dynamic variable, as a prompt of ElevenLabs has it. Nobody wants to send a customer a name in braces."""
 _BASIC = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§"
     "¿abcdefghijklmnopqrstuvwxyzäöñüà"
@@ -46,7 +48,9 @@ def fields(template: str) -> set[str]:
 
 
 def check(template: str, known: Collection[str]) -> None:
-    """Raises TemplateProblem for an empty template, a single brace, and a field that is not `known`."""
+    """Raises TemplateProblem for an empty template, a single brace, a field that is not `known`,
+    and a prompt's `{{variable}}`.
+    """
     if not template.strip():
         raise TemplateProblem("is empty")
     if len(template) > BODY_MAX_CHARS:
@@ -54,6 +58,9 @@ def check(template: str, known: Collection[str]) -> None:
     for part in _PART.finditer(template):
         if part[0] in ("{", "}"):
             raise TemplateProblem(f"a single {part[0]} at {part.start()}; write {part[0] * 2}")
+    if as_in_prompts := _AS_IN_PROMPTS.search(template):
+        words = "would be sent with its braces: a prompt's variable is doubled, a message's is not"
+        raise TemplateProblem(f"{as_in_prompts[0]} {words}; write {{{as_in_prompts[1]}}}")
     for name in sorted(fields(template)):
         if not NAME.fullmatch(name):
             raise TemplateProblem(f"{{{name}}} is no field: a field is a plain name")

@@ -142,6 +142,13 @@ def waiting_ids(conn: Connection) -> list[str]:
     return list(conn.execute(select(agents.c.id).where(waits).order_by(agents.c.id)).scalars())
 
 
+def with_troubles(conn: Connection) -> list[AgentRecord]:
+    """Agents that are failed or degraded and wait for nothing, the oldest first."""
+    troubled = agents.c.status.in_(("failed", "degraded")) & agents.c.pending.is_(None)
+    found = conn.execute(_query().where(troubled).order_by(agents.c.id))
+    return [rows.build(AgentRecord, row) for row in found]
+
+
 def serving_ids(conn: Connection) -> list[str]:
     """Agents that take calls, the oldest first."""
     statement = select(agents.c.id).where(agents.c.status.in_(SERVING))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from control.refusals import CallNotFound
 from control.store import StoreUnavailable
 from tests.control.api_rig import KEY, Rig, open_rig
 
@@ -108,7 +109,30 @@ async def test_body_over_64_kib_is_413(rig: Rig) -> None:
     assert (await rig.ask("POST", "/v2/opt-outs", raw=fits)).status == 201
     answered = await rig.ask("POST", "/v2/opt-outs", raw=fits + b" ")
     assert answered.status == 413
-    answered.problem()
+    assert answered.fields() == ["body"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fields"),
+    [
+        ("GET", "/v2/calls/call_nope", ["call_id"]),
+        ("GET", "/v2/agents/agt_nope", ["agent_id"]),
+        ("GET", "/v2/tenants/tnt_nope", ["tenant_id"]),
+        ("DELETE", "/v2/tenants/tnt_default/keys/key_nope", ["key_id"]),
+        ("DELETE", "/v2/opt-outs/+15550100456", ["e164"]),
+        ("DELETE", "/v2/webhooks/whk_nope", ["webhook_id"]),
+        ("POST", "/v2/calls/call_nope/hangup", ["call_id"]),
+        ("GET", "/v2/webhooks/whk_nope/deliveries", ["webhook_id"]),
+    ],
+)
+async def test_what_is_not_there_is_404_naming_the_part_of_the_path(
+    rig: Rig, method: str, path: str, fields: list[str]
+) -> None:
+    """By its name in the OpenAPI document, as a wrong field of a body is named."""
+    rig.switchboard.result = CallNotFound("call_nope")
+    answered = await rig.ask(method, path)
+    assert answered.status == 404
+    assert answered.fields() == fields
 
 
 async def test_body_over_64_kib_in_pieces_is_413(rig: Rig) -> None:

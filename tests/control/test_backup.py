@@ -57,6 +57,12 @@ def backed_up(settings, target, *, recordings=False):
     return service.back_up(settings, target, recordings=recordings, now=NOW, version="1")
 
 
+def test_backup_into_a_folder_that_is_not_there_names_the_folder(settings, tmp_path):
+    """Not the name of a working folder that nobody asked for."""
+    with pytest.raises(BackupError, match=f"there is no folder {tmp_path / 'nope'}$"):
+        backed_up(settings, tmp_path / "nope" / "b.tar")
+
+
 def test_restore_brings_back_store_lists_and_recordings(settings, tmp_path):
     """What was written after the backup is gone, and kept aside."""
     manifest = backed_up(settings, tmp_path / "b.tar", recordings=True)

@@ -68,6 +68,27 @@ def test_policy_check_exits_0_when_allowed_and_3_when_not(machine, capsys):
     assert run("policy", "check", THEIRS, "--agent", "agt_none") == 1
 
 
+@pytest.mark.parametrize("to", ["4155550100", "+0123456789", "+1", "", "+1415555010x"])
+def test_policy_check_of_no_telephone_number_is_a_wrong_command_line(machine, capsys, to):
+    """No rule knows it, so all of them allowed it."""
+    for words in ((to, "--agent", "agt_1"), (THEIRS, "--agent", "agt_1", f"--from={to}")):
+        with pytest.raises(SystemExit) as stopped:
+            machine[0]("policy", "check", *words)
+        assert stopped.value.code == 2
+        shown = capsys.readouterr()
+        assert (shown.out, "not a telephone number in E.164" in shown.err) == ("", True)
+
+
+def test_lists_of_a_tenant_that_is_not_there_are_an_error(machine, capsys):
+    """An empty list would look as if nobody had opted out, and a list can be nobody's."""
+    run, *_ = machine
+    path = str(write_csv(machine, f"e164\n{THEIRS}\n"))
+    for words in (("export", "opt-outs"), ("import", "opt-outs", path)):
+        assert run("lists", *words, "--tenant", "tnt_nope") == 1
+        shown = capsys.readouterr()
+        assert (shown.out, shown.err) == ("", "tandem: --tenant: there is no tenant tnt_nope\n")
+
+
 def write_csv(machine, text):
     path = machine[2] / "list.csv"
     path.write_text(text, "utf-8")

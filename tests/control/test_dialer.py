@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from control import dialer, http
+from control import dialer, http, leaving
 from control.dialing import desk, intake, pump
 from control.store import StoreUnavailable
 from control.store import calls as table
@@ -492,6 +493,90 @@ async def test_drain_calls_off_what_rings(tmp_path):
         record = await rig.record(call_id)
         assert rig.twilio.ended == [SID]
         assert (record.result, record.status) == ("drained", "canceled")
+
+
+PATIENT = {"may_be_put_off": True}
+
+
+async def _dialled_while_it_drains(rig, answer):
+    """A dial request is on its way when the daemon is told to stop; then Twilio answers, or never does."""
+    rig.twilio.hold = trio.Event()
+    rig.twilio.answers = [answer]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_dialled, rig)
+        await rig.twilio.dialling.wait()
+        nursery.start_soon(rig.switchboard.drain)
+        await rig.until(lambda: rig.switchboard._office.is_leaving)
+        if answer is not None:
+            rig.twilio.hold.set()
+    return await rig.only_record()
+
+
+async def _dialled(rig):
+    with contextlib.suppress(DialRefused, DialUncertain, NotAdmitted, CallOver):
+        await rig.dial(**PATIENT)
+
+
+async def test_drain_while_twilio_cannot_be_reached_leaves_the_call_in_the_queue(tmp_path):
+    """Nothing was made: the next process dials it."""
+    async with open_rig(tmp_path) as rig:
+        record = await _dialled_while_it_drains(rig, TwilioUnreachable("no route"))
+        assert (record.ended_at, record.result, record.dial_state) == (None, None, "intent")
+        assert [entry.call_id for entry in await rig.waiting()] == [record.id]
+        assert len(rig.twilio.created) == 1
+
+
+async def test_drain_before_a_slot_leaves_the_call_in_the_queue(tmp_path):
+    """Its turn had come, its slot had not."""
+    async with open_rig(tmp_path) as rig:
+        rig.switchboard._dialer._last_sent_s["tnt_default"] = trio.current_time() + 0.2
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_dialled, rig)
+            await rig.until(lambda: len(rig.switchboard._office.book))
+            await rig.switchboard.drain()
+        record = await rig.only_record()
+        assert (record.ended_at, record.result, record.dial_state) == (None, None, "intent")
+        assert [entry.call_id for entry in await rig.waiting()] == [record.id]
+        assert rig.twilio.created == []
+
+
+async def test_drain_while_twilio_does_not_answer_leaves_the_doubt_to_the_next_process(
+    tmp_path, monkeypatch
+):
+    """The record stays open and the row says `sent`: whoever finds it looks into Twilio's list."""
+    monkeypatch.setattr(leaving, "DRAIN_MARGIN_S", 0.1)
+    monkeypatch.setattr(intake, "ANSWER_WITHIN_S", 0.1)
+    async with open_rig(tmp_path) as rig:
+        record = await _dialled_while_it_drains(rig, None)
+        assert (record.ended_at, record.result, record.dial_state) == (None, None, "sent")
+        assert [(entry.call_id, entry.state) for entry in await rig.queue()] == [
+            (record.id, "sent")
+        ]
+
+
+async def test_drain_ends_the_call_that_twilio_makes_meanwhile(tmp_path):
+    """Nobody would be there when it is answered."""
+    async with open_rig(tmp_path) as rig:
+        record = await _dialled_while_it_drains(rig, SID)
+        assert rig.twilio.ended == [SID]
+        assert (record.result, record.status, await rig.queue()) == ("drained", "canceled", [])
+
+
+async def test_hang_up_while_twilio_cannot_be_reached_is_never_dialled(tmp_path):
+    """The request comes back unsent; the call was not wanted any more by then, and does not wait again."""
+    async with open_rig(tmp_path) as rig:
+        rig.twilio.hold = trio.Event()
+        rig.twilio.answers = [TwilioUnreachable("no route")]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_dialled, rig)
+            await rig.twilio.dialling.wait()
+            call_id = (await rig.only_record()).id
+            nursery.start_soon(rig.switchboard.hang_up, call_id)
+            await rig.until(lambda: rig.switchboard._office.book.get(call_id).hang_up_wanted)
+            rig.twilio.hold.set()
+        record = await rig.ended(call_id)
+        assert (record.result, record.status, await rig.queue()) == ("cancelled", "canceled", [])
+        assert len(rig.twilio.created) == 1
 
 
 # ---- answering machines --------------------------------------------------------------------------

@@ -216,6 +216,7 @@ async def test_unknown_path_and_method_say_nothing(rig):
     assert (response.status_code, await response.get_data()) == (404, b"")
     response = await rig.client.get("/twilio/voice")
     assert (response.status_code, await response.get_data()) == (405, b"")
+    assert "POST" in response.headers["Allow"]
     assert rig.count("other", "404") == 1
 
 

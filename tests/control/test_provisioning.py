@@ -228,7 +228,10 @@ async def test_adopted_agent_that_does_not_exist_fails_the_step_and_says_what_to
     assert error.startswith("ElevenLabs knows no agent agent_none: check elevenlabs_agent_id")
     assert steps(record)["routing"] == ("done", None)
     assert steps(record)["self_test"] == ("failed", "not tried, because of: elevenlabs_agent")
-    assert steps(record)["live"] == ("failed", "not live, because of: elevenlabs_agent")
+    assert steps(record)["live"] == (
+        "failed",
+        "not live, because of: elevenlabs_agent; when that is put right, POST /v2/agents/{id}/retry goes on",
+    )
 
 
 async def test_number_is_not_bought_for_an_agent_that_does_not_exist(rig):

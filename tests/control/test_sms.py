@@ -37,10 +37,10 @@ SMS = {"template": "Thank you {name}"}
 
 def test_template_is_filled_in() -> None:
     """Values on one line; doubled braces are braces; nothing else is understood."""
-    text = "Hi {name}, {{x}} at {time}: {ok}, {n}"
+    text = "Hi {name}, {{a b}} at {time}: {ok}, {n}"
     template.check(text, {"name", "time", "ok", "n"})
     values = {"name": " Ada\n L. ", "time": "9", "ok": True, "n": 4.0}
-    assert template.render(text, values) == "Hi Ada L., {x} at 9: yes, 4"
+    assert template.render(text, values) == "Hi Ada L., {a b} at 9: yes, 4"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,8 @@ def test_template_is_filled_in() -> None:
         ("{}", "plain name"),
         ("{name", "single {"),
         ("name}", "single }"),
+        ("Hi {{name}}", "write {name}"),
+        ("Hi {{ nope }}", "would be sent with its braces"),
         ("x" * 1601, "longer than"),
     ],
 )

@@ -666,6 +666,26 @@ async def test_start_call_over_at_twilio_is_closed(tmp_path, monkeypatch):
         assert (record.status, record.result) == ("no-answer", "no_answer")
 
 
+async def test_start_call_that_rings_on_and_whose_end_nobody_tells_is_asked_about(
+    tmp_path, monkeypatch
+):
+    """It rang at the kill and rings at the start; its last callback is lost. Twilio is asked again, and again."""
+    asked = []
+
+    async def fetch(_self, _sid):
+        asked.append(_sid)
+        return CallSeen(SID, "ringing" if len(asked) < 3 else "no-answer", "", "", NOW, None)
+
+    monkeypatch.setattr(FakeTwilio, "fetch_call", fetch)
+    monkeypatch.setattr(reconcile, "RINGING_S", 0.2)
+    monkeypatch.setattr(reconcile, "ASK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(reconcile, "ASK_AGAIN_S", 0.1)
+    before = _left_open(status="ringing", twilio_call_sid=SID, dial_state="created")
+    async with open_rig(tmp_path, before=before) as rig:
+        record = await rig.ended("call_old")
+        assert (record.status, record.result, asked) == ("no-answer", "no_answer", [SID] * 3)
+
+
 def _fetch_answering(seen):
     async def fetch(_self, _sid):
         return seen

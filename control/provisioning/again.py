@@ -1,0 +1,110 @@
+"""Agents that a provider's outage has kept from going live: tried again by themselves, later and later, for a day.
+
+    failed:    {"name": "live", …, "retries": 2, "retry_at": "2027-01-13T18:03:00+00:00"}: all unfinished steps, anew
+    degraded:  {"name": "knowledge_base", …, "retries": 1, "retry_at": …}: it goes on answering calls meanwhile
+
+What a provider refuses is for a person to put right; then `POST /v2/agents/{id}/retry` goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from control.elevenlabs.workspace import RAG_DONE, RAG_FAILED
+from control.store import agents
+from control.store.records import AgentRecord
+
+AFTER_FIRST = timedelta(minutes=1)
+AFTER_MAX = timedelta(minutes=30)
+RETRIES_MAX = 52
+"""The last one comes a day after the first failure."""
+LATER = "is_away"
+"""Of a failed step: nobody refused it, the provider was away or slow until its deadline."""
+
+
+def schedule(step: dict[str, Any], now: datetime) -> str:
+    """Set down the next try in `step`; returns what to say of it."""
+    retries = int(step.get("retries", 0))
+    step.pop("retry_at", None)
+    if retries >= RETRIES_MAX:
+        return "tried again for a day; POST /v2/agents/{id}/retry goes on"
+    at = now + min(AFTER_FIRST * 2 ** min(retries, 16), AFTER_MAX)
+    step.update(retries=retries + 1, retry_at=at.isoformat())
+    return f"tried again at {at:%Y-%m-%d %H:%M:%SZ}"
+
+
+def after_failure(steps: Sequence[dict[str, Any]], failed: Sequence[str], now: datetime) -> str:
+    """How a failed agent goes on: by itself when only outages kept it, else by a person's request."""
+    by_name = {step["name"]: step for step in steps}
+    tried = [name for name in failed if not _was_left_out(by_name[name])]
+    if tried and all(by_name[name].get(LATER) for name in tried):
+        return schedule(by_name["live"], now)
+    return "when that is put right, POST /v2/agents/{id}/retry goes on"
+
+
+def after_knowledge(
+    steps: Sequence[dict[str, Any]], knowledge: dict[str, Any] | None, now: datetime
+) -> None:
+    """After a change: the step `knowledge_base` is done by now, or is looked at again later."""
+    step = next((step for step in steps if step["name"] == "knowledge_base"), None)
+    if step is None:
+        return
+    index = (knowledge or {}).get("index")
+    if index in RAG_DONE:
+        step["status"] = "done"
+        for name in ("error", "retries", "retry_at", LATER):
+            step.pop(name, None)
+    elif knowledge and index is None:
+        step.update({"status": "failed", LATER: True, "error": "ElevenLabs still reads the page"})
+        schedule(step, now)
+    elif step.get(LATER) and index not in RAG_FAILED:
+        schedule(step, now)
+
+
+def due_ids(conn: Connection, now: datetime) -> list[str]:
+    """Agents whose next try is due."""
+    return [record.id for record in agents.with_troubles(conn) if _is_due(record, now)]
+
+
+def take_up(conn: Connection, agent_id: str, now: datetime) -> None:
+    """Have the agent's work done again; nothing when somebody was quicker."""
+    record = agents.get(conn, agent_id, to_change=True)
+    if record is None or record.pending is not None or not _is_due(record, now):
+        return
+    if record.status == "failed":
+        steps = [step for step in record.steps if step.get("status") in ("done", "skipped")]
+        retries = next(s["retries"] for s in record.steps if s.get("name") == "live")
+        steps.append({"name": "live", "status": "pending", "ms": 0, "retries": retries})
+        made = record.elevenlabs or {}
+        columns: dict[str, Any] = {"status": "provisioning", "provisioning_ended_at": None}
+        columns |= {"provisioning_started_at": now}
+        if made.get("managed"):  # what was changed while it had failed is not known there yet
+            columns["pending"] = "update"
+            steps = _asked(steps, now)
+    else:
+        columns = {"pending": "update"}
+        steps = _asked([dict(step) for step in record.steps], now)
+        for step in steps:
+            step.pop("retry_at", None)
+    agents.update(conn, agent_id, **columns, steps=steps, updated_at=now)
+
+
+def _asked(steps: list[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
+    others = [step for step in steps if step["name"] != "elevenlabs_update"]
+    asked = {"name": "elevenlabs_update", "status": "pending", "ms": 0}
+    return [*others, {**asked, "asked_at": now.isoformat()}]
+
+
+def _was_left_out(step: dict[str, Any]) -> bool:
+    return str(step.get("error", "")).startswith("not tried, because of: ")
+
+
+def _is_due(record: AgentRecord, now: datetime) -> bool:
+    name = "live" if record.status == "failed" else "knowledge_base"
+    step = next((step for step in record.steps if step.get("name") == name), {})
+    at = step.get("retry_at")
+    return at is not None and datetime.fromisoformat(at) <= now

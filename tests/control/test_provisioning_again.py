@@ -1,0 +1,165 @@
+"""Agents that an outage has kept from going live go on by themselves; what was refused waits for a person."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+import trio
+
+from control.numbers.values import NumberProblem
+from control.provisioning import again, elevenlabs_steps, saga, values
+from tests.control.saga_rig import open_saga, statuses, steps
+
+AWAY = NumberProblem("unreachable", "no connection to Twilio", transient=True)
+URL = "https://coastal.example.com"
+
+
+@pytest.fixture
+async def rig(tmp_path, monkeypatch):
+    """No waiting between attempts and sweeps: threads of the store do not see a mock clock."""
+    monkeypatch.setattr(saga, "RETRY_FIRST_S", 0.001)
+    monkeypatch.setattr(saga, "RETRY_MAX_S", 0.001)
+    monkeypatch.setattr(saga, "SWEEP_INTERVAL_S", 0.01)
+    async with open_saga(tmp_path) as opened:
+        yield opened
+
+
+async def _until(rig, is_so):
+    with trio.fail_after(15):
+        while not is_so(record := await rig.get()):
+            await trio.sleep(0.005)
+    return record
+
+
+def _step(record, name):
+    return next(step for step in record.steps if step["name"] == name)
+
+
+async def test_agent_failed_by_an_outage_is_live_when_it_is_over(rig, monkeypatch):
+    """Tried after a minute, then after two; what is done is not done again, and nothing is bought twice."""
+    monkeypatch.setitem(values.DEADLINES_S, "number", 0.05)
+    rig.numbers.trouble = [AWAY] * 1_000_000
+    await rig.add_new()
+    await rig.run()
+    failed = await rig.settled()
+    live = _step(failed, "live")
+    assert (failed.status, live["retries"]) == ("failed", 1)
+    assert live["retry_at"] == (rig.clock.now() + timedelta(minutes=1)).isoformat()
+    assert live["error"].startswith("not live, because of: number, routing; tried again at 2027-")
+    rig.clock.forward(59)
+    await trio.sleep(0.1)
+    assert _step(await rig.get(), "live")["retries"] == 1
+    rig.clock.forward(1)
+    failed = await _until(rig, lambda r: r.status == "failed" and _step(r, "live")["retries"] == 2)
+    assert _step(failed, "live")["retry_at"] == (rig.clock.now() + timedelta(minutes=2)).isoformat()
+    rig.numbers.trouble = []
+    rig.clock.forward(120)
+    record = await _until(rig, lambda r: r.status == "live" and r.pending is None)
+    assert "retry_at" not in _step(record, "live")
+    assert len(rig.numbers.bought) == len(rig.sim.book.agents) - _given(rig) == 1
+
+
+def _given(rig):
+    """Agents that the simulator had before anybody made one."""
+    return sum(1 for agent_id in rig.sim.book.agents if agent_id == "agent_1")
+
+
+async def test_agent_that_was_refused_waits_for_a_person(rig, monkeypatch):
+    """Its error says how it goes on; an outage beside the refusal changes nothing."""
+    monkeypatch.setitem(values.DEADLINES_S, "number", 0.05)
+    rig.numbers.trouble = [AWAY] * 1_000_000
+    await rig.add(elevenlabs_agent_id="agent_none")
+    await rig.add("agt_2", elevenlabs_agent_id="agent_none", number_e164=None)
+    await rig.run()
+    record = await rig.settled()
+    assert record.status == "failed"
+    assert "POST /v2/agents/{id}/retry goes on" in steps(record)["live"][1]
+    assert "retry_at" not in _step(record, "live")
+    assert await rig.store.read(again.due_ids, rig.clock.now() + timedelta(days=9)) == []
+
+
+def test_tries_end_after_a_day():
+    """Later and later, never more than half an hour apart; the last one says how to go on."""
+    step, now, begin = {"name": "live"}, saga_now(), saga_now()
+    pauses = []
+    while "tried again at" in again.schedule(step, now):
+        at = again.datetime.fromisoformat(step["retry_at"])
+        pauses.append((at - now).total_seconds() / 60)
+        now = at
+    assert pauses[:6] == [1, 2, 4, 8, 16, 30]
+    assert set(pauses[6:]) == {30}
+    assert timedelta(hours=23) < now - begin < timedelta(hours=25)
+    assert "retry_at" not in step
+
+
+def saga_now():
+    """Any moment."""
+    return again.datetime.fromisoformat("2027-01-13T18:00:00+00:00")
+
+
+async def test_page_indexed_late_reaches_the_agent_which_answers_meanwhile(rig, monkeypatch):
+    """Degraded, never out of service; then the page is part of it, and nothing is wrong any more."""
+    monkeypatch.setitem(values.DEADLINES_S, "knowledge_base", 0.05)
+    monkeypatch.setattr(elevenlabs_steps, "READ_WITHIN_S", 0.05)
+    rig.sim.book.indexing_s = 3_600.0
+    await rig.add_new(business_url=URL)
+    await rig.run()
+    record = await rig.settled()
+    assert (record.status, statuses(record)["knowledge_base"]) == ("degraded", "failed")
+    seen = set()
+    for retries in (2, 3):
+        rig.clock.forward(3_600)
+        record = await _until(
+            rig,
+            lambda r, n=retries: (
+                seen.add(r.status)
+                or (r.pending is None and _step(r, "knowledge_base").get("retries") == n)
+            ),
+        )
+    assert _knowledge(rig, record) == []
+    rig.sim.book.indexing_s = 0.0
+    rig.clock.forward(3_600)
+    record = await _until(
+        rig,
+        lambda r: (
+            seen.add(r.status) or (r.pending is None and statuses(r)["knowledge_base"] == "done")
+        ),
+    )
+    assert seen == {"degraded"}
+    assert len(_knowledge(rig, record)) == 1
+    assert not [step for step in record.steps if step.get("error") or step.get("retry_at")]
+    await rig.subject.check(record.id)
+    assert (await rig.get()).status == "live"
+
+
+async def test_change_of_the_page_that_is_indexed_late_is_looked_at_again(rig, monkeypatch):
+    """The other changes do not wait for it."""
+    monkeypatch.setattr(elevenlabs_steps, "READ_WITHIN_S", 0.05)
+    await rig.add_new()
+    await rig.run()
+    made = await rig.settled()
+    rig.sim.book.indexing_s = 3_600.0
+    asked = {"name": "elevenlabs_update", "status": "pending", "ms": 0, "asked_at": "1"}
+    record = await rig.again(
+        business_url=URL,
+        pending="update",
+        steps=[*made.steps, asked],
+        settings=made.settings | {"first_message": "Good day."},
+    )
+    agent = rig.agent(record.elevenlabs_agent_id)["conversation_config"]["agent"]
+    assert agent["first_message"] == "Good day."
+    assert steps(record)["elevenlabs_update"] == ("done", f"ElevenLabs still reads {URL}")
+    assert _step(record, "knowledge_base")["retries"] == 1
+    await rig.subject.check(record.id)
+    rig.sim.book.indexing_s = 0.0
+    rig.clock.forward(60)
+    record = await _until(
+        rig, lambda r: r.pending is None and statuses(r)["knowledge_base"] == "done"
+    )
+    assert len(_knowledge(rig, record)) == 1
+
+
+def _knowledge(rig, record):
+    agent = rig.agent(record.elevenlabs_agent_id)["conversation_config"]["agent"]
+    return agent["prompt"]["knowledge_base"]
