@@ -58,6 +58,9 @@ LIMITS_S = (60, 86_400)
 """Twilio's bounds for the length of a call."""
 DECISION_MAX_AGE_S = 2.0
 """A decision that took longer to be written down is made again before Twilio is asked."""
+DECIDING_MAX = 4
+"""Decisions that are asked for and written down at a time. They go through the one writer of the store anyway: where that
+is slow, more of them would all be too old when their turn comes, and none would be dialled."""
 DECISIONS_MAX = 5
 """Then the call waits for another turn."""
 RECHECK_FROM_MS = 1_000
@@ -74,6 +77,7 @@ class Dialer:
         self._ending = ending
         self._desk = desk
         self._last_sent_s: dict[str, float] = {}
+        self._deciding = trio.CapacityLimiter(DECIDING_MAX)
 
     async def dial(self, call: LiveCall, entry: QueueRecord, limit: Limit) -> None:
         """Everything from the call's turn until its outcome is written down."""
@@ -121,20 +125,22 @@ class Dialer:
         """The decision is committed with the slot that it uses up, and no older than DECISION_MAX_AGE_S."""
         office = self._office
         for _ in range(DECISIONS_MAX):
-            asked_s = trio.current_time()
-            decided = await verdict.ask(office, question(call, "dial"))
-            wait_s = short_wait_s(decided, office.clock.now())
+            async with self._deciding:
+                asked_s = trio.current_time()
+                decided = await verdict.ask(office, question(call, "dial"))
+                wait_s = short_wait_s(decided, office.clock.now())
+                if wait_s is None and decided.allowed:
+                    try:
+                        await self._reserve(call, decided)
+                    except Overtaken:
+                        self._state(call, "intent")
+                        continue
             if wait_s is not None:
                 await trio.sleep(wait_s)
                 continue
             if not decided.allowed:
                 await self._not_permitted(call, entry, dial, decided)
                 return False
-            try:
-                await self._reserve(call, decided)
-            except Overtaken:
-                self._state(call, "intent")
-                continue
             if trio.current_time() - asked_s <= DECISION_MAX_AGE_S:
                 return True
             office.note(call, "decision_too_old")

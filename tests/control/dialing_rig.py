@@ -53,6 +53,7 @@ class RoomyPool(FakePool):
 class CountingTwilio:
     """`arrived` are the requests that reached Twilio: when, from whom, to whom. Each of them is a call."""
 
+    account_sid: str = "AC1"
     latency_s: float = 0.3
     true_cps: float | None = None
     """Queue what comes faster than this."""
@@ -97,6 +98,9 @@ class CountingTwilio:
 
     async def fetch_call(self, sid: str) -> CallSeen | None:
         return next((call for call in self.calls if call.sid == sid), None)
+
+    async def list_ended(self, *, since: Any, until: Any) -> list[CallSeen]:
+        return []
 
     async def list_calls(self, *, to: str, from_: str, since: Any) -> list[CallSeen]:
         return [call for call in self.calls if (call.to, call.from_) == (to, from_)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import trio
@@ -692,3 +693,30 @@ async def test_refusal_by_twilio_names_what_to_do(tmp_path):
 def test_request_for_a_call_is_answered_before_the_server_drops_the_client():
     """A client that only waits sends nothing, and is cut off after a while."""
     assert 2 * (intake.ANSWER_WITHIN_S + intake.LOOK_EVERY_S) < http.IDLE_READ_S
+
+
+async def test_few_decisions_are_made_at_a_time(tmp_path, monkeypatch):
+    """Ten calls are due at once: none waits for its decision to be written down behind all the others."""
+    under_way = most = 0
+    ask = dialer.verdict.ask
+
+    async def counted(*arguments):
+        nonlocal under_way, most
+        if arguments[1].phase != "dial":
+            return await ask(*arguments)
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await ask(*arguments)
+        finally:
+            under_way -= 1
+
+    async with open_rig(tmp_path, media={"max_calls_per_worker": 10}) as rig:
+        rig.twilio.answers = [f"CA{index:032d}" for index in range(10)]
+        monkeypatch.setattr(dialer.verdict, "ask", counted)
+        numbers = [f"+14155550{index}" for index in range(110, 120)]
+        async with trio.open_nursery() as nursery:
+            for number in numbers:
+                nursery.start_soon(partial(rig.dial, to=number))
+        assert {call["to"] for call in rig.twilio.created} == set(numbers)
+        assert 1 <= most <= dialer.DECIDING_MAX
