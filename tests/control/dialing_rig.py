@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import trio
@@ -64,12 +64,7 @@ class CountingTwilio:
     calls: list[CallSeen] = field(default_factory=list)
     queued_ms: list[int] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
-    account_sid: str = "AC1"
     _free_at_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    async def list_ended(self, *, since: datetime, until: datetime) -> list[CallSeen]:
-        """None of them came in."""
-        return []
 
     async def create_call(self, *, to: str, from_: str, **_: Any) -> Created:
         if self.busy:
