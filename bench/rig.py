@@ -338,7 +338,11 @@ def _client(port: int, key: str) -> httpx.AsyncClient:
     """A client of the control API on this port."""
     headers = {"Authorization": f"Bearer {key}"}
     base_url = f"http://127.0.0.1:{port}"
-    return httpx.AsyncClient(base_url=base_url, headers=headers, timeout=20.0, trust_env=False)
+    # A connection is used again for less long than the daemon keeps it: a request must not meet its end.
+    limits = httpx.Limits(keepalive_expiry=1.0)
+    return httpx.AsyncClient(
+        base_url=base_url, headers=headers, timeout=20.0, limits=limits, trust_env=False
+    )
 
 
 def _spawn(

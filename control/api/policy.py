@@ -71,7 +71,9 @@ class Stop(Answer):
 
 
 @blueprint.get("/v2/policy/stop")
-@operation(name="getPolicyStop", about="Policy", answers={200: Stop}, scope="admin")
+@operation(
+    name="getPolicyStop", about="Policy", answers={200: Stop}, problems=["not-found"], scope="admin"
+)
 async def get_policy_stop() -> Response:
     """Whether all outbound is stopped"""
     return answer(_shown(await dependencies().store.read(platform_stop.read)))
@@ -79,7 +81,12 @@ async def get_policy_stop() -> Response:
 
 @blueprint.put("/v2/policy/stop")
 @operation(
-    name="putPolicyStop", about="Policy", body=StopChange, answers={200: Stop}, scope="admin"
+    name="putPolicyStop",
+    about="Policy",
+    body=StopChange,
+    answers={200: Stop},
+    problems=["not-found"],
+    scope="admin",
 )
 async def put_policy_stop() -> Response:
     """Stop all outbound of every tenant at once, or let it go on"""
