@@ -24,8 +24,11 @@ EXAMPLES_DIFFER = frozenset({"latitude", "longitude"})
 """Where the document's own examples are not what its schema says (texts, not numbers)."""
 
 
-NEWER_QUERY = {"GET /v1/convai/tools": frozenset({"page_size", "cursor", "types"})}
-"""Of ElevenLabs' current API reference ("List tools"), and not in the document of August 2025."""
+NEWER_QUERY = {
+    "GET /v1/convai/tools": frozenset({"page_size", "cursor", "types"}),
+    "GET /v1/convai/conversations": frozenset({"dynamic_variable_params"}),
+}
+"""Of ElevenLabs' current API reference ("List tools", "List conversations"), and not in the document of August 2025."""
 
 
 @dataclass(frozen=True)
