@@ -152,8 +152,8 @@ async def test_queue_and_messages_with_a_node_killed_reach_everybody_once(
     """
     monkeypatch.setenv("TANDEM_TWILIO_MESSAGE_SETTLE_S", "5")
     numbers = tuple(f"+1415555019{digit}" for digit in range(TENANTS))
-    # An agent waits while it rings: a conversation of the node that dies is known to nobody but ElevenLabs.
-    options = {"numbers": numbers, "patience_s": 300.0, "media": {"warm_outbound": "ringing"}}
+    # No agent waits while it rings: a conversation of a node that dies is known to nobody for half a second.
+    options = {"numbers": numbers, "patience_s": 260.0, "media": {"warm_outbound": "answer"}}
     async with two_nodes(tmp_path, postgresql_url, {"agent_1": GREETER}, **options) as nodes:
         first, other = nodes
         twilio = first.twilio
