@@ -35,6 +35,8 @@ STREAM_DEADLINE_S = 30.0
 """Beyond the ticket's own time: when a call that was answered has no stream, Twilio is asked."""
 LENGTH_MARGIN_S = 120.0
 
+UNANSWERED = frozenset({"busy", "no-answer", "failed", "canceled"})
+"""Twilio's last words about a call that nobody picked up."""
 _STATUS_LINES = {"in-progress": "answered"}
 
 
@@ -253,6 +255,11 @@ class Ending:
 
     # ---- the record ----------------------------------------------------------------------------
 
+    def _was_never_prepared(self, call: LiveCall) -> bool:
+        """Nobody picked up, and no agent waits before somebody does: there is no conversation to look for."""
+        at_answer = self._office.settings.media.warm_outbound == "answer"
+        return at_answer and call.direction == "outbound" and call.ended_status in UNANSWERED
+
     def close(self, call: LiveCall, outcome: Outcome | None = None) -> None:
         """Close the record. The ledger writes it; until then the call stays in the book."""
         if call.closing:
@@ -283,7 +290,7 @@ class Ending:
         office.metrics.calls.labels(call.direction, result.result, result.blame or "none").inc()
         if (left := left_open(call.legs)) is not None:
             call.leg("transfer", left | {"ended_at_ms": office.now_ms()})
-        if call.unheard is not None:
+        if call.unheard is not None and not self._was_never_prepared(call):
             call.leg("agent", (call.legs.get("agent") or {}) | {UNHEARD: call.unheard})
         media = _with_earlier(call.report.media, call) if call.report else {}
         gauges.count_call(office.metrics, media, call.legs.get("transfer"))

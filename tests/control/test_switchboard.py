@@ -752,6 +752,23 @@ async def test_call_of_a_process_that_died_may_miss_a_conversation(tmp_path, die
         assert record.legs["agent"]["unheard"] == "lost"
 
 
+@pytest.mark.parametrize(
+    ("warm", "status", "may_miss"),
+    [("answer", "busy", False), ("answer", "completed", True), ("ringing", "busy", True)],
+)
+async def test_call_that_nobody_answered_misses_no_conversation_where_agents_wait_for_the_answer(
+    tmp_path, monkeypatch, warm, status, may_miss
+):
+    """Else its message would wait until a conversation is found that there never was."""
+    seen = CallSeen(SID, status, "", "", NOW, None)
+    monkeypatch.setattr(FakeTwilio, "fetch_call", _fetch_answering(seen))
+    before = _left_open(twilio_call_sid=SID, dial_state="created")
+    async with open_rig(tmp_path, before=before, media={"warm_outbound": warm}) as rig:
+        await rig.status("call_old", status)
+        record = await rig.ended("call_old")
+        assert ("unheard" in (record.legs.get("agent") or {})) is may_miss
+
+
 async def test_start_last_word_of_a_worker_that_outlived_goes_before_twilios(tmp_path, monkeypatch):
     """It tells again what the former process may not have written down: the call was a talk, and had two agent legs."""
     monkeypatch.setattr(
