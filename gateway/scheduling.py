@@ -20,12 +20,12 @@ _ATTRIBUTES = struct.Struct("=IIQiIQQQ")
 deadline, period in nanoseconds."""
 
 
-def prefer_audio(niceness: int = 0) -> None:
-    """For a media worker: ordinary policy, its own niceness again if it may have it, short slices."""
+def prefer_audio() -> None:
+    """For a media worker: ordinary policy, no niceness if it may have that back, short slices."""
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     with contextlib.suppress(OSError):  # back to less is a privilege
-        os.setpriority(os.PRIO_PROCESS, 0, niceness)
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
     with contextlib.suppress(OSError):
         _set_slice(AUDIO_SLICE_NS)
 

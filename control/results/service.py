@@ -39,9 +39,9 @@ POLL_S = (3.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 """Waits between polls, the first one before the first; the last one again and again."""
 ANALYSIS_MAX = timedelta(hours=24)
 UNFOUND_MAX = timedelta(minutes=15)
+"""For a call whose conversation has no id here: when ElevenLabs does not know it by then, there is none."""
 UNTALKED_UNFOUND_MAX = timedelta(minutes=2)
 """The same for a call that nobody answered: its agent may have waited, or was not there yet."""
-"""For a call whose conversation has no id here: when ElevenLabs does not know it by then, there is none."""
 PRICE_S = (60.0, 120.0, 300.0, 900.0, 3600.0)
 PRICE_MAX = timedelta(hours=24)
 RETRY_S = (1.0, 5.0, 30.0, 120.0, 600.0)
