@@ -43,11 +43,14 @@ class Clock(Protocol):
 
 
 class TryAgain(Exception):
-    """It did not work this time. `after_s` overrides the schedule, but not its end."""
+    """It did not work this time. `after_s` lengthens the schedule's wait, `latest` bounds it; its end stays."""
 
-    def __init__(self, error: str, after_s: float | None = None) -> None:
+    def __init__(
+        self, error: str, after_s: float | None = None, *, latest: datetime | None = None
+    ) -> None:
         super().__init__(error)
         self.after_s = after_s
+        self.latest = latest
 
 
 class GiveUp(Exception):
@@ -178,6 +181,7 @@ class Outbox:
 
     async def _attempt(self, kind: _Kind, item: OutboxItem) -> None:
         after_s: float | None = None
+        latest: datetime | None = None
         try:
             with trio.fail_after(kind.deadline_s):
                 again_at = await kind.handler(item)
@@ -185,7 +189,7 @@ class Outbox:
             await self._settle(item, "dead", table.bury, str(error))
             return
         except TryAgain as error:
-            problem, after_s = str(error), error.after_s
+            problem, after_s, latest = str(error), error.after_s, error.latest
         except StoreUnavailable as error:
             problem = str(error)
         except trio.TooSlowError:
@@ -204,7 +208,10 @@ class Outbox:
             await self._settle(item, "dead", table.bury, problem)
             return
         wait_s = max(after_s, delay_s) if after_s is not None else delay_s * self._jitter()
-        due_at = self._clock.now() + timedelta(seconds=wait_s)
+        now = self._clock.now()
+        due_at = now + timedelta(seconds=wait_s)
+        if latest is not None and now < latest:
+            due_at = min(due_at, latest)
         await self._settle(item, "failed", table.retry, due_at, problem)
 
     async def _settle(

@@ -165,7 +165,7 @@ class Results:
         if problem and waited < ANALYSIS_MAX:
             if news:
                 await self._store.write(_keep, news)
-            raise TryAgain(problem)
+            raise TryAgain(problem, latest=None if told else item.created_at + _search_max(record))
         if not told and record.answered_at is None:
             await self._store.write(self._untalked, record.id, self._clock.now())
             self._wake()
@@ -190,8 +190,7 @@ class Results:
                 await self._look_for(record, told)
             except ElevenLabsError as error:
                 return str(error)
-            most = UNFOUND_MAX if was_talk else UNTALKED_UNFOUND_MAX
-            if not told and waited < most:
+            if not told and waited < _search_max(record):
                 return "the conversation is unknown"
         problem = None
         for name in [name for name, one in told.items() if not _is_final(one)]:
@@ -398,6 +397,11 @@ class Results:
     def _wake(self) -> None:
         if self._outbox is not None:
             self._outbox.wake()
+
+
+def _search_max(record: CallRecord) -> timedelta:
+    """How long after its end a conversation is looked for that has no id here."""
+    return UNFOUND_MAX if record.answered_at is not None else UNTALKED_UNFOUND_MAX
 
 
 def _analysis(found: Findings, told: ConversationRecord, now: datetime) -> dict[str, Any]:

@@ -51,6 +51,16 @@ async def settled(store: Store, key: str, kind: str = "work") -> OutboxItem:
         await trio.sleep(0.01)
 
 
+async def tried(store: Store, key: str) -> OutboxItem:
+    """The item, once an attempt of it is over and written down."""
+    while True:
+        item = await store.read(table.get, "work", key)
+        assert item is not None
+        if item.last_error is not None:
+            return item
+        await trio.sleep(0.01)
+
+
 async def test_item_with_known_key_is_not_added_again(store: Store) -> None:
     """(kind, key) is unique, so a transaction that is repeated asks for nothing new."""
     assert await put(store, "a")
@@ -106,6 +116,27 @@ async def test_failing_item_is_tried_by_its_schedule_and_buried(store: Store) ->
         item = await settled(store, "a")
     assert (item.status, item.attempts, item.last_error) == ("dead", 3, "attempt 3")
     assert outcomes == ["failed", "failed", "dead"]
+
+
+async def test_wait_of_the_schedule_ends_at_the_latest_moment_that_the_handler_named(
+    store: Store,
+) -> None:
+    """What is decided at a certain moment is looked at then, not at the schedule's next step."""
+    clock = Clock()
+    latest = clock.now() + timedelta(seconds=30)
+
+    async def handler(item: OutboxItem) -> None:
+        raise TryAgain("not yet", latest=latest if item.key == "a" else clock.now())
+
+    outbox = Outbox(store, clock)
+    outbox.handle("work", handler, schedule=steps(300.0, forever=True))
+    dues = {}
+    for key in "ab":
+        await put(store, key)
+        async with running(outbox):
+            dues[key] = (await tried(store, key)).due_at
+    assert dues["a"] == latest
+    assert dues["b"] > latest  # a moment that has gone by bounds nothing
 
 
 async def test_item_given_up_is_buried_at_once(store: Store) -> None:

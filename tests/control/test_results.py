@@ -16,6 +16,7 @@ from control.hooks.elevenlabs import parse_secrets, signed
 from control.outbox import GiveUp, OutboxItem, TryAgain
 from control.results import ANALYSIS, PRICE, SMS, Results
 from control.results.initiation import Initiation
+from control.results.service import UNTALKED_UNFOUND_MAX
 from control.retention import erase
 from control.store import Store, agents, calls, conversations, messages, outbox, webhooks
 from control.store.records import AgentRecord, CallRecord
@@ -391,8 +392,10 @@ async def test_call_that_nobody_answered_may_have_had_a_conversation(store: Stor
     desk = results(store, service)
     await desk.begin(item)
     assert await pushed(store) == ["call.ended"]
-    with pytest.raises(TryAgain):
-        await desk.analyse(item_of(ANALYSIS))
+    search = item_of(ANALYSIS)
+    with pytest.raises(TryAgain) as caught:
+        await desk.analyse(search)
+    assert caught.value.latest == search.created_at + UNTALKED_UNFOUND_MAX
     service.found = [CONVERSATION]
     await desk.analyse(item_of(ANALYSIS))
     record = await record_of(store)

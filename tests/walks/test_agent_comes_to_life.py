@@ -147,24 +147,27 @@ async def _changed_by_hand_is_put_back(rig: rigs.Rig, agent: Any) -> None:
 
 async def test_agent_whose_daemon_is_killed_at_every_step_is_made_once(tmp_path: Path) -> None:
     """SIGKILL at each point in turn, each time by another life of the daemon: one number, one of each."""
+    key = {"Idempotency-Key": "agent-1"}
     with trio.fail_after(PATIENCE_S):
         async with open_rig(tmp_path, agents={}) as rig:
-            agent = None
             tenant = await rig.post("/v2/tenants", {"name": "Coastal Group"})
             body = BODY | {"tenant_id": tenant["id"]}
             for point in POINTS:
                 await rig.daemon.stop(signal.SIGKILL)
                 rig.environment[VARIABLE] = point
-                if agent is None:
+                if point == POINTS[0]:
                     await rig.restart_daemon()
-                    agent = await rig.post("/v2/agents", body)
+                    # Killed within a moment of the commit: the answer may or may not get out.
+                    with contextlib.suppress(httpx.TransportError):
+                        await rig.api.post("/v2/agents", json=body, headers=key)
                 else:
                     rig.daemon = rigs._spawn(rig.folder, rig.environment)
                 await _killed(rig.daemon, point)
             del rig.environment[VARIABLE]
             await rig.restart_daemon()
-            assert agent is not None
-            agent = await rig.settled_agent(await rig.get(f"/v2/agents/{agent['id']}"))
+            await rig.api.post("/v2/agents", json=body, headers=key)  # nothing is made by it
+            (agent,) = (await rig.get("/v2/agents"))["items"]
+            agent = await rig.settled_agent(agent)
             assert agent["status"] == "live", agent["provisioning"]
             assert len(rig.twilio.accounts) == 2  # the main one and the tenant's
             owned = rig.twilio.numbers_of(agent["subaccount"]["sid"])
