@@ -11,9 +11,9 @@ stream that the lane carries, its audio exactly where it was expected (`gateway.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.math cimport fabs, rint
+from libc.math cimport fabs
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 import os
@@ -42,7 +42,51 @@ cdef extern from "<time.h>" nogil:
     int nanosleep(const timespec *wanted, timespec *left)
     enum: CLOCK_MONOTONIC
 
+cdef extern from *:
+    """
+    /* One output of the filter is a product of two rows of doubles. Compiled for the processors that have wider
+       registers as well; which one is taken is decided when the module is loaded. A vector of this type may be
+       split into narrower ones, so the source is the same for all. */
+    #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__)
+    #define TANDEM_WIDE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+    #else
+    #define TANDEM_WIDE
+    #endif
+    #ifdef __GNUC__
+    typedef double tandem_row __attribute__((vector_size(32), aligned(8), may_alias));
+    TANDEM_WIDE
+    static void tandem_filter(const double *taps, const double *window, int length, int up, int down,
+                              long long at, long long first, int count, int16_t *out)
+    {
+        const double *x = window + (at / up - first);
+        int phase = at % up, step = down / up, rest = down % up;
+        for (int i = 0; i < count; i++) {
+            const double *tap = taps + phase * length;
+            tandem_row a = {0}, b = {0};
+            for (int k = 0; k < length; k += 8) {
+                a += *(const tandem_row *)(tap + k) * *(const tandem_row *)(x + k);
+                b += *(const tandem_row *)(tap + k + 4) * *(const tandem_row *)(x + k + 4);
+            }
+            a += b;
+            double y = __builtin_rint((a[0] + a[1]) + (a[2] + a[3]));
+            out[i] = (int16_t)(y < -32768.0 ? -32768.0 : y > 32767.0 ? 32767.0 : y);
+            x += step;
+            phase += rest;
+            if (phase >= up) {
+                phase -= up;
+                x++;
+            }
+        }
+    }
+    #else
+    #error "a compiler with vector types is needed; without it the package is installed in pure Python"
+    #endif
+    """
+    void tandem_filter(const double *taps, const double *window, int length, int up, int down,
+                       long long at, long long first, int count, int16_t *out) noexcept nogil
+
 cdef enum:
+    ROW = 8                 # taps are padded to whole steps of the loop above
     EVENTS_MAX = 1024
     RECEIVE_MAX = 65536
     FRAMES_MAX = 8          # of one receive; a longer backlog is the bridge's
@@ -144,21 +188,22 @@ cdef class Fir:
 
     def __cinit__(self, int up, int down, bytes taps, int length):
         """`taps`: for each of `up` phases `length` doubles, the newest sample's first."""
+        cdef const double *given = <const double *>PyBytes_AS_STRING(taps)
+        cdef int phase, k
         if PyBytes_GET_SIZE(taps) != up * length * sizeof(double):
             raise ValueError("taps do not fit")
-        self.up, self.down, self.length = up, down, length
-        self.history = length - 1
-        self.window_max = self.history + length + PIECE
-        self.taps = <double *>malloc(up * length * sizeof(double))
+        self.up, self.down = up, down
+        self.length = (length + ROW - 1) // ROW * ROW
+        self.history = self.length - 1
+        self.window_max = self.history + self.length + PIECE
+        self.taps = <double *>calloc(up * self.length, sizeof(double))
         self.window = <double *>malloc(self.window_max * sizeof(double))
         if self.taps == NULL or self.window == NULL:
             raise MemoryError
-        # Stored the oldest sample's first, as the window is.
-        cdef const double *given = <const double *>PyBytes_AS_STRING(taps)
-        cdef int phase, k
+        # Stored the oldest sample's first, as the window is, behind the padding.
         for phase in range(up):
             for k in range(length):
-                self.taps[phase * length + k] = given[phase * length + length - 1 - k]
+                self.taps[(phase + 1) * self.length - 1 - k] = given[phase * length + k]
         self.reset()
 
     def __dealloc__(self):
@@ -190,39 +235,22 @@ cdef class Fir:
         return made
 
     cdef int run_piece(self, const int16_t *samples, int count, int16_t *out) noexcept nogil:
-        cdef int i, k, made = 0
-        cdef int length = self.length
-        cdef long long first, position
-        cdef double a, b, c, d
-        cdef const double *tap
-        cdef const double *x
+        cdef int i, made
+        cdef long long first, total
         for i in range(count):
             self.window[self.held + i] = samples[i]
         self.held += count
         # window[0] is the input at this position of the stream.
         first = self.received + count - self.held
         self.received += count
-        while True:
-            position = self.produced * self.down // self.up
-            if position >= self.received:
-                break
-            tap = self.taps + (self.produced * self.down % self.up) * length
-            x = self.window + (position - first - self.history)
-            a = b = c = d = 0.0
-            k = 0
-            while k + 4 <= length:
-                a += tap[k] * x[k]
-                b += tap[k + 1] * x[k + 1]
-                c += tap[k + 2] * x[k + 2]
-                d += tap[k + 3] * x[k + 3]
-                k += 4
-            while k < length:
-                a += tap[k] * x[k]
-                k += 1
-            a = rint((a + b) + (c + d))
-            out[made] = <int16_t>(-32768.0 if a < -32768.0 else 32767.0 if a > 32767.0 else a)
-            made += 1
-            self.produced += 1
+        # Output m needs the input at floor(m * down / up) and older ones.
+        total = (self.received * self.up + self.down - 1) // self.down
+        made = <int>(total - self.produced)
+        tandem_filter(
+            self.taps, self.window, self.length, self.up, self.down,
+            self.produced * self.down, first + self.history, made, out,
+        )
+        self.produced = total
         # The next output needs inputs from here on.
         cdef int drop = <int>(self.produced * self.down // self.up - first - self.history)
         if drop > 0:
