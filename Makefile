@@ -93,7 +93,7 @@ fuzz: $(INSTALLED)
 # The program for machines without Python, as one file and as a folder (dist/tandem-dir); and the demo with it.
 binary: dist/tandem
 
-dist/tandem: $(BINARY_INSTALLED) $(wildcard gateway/*.py gateway/*.pyx control/*.py control/*/*.py policy/*.py policy/*/*) systemd/binary/tandem.spec systemd/binary/entry.py
+dist/tandem: $(BINARY_INSTALLED) $(wildcard gateway/*.py gateway/*.pyx gateway/*.pxi control/*.py control/*/*.py policy/*.py policy/*/*) systemd/binary/tandem.spec systemd/binary/entry.py
 	$(BINARY_VENV)/bin/pyinstaller --noconfirm --log-level ERROR --distpath dist --workpath build/binary systemd/binary/tandem.spec
 	dist/tandem --version
 

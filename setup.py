@@ -1,4 +1,4 @@
-"""The optional compiled lane. All else about the package is in pyproject.toml.
+"""The optional compiled lanes. All else about the package is in pyproject.toml.
 
 Without a C compiler the package is installed all the same, in pure Python: slower, and otherwise the same.
 """
@@ -12,6 +12,7 @@ setup(
         Extension(
             "gateway._express",
             ["gateway/_express.pyx"],
+            depends=["gateway/_outlet.pxi"],
             extra_compile_args=["-O3"],
             optional=True,
         ),

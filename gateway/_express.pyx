@@ -1,18 +1,21 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The compiled express lane: caller audio from one socket to the other without a line of Python.
+"""The compiled express lanes: audio from one socket to the other without a line of Python, both ways.
 
 Optional: without it `gateway.intake` and `gateway.resample` use their Python, and all that can be seen from
 outside is the same (both builds go through the same tests). Everything here is a *subset*: whatever is not the
 usual frame of an undisturbed call is handed to the bridge untouched, which alone decides what it is worth.
 
 What is usual: one or more whole masked text frames, each a `media` message in Twilio's usual form, of the
-stream that the lane carries, its audio exactly where it was expected (`gateway.jitter`).
+stream that the lane carries, its audio exactly where it was expected (`gateway.jitter`). The other way
+(`_outlet.pxi`): audio that playout has due, and the marks behind it, while nothing else is to be said.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
+from cpython.list cimport PyList_GET_SIZE
 from libc.math cimport fabs
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
@@ -445,8 +448,12 @@ cdef void _mask(uint8_t *data, int size, const uint8_t *key) noexcept nogil:
         data[i] ^= key[i & 3]
 
 
+include "_outlet.pxi"
+
+
 cdef class Intake:
-    """Waits for the sockets of a worker, reads them, and carries the usual caller audio across by itself.
+    """Waits for the sockets of a worker, reads them, carries the usual caller audio across and sends the usual
+    agent audio by itself.
 
     The interface, and what each method promises, is `gateway.intake.Intake`'s.
     """
@@ -561,6 +568,10 @@ cdef class Intake:
                 with nogil:
                     nanosleep(&nap, NULL)
                 left_s = end_s - _mono()
+
+    def tick(self, list outlets, double now_s) -> list:
+        """Send what playout has due; `(owner, unsent)` for what is left to be done in Python."""
+        return _tick(outlets, now_s, self._out)
 
     cdef _receive(self, int fd, uint32_t mask, list rest):
         cdef ssize_t size = recv(fd, self._in, RECEIVE_MAX, MSG_DONTWAIT)

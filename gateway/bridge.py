@@ -148,6 +148,7 @@ class Bridge(AgentSide):
             self._caller_failed(f"audio format not supported: {event.encoding[:40]}", now_s)
             return
         self._started_s = now_s
+        self.outlet.plays = self.ended is None
         self.call_sid = event.call_sid
         self.stream_sid = event.stream_sid
         self._stream_sid = event.stream_sid.encode()

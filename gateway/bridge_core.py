@@ -74,7 +74,7 @@ class BridgeCore:
         self.downlink = Downlink(settings, tap, self.to_caller, self._caller.encode_text, pace)
         self.events: list[BridgeEvent] = []
         self.ended: Termination | None = None
-        self.due_s = math.inf
+        self.outlet = self.downlink.outlet
         self.conversation_id: str | None = None
         self.stream_sid: str | None = None
         self.call_sid: str | None = plan.twilio_call_sid
@@ -103,6 +103,11 @@ class BridgeCore:
         self.earlier_conversations: list[str] = []
         self.first_audio_ms: float | None = None
         self.formats: dict[str, str] = {}
+
+    @property
+    def due_s(self) -> float:
+        """When `tick` is next needed."""
+        return self.outlet.next_s
 
     @property
     def caller_frames(self) -> int:
@@ -211,7 +216,7 @@ class BridgeCore:
     def tick(self, now_s: float) -> None:
         """Do what is due: playout, the end of draining, the watch over a silent agent."""
         if self.ended is not None:
-            self.due_s = math.inf
+            self.outlet.due_s = math.inf
             return
         if self._started_s is not None:
             self._play(now_s)
@@ -235,22 +240,21 @@ class BridgeCore:
             self._sent_first_audio = True
             self.first_audio_ms = (now_s - (self._started_s or now_s)) * 1000.0
             self._note("first_audio_sent", now_s, since_start_ms=round(self.first_audio_ms, 2))
+            self.outlet.is_usual = self._tap is None and self._draining is None
 
     def _rearm(self) -> None:
-        """Work out when `tick` is next needed."""
+        """Work out when `tick` is next needed, playout aside."""
         if self.ended is not None:
-            self.due_s = math.inf
+            self.outlet.due_s = math.inf
             return
         due_s = self._ends_at_s
         if self._started_s is not None:
-            due_s = min(
-                due_s, self.downlink.playout.due_s, self._flow.heard_s + CALLER_IDLE_TIMEOUT_S
-            )
+            due_s = min(due_s, self._flow.heard_s + CALLER_IDLE_TIMEOUT_S)
         if self._lost is not None and not self.downlink.playout.queued_bytes:
             due_s = min(due_s, self.downlink.fill_due_s)
         if self._agent_is_open:
             due_s = min(due_s, self._agent_last_s + self._settings.agent_idle_timeout_s)
-        self.due_s = due_s
+        self.outlet.due_s = due_s
 
     # ---- the end -------------------------------------------------------------------------------
 
@@ -289,6 +293,7 @@ class BridgeCore:
         self._leave_gap()
         self._note("draining", now_s, remaining_ms=self._remaining_ms(now_s))
         self._draining = termination
+        self.outlet.is_usual = False
         self._ends_at_s = now_s + END_CALL_GRACE_S
         self._drain_step(now_s)
 
@@ -327,7 +332,7 @@ class BridgeCore:
         self._leave_gap()
         self.uplink.close()
         self._close_agent()
-        self.due_s = math.inf
+        self.outlet.plays, self.outlet.due_s = False, math.inf
         self.events.append(Finished(termination, now_s))
 
     # ---- what the call's task asks for ---------------------------------------------------------

@@ -16,6 +16,7 @@ from gateway import twilio_media
 from gateway.audio import ULAW_8000, AudioFormat
 from gateway.comfort import ComfortNoise
 from gateway.heard import AgentTurn, Heard
+from gateway.outlet import Outlet
 from gateway.playout import BYTES_PER_MS, Pace, Playout
 from gateway.settings import MediaSettings
 from gateway.transcode import Transcoder
@@ -43,11 +44,8 @@ class Downlink:
 
     __slots__ = (
         "_drops_equal",
-        "_epoch",
         "_format",
         "_frame_message",
-        "_mark_bytes",
-        "_marked_bytes",
         "_out",
         "_stream_sid",
         "_tap",
@@ -58,8 +56,7 @@ class Downlink:
         "comfort",
         "heard",
         "marks_echoed",
-        "marks_sent",
-        "messages",
+        "outlet",
         "playout",
         "received_bytes",
         "stale_bytes",
@@ -80,16 +77,14 @@ class Downlink:
         self._out = out
         self._frame_message = frame_message
         self.playout = Playout(settings, pace)
+        self.outlet = Outlet(self.playout, out, settings.mark_interval_ms * BYTES_PER_MS)
         self.heard = Heard()
         self.comfort = ComfortNoise()
         self._tap = tap
         self._transcoder: Transcoder | None = None
         self._format = ULAW_8000
         self._drops_equal = settings.interruption_drops_equal
-        self._mark_bytes = settings.mark_interval_ms * BYTES_PER_MS
-        self._marked_bytes = 0
         self._stream_sid = b""
-        self._epoch = 0
         self.watermark = -1
         self.chunks = 0
         self.bad_chunks = 0
@@ -98,8 +93,6 @@ class Downlink:
         self.stale_equal_chunks = 0
         self.stale_bytes = 0
         self.cleared_bytes = 0
-        self.messages = 0
-        self.marks_sent = 0
         self.marks_echoed = 0
 
     def open_agent(self, agent_format: AudioFormat) -> None:
@@ -198,22 +191,23 @@ class Downlink:
             self._stream_sid, binascii.b2a_base64(audio, newline=False)
         )
         self._out.append(self._frame_message(message))
-        self.messages += 1
+        outlet = self.outlet
+        outlet.messages += 1
         if self._tap is not None:
             self._tap.agent(max(starts_s, now_s), audio)
         is_last = not playout.queued_bytes and not is_noise
-        if playout.sent_bytes - self._marked_bytes >= self._mark_bytes or is_last:
-            self._mark(f"{self._epoch}:{playout.sent_bytes}")
-            self._marked_bytes = playout.sent_bytes
+        if outlet.wants_mark or is_last:
+            self._mark(f"{outlet.epoch}:{playout.sent_bytes}")
+            outlet.marked_bytes = playout.sent_bytes
         return True
 
     def mark_end(self) -> None:
         """Ask to be told when the last word has been played."""
-        self._mark(f"{self._epoch}:{END_MARK}")
+        self._mark(f"{self.outlet.epoch}:{END_MARK}")
 
     def _mark(self, name: str) -> None:
         self._out.append(self._frame_message(twilio_media.encode_mark(self._stream_sid, name)))
-        self.marks_sent += 1
+        self.outlet.marks_sent += 1
 
     def interrupt(self, event_id: int, now_s: float) -> tuple[int, list[tuple[AgentTurn, str]]]:
         """Barge-in: raise the watermark, empty playout, clear Twilio's buffer.
@@ -222,24 +216,23 @@ class Downlink:
         Returns the bytes that the caller will not hear, and the interrupted turns with what was heard.
         """
         self.watermark = max(self.watermark, event_id)
-        self._epoch += 1
-        flushed = self.playout.flush(now_s)
+        self.outlet.epoch += 1
+        queued, unheard = self.playout.flush(now_s)
         sent = self.playout.sent_bytes
-        self._marked_bytes = sent
-        self.cleared_bytes += flushed.unheard_bytes
+        self.outlet.marked_bytes = sent
+        self.cleared_bytes += unheard
         if self._transcoder is not None:
             self._transcoder.flush()
         if self._stream_sid:
             self._out.append(self._frame_message(twilio_media.encode_clear(self._stream_sid)))
         if self._tap is not None:
             self._tap.cut_agent(now_s)
-        cut = self.heard.cut(sent - flushed.unheard_bytes, sent)
-        return flushed.queued_bytes + flushed.unheard_bytes, cut
+        return queued + unheard, self.heard.cut(sent - unheard, sent)
 
     def mark_echo(self, name: str) -> tuple[bool, list[AgentTurn]]:
         """Twilio's echo of a mark. Returns whether it was the end mark, and the turns heard to their end."""
         epoch, colon, position = name.partition(":")
-        if not colon or epoch != str(self._epoch):
+        if not colon or epoch != str(self.outlet.epoch):
             return False, []
         self.marks_echoed += 1
         if position == END_MARK:
@@ -256,7 +249,7 @@ class Downlink:
             "received_ms": round(self.received_bytes / BYTES_PER_MS, 1),
             "sent_ms": round(playout.sent_bytes / BYTES_PER_MS, 1),
             "sent_frames": round(playout.sent_bytes / (20 * BYTES_PER_MS), 2),
-            "messages": self.messages,
+            "messages": self.outlet.messages,
             "heard_ms": round((playout.sent_bytes - self.cleared_bytes) / BYTES_PER_MS, 1),
             "flushed_ms": round(playout.flushed_bytes / BYTES_PER_MS, 1),
             "cleared_ms": round(self.cleared_bytes / BYTES_PER_MS, 1),
@@ -272,6 +265,6 @@ class Downlink:
             "lead_ms": round(playout.lead_s * 1000, 1),
             "comfort_noise_ms": round(self.comfort.bytes / BYTES_PER_MS, 1),
             "burstiness_ms": round(playout.burstiness_s * 1000, 1),
-            "marks_sent": self.marks_sent,
+            "marks_sent": self.outlet.marks_sent,
             "marks_echoed": self.marks_echoed,
         }

@@ -1,12 +1,13 @@
-"""Waiting for all sockets of a worker and reading them: `PlainIntake`, or the compiled one.
+"""Waiting for all sockets of a worker, reading them, sending what is due: `PlainIntake`, or the compiled one.
 
     intake.watch(sock)               its bytes are received here
     intake.join(caller_fd, …)        the usual caller audio needs no bridge: straight to the agent leg
     intake.part(caller_fd)           it needs the bridge again
     intake.poll(wait_s, …)           what is left for Python: `(fd, epoll mask, data)`
+    intake.tick(outlets, now_s)      the usual agent audio goes out; what is left for Python: `(owner, unsent)`
 
-Only the compiled intake has an express lane; for `PlainIntake` `join` and `part` mean nothing, and every byte
-comes out of `poll`. What reaches the peers and the call's record is the same with both. A shell.
+Only the compiled intake has express lanes; for `PlainIntake` `join` and `part` mean nothing, every byte comes
+out of `poll` and every call that is due out of `tick`. What reaches the peers and the call's record is the same with both. A shell.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Protocol, TypeAlias
 from gateway import flow
 from gateway.flow import PlainCallerFlow
 from gateway.g711 import ulaw_to_pcm16
+from gateway.outlet import PlainOutlet
 
 EVENTS_MAX = 1024
 RECV_BYTES = 64 * 1024
@@ -26,6 +28,9 @@ RECV_BYTES = 64 * 1024
 Ready: TypeAlias = tuple[int, int, bytes | int | None]
 """Descriptor, epoll mask, and: the bytes received (none: the peer has closed), or the `errno` of the failure,
 or None for a descriptor that is not watched. With mask 0: bytes for this agent leg that were not sent."""
+
+Due: TypeAlias = tuple[object, bytes | None]
+"""Owner of an outlet, and the end of a message that its socket did not take; None: the bridge is to be ticked."""
 
 
 class Socket(Protocol):
@@ -63,6 +68,10 @@ class Intake(Protocol):
         While fewer than `batch` sockets were ready and the lane took care of all of them, rest up to
         `pause_s` before looking again, so that a wake has more to do.
         """
+        ...
+
+    def tick(self, outlets: list[PlainOutlet], now_s: float, /) -> list[Due]:
+        """Go through the outlets of a phase of the grid."""
         ...
 
 
@@ -119,6 +128,10 @@ class PlainIntake:
             except OSError as error:
                 rest.append((fd, mask, error.errno or errno.EIO))
         return rest
+
+    def tick(self, outlets: list[PlainOutlet], now_s: float, /) -> list[Due]:
+        """Those that are due."""
+        return [(outlet.owner, None) for outlet in outlets if outlet.next_s <= now_s]
 
 
 NewIntake: TypeAlias = Callable[[select.epoll, Callable[[], float], int], Intake]

@@ -24,6 +24,7 @@ import trio
 from gateway.bridge import Bridge
 from gateway.grid import PHASES, Grid, Histogram, Load, Window
 from gateway.intake import RECV_BYTES, NewIntake, Ready, new_intake
+from gateway.outlet import PlainOutlet
 from gateway.planecall import CallObserver, Leg, PlaneCall
 from gateway.playout import Pace
 
@@ -54,7 +55,7 @@ class MediaPlane:
         self._again: list[Leg] = []
         self._again_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._again_fd, select.EPOLLIN)
-        self._phases: list[list[PlaneCall]] = [[] for _ in range(PHASES)]
+        self._phases: list[list[PlainOutlet]] = [[] for _ in range(PHASES)]
         self.pace = Pace()
         """Handed to every bridge of this worker."""
         self.grid = Grid()
@@ -76,7 +77,8 @@ class MediaPlane:
         """A new call; it is ticked from now on, in the emptiest phase of the grid."""
         phase = min(range(PHASES), key=lambda index: len(self._phases[index]))
         call = PlaneCall(bridge, observer, phase)
-        self._phases[phase].append(call)
+        bridge.outlet.owner = call
+        self._phases[phase].append(bridge.outlet)
         self.calls += 1
         if self.calls == 1:
             self.grid.start(trio.current_time())
@@ -88,7 +90,9 @@ class MediaPlane:
         if call.is_gone:
             return
         call.is_gone = True
-        self._phases[call.phase].remove(call)
+        outlet = call.bridge.outlet
+        self._phases[call.phase].remove(outlet)
+        outlet.owner = None
         self.calls -= 1
         if not self.calls:
             self.grid.stop()
@@ -256,14 +260,19 @@ class MediaPlane:
         self._flush_all(touched, now_s)
 
     def _tick(self, phase: int, now_s: float) -> None:
-        due = [call for call in self._phases[phase] if call.bridge.due_s <= now_s]
-        for call in due:
-            if not call.is_gone:
-                try:
+        ticked: list[PlaneCall] = []
+        for call, unsent in self._intake.tick(self._phases[phase], now_s):
+            if not isinstance(call, PlaneCall) or call.is_gone:
+                continue
+            ticked.append(call)
+            try:
+                if unsent is None:
                     call.bridge.tick(now_s)
-                except Exception as error:  # noqa: BLE001  the boundary around one call
-                    self._crashed(call, error)
-        self._flush_all(due, now_s)
+                elif call.caller is not None:
+                    self._write(call.caller, unsent, now_s)
+            except Exception as error:  # noqa: BLE001  the boundary around one call
+                self._crashed(call, error)
+        self._flush_all(ticked, now_s)
 
     def _flush_all(self, calls: list[PlaneCall], now_s: float) -> None:
         for call in calls:
@@ -370,7 +379,7 @@ class MediaPlane:
             call.observer.on_events()
 
     def _choose_way(self, call: PlaneCall) -> None:
-        """The usual caller audio goes past the bridge while nothing speaks against it."""
+        """The usual audio goes past the bridge, both ways, while nothing speaks against it."""
         agent, caller = call.agent, call.caller
         stream_sid = call.bridge.express_sid
         if stream_sid is None or agent is None or caller is None or agent.pending or caller.pending:
@@ -388,10 +397,12 @@ class MediaPlane:
                 bridge.agent_hears_pcm,
                 call,
             )
+            bridge.outlet.open(caller.fd, stream_sid)
 
     def _leave_lane(self, call: PlaneCall) -> None:
         if call.is_express:
             call.is_express = False
+            call.bridge.outlet.close()
             if call.caller is not None:
                 self._intake.part(call.caller.fd)
 

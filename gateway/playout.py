@@ -5,15 +5,17 @@ surplus here, where a barge-in costs nothing, and lets Twilio have only a small 
 stall of ours or of the network is not heard. `horizon_s` is the instant at which Twilio will have played
 everything that was sent; the lead is `horizon_s - now_s`.
 
-All audio is µ-law at 8,000 bytes a second. Pure: time comes in as `now_s`.
+All audio is µ-law at 8,000 bytes a second. Pure: time comes in as `now_s`. `Playout` and `Pace` are the
+compiled ones (`gateway/_outlet.pxi`) where those were built; what is written here is their description.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from gateway import flow
 from gateway.settings import MediaSettings
 
 BYTES_PER_S = 8_000
@@ -26,15 +28,7 @@ _BURSTINESS_DECAY = 0.9
 _UNDERRUN_TOLERANCE_S = 0.002
 
 
-@dataclass(frozen=True, slots=True)
-class Flushed:
-    """What a barge-in threw away: still queued here, and sent but not heard yet."""
-
-    queued_bytes: int
-    unheard_bytes: int
-
-
-class Pace:
+class PlainPace:
     """How many frames at least go into one message; shared by the calls of a worker, which sets it by its load.
 
     Fewer, longer messages cost less. The lead does not change, so neither does what a barge-in discards.
@@ -46,7 +40,7 @@ class Pace:
         self.frames = frames
 
 
-class Playout:
+class PlainPlayout:
     """The queue of one call. Invariant: pushed = sent + queued + overrun + flushed (bytes)."""
 
     __slots__ = (
@@ -77,8 +71,8 @@ class Playout:
         "underruns",
     )
 
-    def __init__(self, settings: MediaSettings, pace: Pace | None = None) -> None:
-        self._pace = pace or Pace()
+    def __init__(self, settings: MediaSettings, pace: PlainPace | None = None) -> None:
+        self._pace = pace or PlainPace()
         self._frame_s = settings.frame_ms / 1000.0
         self._frame_bytes = settings.frame_ms * BYTES_PER_MS
         self._lead_min_s = settings.lead_ms / 1000.0
@@ -257,18 +251,20 @@ class Playout:
             self._chunks.popleft()
         return b"".join(parts) if len(parts) > 1 else parts[0]
 
-    def flush(self, now_s: float) -> Flushed:
-        """Barge-in: drop what is queued and what Twilio is about to clear. Nothing is ahead any more."""
-        unheard = self.unheard_bytes(now_s)
-        flushed = Flushed(self.queued_bytes, unheard)
-        self.flushed_bytes += self.queued_bytes
+    def flush(self, now_s: float) -> tuple[int, int]:
+        """Barge-in: drop what is queued and what Twilio is about to clear. Nothing is ahead any more.
+
+        Returns the bytes that were queued here, and those that were sent but not heard yet.
+        """
+        unheard, queued = self.unheard_bytes(now_s), self.queued_bytes
+        self.flushed_bytes += queued
         self._chunks.clear()
         self._offset = 0
         self.queued_bytes = 0
         self.horizon_s = min(self.horizon_s, now_s)
         self.due_s = math.inf
         self.end_turn()
-        return flushed
+        return queued, unheard
 
     def unheard_bytes(self, now_s: float) -> int:
         """Bytes that were sent and, by the playout clock, not played yet."""
@@ -278,3 +274,12 @@ class Playout:
     def remaining_s(self, now_s: float) -> float:
         """Seconds until the caller has heard everything that is here or at Twilio."""
         return max(self.horizon_s - now_s, 0.0) + self.queued_bytes / BYTES_PER_S
+
+
+if TYPE_CHECKING:
+    Pace = PlainPace
+    Playout = PlainPlayout
+elif flow.IS_COMPILED:
+    from gateway._express import Pace, Playout
+else:
+    Pace, Playout = PlainPace, PlainPlayout

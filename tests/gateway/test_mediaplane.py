@@ -18,6 +18,9 @@ from gateway import mediaplane
 from gateway.events import Note
 from gateway.intake import new_intake, plain_intake
 from gateway.mediaplane import MediaPlane
+from gateway.outlet import Outlet
+from gateway.playout import Playout
+from gateway.settings import MediaSettings
 
 BOUND = 100_000
 
@@ -31,7 +34,7 @@ class FakeBridge:
         self.caller_out = b""
         self.agent_out = b""
         self.events: list = []
-        self.due_s = math.inf
+        self.outlet = Outlet(Playout(MediaSettings()), [], 0)
         self.ticks: list[float] = []
         self.barge_ins = 0
         self.caller_is_done = False
@@ -357,7 +360,7 @@ async def test_raising_bridge_ends_its_own_call_only(stage, bug):
     stage.plane.adopt_caller(call, ours, b"")
     stage.plane.adopt_caller(other_call, other_ours, b"")
     if bug == "tick":
-        bridge.due_s = 0.0
+        bridge.outlet.due_s = 0.0
     elif bug != "caller_opened":
         theirs.send(b"hello")
         if bug == "caller_closed":
@@ -516,7 +519,7 @@ async def test_leg_that_waits_to_be_read_again_is_not_confused_with_a_later_one(
 def add(plane: MediaPlane, count: int) -> list[FakeBridge]:
     bridges = [FakeBridge() for _ in range(count)]
     for bridge in bridges:
-        bridge.due_s = 0.0
+        bridge.outlet.due_s = 0.0
         plane.add(bridge, Observer(bridge))
     return bridges
 
@@ -525,7 +528,7 @@ async def test_plane_ticks_bridges_that_are_due_and_leaves_the_others(stage):
     """`due_s` decides; the phases are spread over the calls."""
     due = add(stage.plane, 4)
     (idle,) = add(stage.plane, 1)
-    idle.due_s = math.inf
+    idle.outlet.due_s = math.inf
     while any(len(bridge.ticks) < 5 for bridge in due):
         await trio.sleep(0.01)
     assert idle.ticks == []
@@ -537,7 +540,7 @@ async def test_plane_without_calls_sleeps_and_wakes_for_the_next(stage):
     (bridge,) = add(stage.plane, 1)
     while not bridge.ticks:
         await trio.sleep(0.01)
-    stage.plane.remove(stage.plane._phases[0][0])
+    stage.plane.remove(stage.plane._phases[0][0].owner)
     await trio.sleep(0.01)
     before = stage.plane.wakes
     await trio.sleep(0.1)

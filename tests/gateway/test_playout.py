@@ -214,9 +214,7 @@ def test_flush_empties_queue_and_lead():
     playout = Playout(SETTINGS)
     playout.push(SECOND, 0.0)
     play(playout, 0.0, 0.1)
-    flushed = playout.flush(0.1)
-    assert flushed.unheard_bytes == 800
-    assert flushed.queued_bytes == 8_000 - 800 - 5 * 160
+    assert playout.flush(0.1) == (8_000 - 800 - 5 * 160, 800)
     assert playout.take(0.12) == b""
     playout.push(SECOND, 0.2)
     assert len(playout.take(0.2)) == 800
