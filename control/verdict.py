@@ -13,7 +13,7 @@ from typing import Any
 import trio
 from sqlalchemy import Connection
 
-from control import log
+from control import ids, log
 from control.compliance import clock_state, facts, stored
 from control.compliance.facts import Asked
 from control.ledger import Ruling
@@ -76,13 +76,9 @@ async def judge(office: Office, known: Facts) -> Verdict:
     office.metrics.policy_decisions.labels(decision.outcome, decided_by).inc()
     for rule in decision.rules:
         office.metrics.rule_decisions.labels(rule.id, rule.outcome).inc()
-    ruling = Ruling(
-        known.phase,
-        known.tenant_id,
-        _shown(decision, known),
-        office.clock.now(),
-        stored.dump(known),
-    )
+    now = office.clock.now()
+    shown = {"id": ids.new_id(ids.DECISION, now), "phase": known.phase} | _shown(decision, known)
+    ruling = Ruling(known.phase, known.tenant_id, shown, now, stored.dump(known))
     return Verdict(decision.allowed, ruling, decision.reason, known)
 
 

@@ -53,6 +53,8 @@ Decision = Annotated[
             "description": "What policy said: the strictest of all rules.",
             "required": ["allowed", "outcome", "rules"],
             "properties": {
+                "id": {"type": "string", "description": "`dec_…`, sorted by time."},
+                "phase": {"enum": ["accept", "dial", "answer", "check"]},
                 "allowed": {"type": "boolean"},
                 "outcome": {"enum": ["allow", "deny", "defer"]},
                 "retry_at": {"type": "string", "format": "date-time"},
@@ -74,6 +76,10 @@ Decision = Annotated[
     ),
 ]
 """As the policy made it, at the time; never re-read through a model, so that old ones stay readable."""
+
+
+Decided = tuple[str, dict[str, Any], datetime]
+"""Phase, decision and instant, as `control.store.calls.decisions_of` reads them."""
 
 
 class CallInitiate(AboutCall):
@@ -236,8 +242,23 @@ class Turn(Answer):
     ms: int = Field(description="Milliseconds since the call was created.")
 
 
+class DecisionLine(Answer):
+    """One of the decisions about a call; the newest is `decision`, whole."""
+
+    id: str | None = Field(description="`dec_…`; null for those that were made before it was kept.")
+    phase: str = Field(description="accept, dial or answer.")
+    at: datetime
+    outcome: str = Field(description="allow, deny or defer.")
+    reason: str = Field(description="Of the first rule that did not allow; empty when all did.")
+    retry_at: datetime | None = None
+
+
 class Call(CallMade):
     """The record of a call."""
+
+    decisions: list[DecisionLine] = Field(
+        [], description="All of them in order, as `tandem policy explain` shows them."
+    )
 
     times: CallTimes
     variables: dict[str, Any]
@@ -296,10 +317,12 @@ def full(
     transcript: Sequence[TurnRecord],
     waits: Waits | None = None,
     complaints: Sequence[ProviderEventRecord] = (),
+    decided: Sequence[Decided] = (),
 ) -> Call:
-    """The whole record."""
+    """The whole record. `decided`: every decision about the call, in order."""
     return Call(
         **_brief(record, waits),
+        decisions=[_decision_line(*one) for one in decided],
         provider_events=[event_shown(one) for one in complaints],
         decision=record.decision,
         times=_times(record),
@@ -319,11 +342,25 @@ def full(
     )
 
 
+def _decision_line(phase: str, decision: dict[str, Any], at: datetime) -> DecisionLine:
+    retry_at = decision.get("retry_at")
+    return DecisionLine(
+        id=decision.get("id"),
+        phase=phase,
+        at=at,
+        outcome=decision["outcome"],
+        reason=decision.get("reason", ""),
+        retry_at=datetime.fromisoformat(retry_at) if retry_at else None,
+    )
+
+
 def pushed(
     record: CallRecord, timeline: Sequence[EventRecord], transcript: Sequence[TurnRecord]
 ) -> dict[str, Any]:
     """The record as customers' webhooks get it: without the timeline, which can be asked for."""
-    return full(record, (), transcript).model_dump(mode="json", by_alias=True, exclude={"timeline"})
+    return full(record, (), transcript).model_dump(
+        mode="json", by_alias=True, exclude={"timeline", "decisions"}
+    )
 
 
 def lines(record: CallRecord, timeline: Sequence[EventRecord]) -> list[Line]:
