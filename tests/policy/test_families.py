@@ -309,7 +309,6 @@ def test_new_and_dangerous_regions_need_an_operator():
         ({"answer_share": 0.69}, "HEALTH-ASR"),
         ({"caller_id_calls_hour": 101}, "HEALTH-CID"),
         ({"opt_out_share": 0.05}, "HEALTH-OPTOUT"),
-        ({"abandoned_share": 0.031}, "HEALTH-ABANDON"),
     ],
 )
 def test_unhealthy_traffic_defers_marketing_alone_and_from_fifty_calls_on(figures, rule):
@@ -318,6 +317,18 @@ def test_unhealthy_traffic_defers_marketing_alone_and_from_fifty_calls_on(figure
     assert retry(bad) == ((rule,), NOON + timedelta(hours=1))
     assert fires(replace(bad, traffic=Traffic(49, **figures))) == ()
     assert fires(replace(NY, traffic=Traffic(50, **figures))) == ()
+
+
+def test_abandoned_calls_of_the_campaign_have_a_count_of_their_own():
+    """A campaign of last week weighs, however few calls there were today; and one of today's first calls does not."""
+    bad = Traffic(3, abandoned_share=0.031, campaign_calls=50)
+    assert retry(replace(SALE, traffic=bad)) == (("HEALTH-ABANDON",), NOON + timedelta(hours=1))
+    assert fires(replace(SALE, traffic=replace(bad, campaign_calls=49))) == ()
+    assert fires(replace(SALE, traffic=replace(bad, abandoned_share=0.03))) == ()
+    assert fires(replace(SALE, traffic=replace(bad, calls=100, campaign_calls=49))) == ()
+    young = Traffic(49, short_share=0.9, campaign_calls=50, abandoned_share=0.0)
+    assert fires(replace(SALE, traffic=young)) == ()
+    assert fires(replace(NY, traffic=bad)) == ()
 
 
 def test_transfer_is_judged_by_number_and_fraud_and_by_no_consent():
