@@ -238,6 +238,8 @@ class Traffic:
     opt_out_share: float | None = None
     abandoned_share: float | None = None
     """First word later than 2 s, of all answered, over 30 days and this campaign."""
+    campaign_calls: int = 0
+    """Answered calls that `abandoned_share` is drawn from."""
     caller_id_calls_hour: int | None = None
     """Calls from this caller id in the last hour."""
 

@@ -21,6 +21,7 @@ from control.api.erasure_models import ErasureShown, erasure_if_any
 from control.api.event_models import ProviderEvent, event_shown
 from control.api.machine_models import MachineDetection
 from control.api.reading import E164, Body
+from control.compliance.hearing import LEG
 from control.store.dialing import QueueRecord
 from control.store.provider_events import ProviderEventRecord
 from control.store.records import CallLine, CallRecord, EventRecord, TurnRecord
@@ -242,6 +243,19 @@ class Turn(Answer):
     ms: int = Field(description="Milliseconds since the call was created.")
 
 
+class Disclosure(Answer):
+    """What was heard, by Twilio's marks, in milliseconds since the call was picked up."""
+
+    first_word_ms: int | None = Field(None, description="The agent's first word began.")
+    disclosed_identity_ms: int | None = Field(None, description="Who calls: said to the end.")
+    disclosed_ai_ms: int | None = Field(None, description="That it is an AI: said to the end.")
+    offered_optout_ms: int | None = Field(None, description="The offer of the opt-out began.")
+    recording_notice_ms: int | None = Field(None, description="The notice: said to the end.")
+    abandoned: bool | None = Field(
+        None, description="Outbound: no word within two seconds; null where that is no question."
+    )
+
+
 class DecisionLine(Answer):
     """One of the decisions about a call; the newest is `decision`, whole."""
 
@@ -263,6 +277,7 @@ class Call(CallMade):
     times: CallTimes
     variables: dict[str, Any]
     legs: dict[str, Any]
+    disclosure: Disclosure
     transcript: list[Turn]
     extractions: dict[str, Any]
     extraction_problems: dict[str, Any] = Field(
@@ -327,7 +342,8 @@ def full(
         decision=record.decision,
         times=_times(record),
         variables=record.variables,
-        legs=record.legs,
+        legs={name: leg for name, leg in record.legs.items() if name != LEG},
+        disclosure=Disclosure(**record.legs.get(LEG, {}), abandoned=record.abandoned),
         transcript=turns(record, transcript),
         extractions=record.extractions,
         extraction_problems=record.extraction_problems or {},

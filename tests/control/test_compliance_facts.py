@@ -88,6 +88,17 @@ def test_facts_of_an_empty_store_say_that_there_is_nothing(conn, tmp_path):
     assert found.usage.region_is_new
 
 
+def test_share_of_abandoned_calls_is_that_of_the_calls_own_campaign(conn, tmp_path):
+    """By subject where there is one, else by agent."""
+    for number in range(4):
+        call(conn, f"a{number}", 60 * 24 * number, campaign="agt_1", abandoned=number == 0)
+    call(conn, "b", 60, campaign="roof", abandoned=True)
+    of_agent = read(conn, tmp_path).traffic
+    assert (of_agent.campaign_calls, of_agent.abandoned_share) == (4, 0.25)
+    of_roof = read(conn, tmp_path, replace(ASKED, subject="roof")).traffic
+    assert (of_roof.campaign_calls, of_roof.abandoned_share) == (1, 1.0)
+
+
 def test_counters_leave_out_the_call_itself_and_what_never_rang(conn, tmp_path):
     """An attempt does not count against itself; a refused request was none."""
     call(conn, "old", 60 * 24 * 40)
