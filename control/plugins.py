@@ -13,10 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from datetime import timedelta
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, cast
 
+from control.compliance.reassigned import Reassigned
 from control.config import PolicySettings
 from control.config_sources import ConfigError
 from policy import PackError, PolicyConfigError, Rule, RuleResult, load_rules, packaged_and
@@ -172,6 +174,22 @@ def build_rules(settings: PolicySettings, law: Law | None = None) -> tuple[Rule,
         )
     except PolicyConfigError as error:
         raise ConfigError(str(error)) from error
+
+
+def build_reassigned(settings: PolicySettings) -> Reassigned | None:
+    """What asks the reassigned-numbers database, if anything does. Raises ConfigError naming the key."""
+    if not settings.reassigned:
+        return None
+    try:
+        found = resolve(settings.reassigned)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"policy.reassigned: cannot load {settings.reassigned!r}: {error}"
+        ) from error
+    if not callable(found):
+        raise ConfigError(f"policy.reassigned: {settings.reassigned!r} cannot be called")
+    days = settings.tables.get("rnd_stale", {}).get("max_age_days", 30)
+    return Reassigned(found, timedelta(days=days))
 
 
 def _law_with(paths: Sequence[str]) -> Law:

@@ -37,6 +37,7 @@ from control.cluster import Cluster
 from control.compliance.facts import with_meaning
 from control.compliance.hearing import Hearing
 from control.compliance.in_call import InCallOptOut
+from control.compliance.reassigned import Reassigned
 from control.compliance.silence import Silence
 from control.config import Settings
 from control.dialer import HUNG_UP, Dialer, find_agent
@@ -127,6 +128,7 @@ class Switchboard:
         metrics: Metrics,
         tickets: Tickets | None = None,
         access: Access | None = None,
+        reassigned: Reassigned | None = None,
         journal: Journal | None = None,
     ) -> None:
         self._journal = journal or Journal(None)
@@ -140,6 +142,7 @@ class Switchboard:
             tickets=Tickets(trio.current_time) if tickets is None else tickets,
             metrics=metrics,
             access=access,
+            reassigned=reassigned,
         )
         self._warming = Warming(self._office)
         self._ending = Ending(self._office, self._warming)

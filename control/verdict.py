@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import trio
@@ -62,7 +63,13 @@ async def ask(office: Office, question: Question, at: datetime | None = None) ->
     """
     now = office.clock.now()
     try:
-        known = await office.store.read(facts.assemble, question, at or now, now, office.shelf)
+        read = partial(
+            facts.assemble, asked=question, at=at or now, read_at=now, shelf=office.shelf
+        )
+        known = await office.store.read(read)
+        lookup = office.reassigned
+        if lookup is not None and await lookup.refresh(office.store, known, now):
+            known = await office.store.read(read)
     except StoreUnavailable as error:
         log.event("policy_without_store", level="error", error=str(error))
         known = facts.bare(question, at or now)

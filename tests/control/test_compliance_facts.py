@@ -88,6 +88,19 @@ def test_facts_of_an_empty_store_say_that_there_is_nothing(conn, tmp_path):
     assert found.usage.region_is_new
 
 
+def test_error_of_the_reassigned_numbers_database_hides_no_earlier_answer(conn, tmp_path):
+    """Asked again without luck: what was known is known. Alone it is told as what it is."""
+    answer_of = consents.ReassignedRecord
+    consents.add_answer(conn, answer_of("tnt_default", "+12125550199", "error", NOW))
+    other = read(conn, tmp_path, replace(ASKED, to_number="+12125550199"))
+    assert other.reassigned.answer == "error"
+    earlier = NOW - timedelta(days=40)
+    consents.add_answer(conn, answer_of("tnt_default", THEIRS, "yes", earlier))
+    consents.add_answer(conn, answer_of("tnt_default", THEIRS, "error", NOW))
+    found = read(conn, tmp_path).reassigned
+    assert (found.answer, found.asked_at) == ("yes", earlier)
+
+
 def test_share_of_abandoned_calls_is_that_of_the_calls_own_campaign(conn, tmp_path):
     """By subject where there is one, else by agent."""
     for number in range(4):
