@@ -83,7 +83,8 @@ def _written(ask: Ask) -> Answer:
     unknown = _unknown(ask)
     if unknown:
         return ask.say.missing(unknown)
-    found = for_channel(ask.facts)
+    # One consent has to be both: signed for something else and spoken for this are not a signed one for this.
+    found = fitting(ask.facts) or for_channel(ask.facts)
     if not found:
         return ask.say.allow("left_to_con_none")
     signed = next((one for one in found if is_signed_writing(one)), None)
@@ -115,6 +116,8 @@ def _evidence(ask: Ask) -> Answer:
     found = fitting(ask.facts)
     if not found:
         return ask.say.allow("left_to_con_scope")
+    if ask.is_marketing:  # the evidence of the one that the call relies on
+        found = [one for one in found if is_signed_writing(one)] or found
     lacking = min((_lacking(one) for one in found), key=len)
     if not lacking:
         return ask.say.allow("evidence_complete")
@@ -153,13 +156,13 @@ RULES = (
     Define("CON-NONE", 1, _none),
     Define(
         "CON-WRITTEN",
-        1,
+        2,
         _written,
         {"permit_oral_fifth_circuit": Flag(False)},
         marketing=True,
         needs=("con_none",),
     ),
     Define("CON-SCOPE", 1, _scope, needs=("con_none",)),
-    Define("CON-EVID", 1, _evidence, needs=("con_scope",)),
+    Define("CON-EVID", 2, _evidence, needs=("con_scope",)),
     Define("CON-REVOKED", 1, _revoked),
 )

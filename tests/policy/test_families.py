@@ -112,6 +112,34 @@ def test_stop_that_landed_while_it_rang_is_named_so_at_the_answer():
     assert said["CON-REVOKED"] == "revoked_in_flight"
 
 
+SIGNED_FOR_OTHERS = [
+    {"purposes": frozenset({"informational"})},
+    {"channels": frozenset({"sms"})},
+    {"seller": "Somebody Else LLC"},
+]
+
+
+@pytest.mark.parametrize("other", SIGNED_FOR_OTHERS, ids=["purpose", "channel", "seller"])
+def test_signed_consent_for_something_else_and_a_spoken_one_are_no_signed_one(other):
+    """Each lacks what the other has: no writing of theirs permits this call, nor lifts the national registry."""
+    spoken = express(NOON - 2 * DAY, disclosure_id="disc_8")
+    signed = written(NOON - DAY, **other)
+    listed = ListEntry("us", True, NOON - 5 * DAY, "2027-01")
+    assert fires(replace(SALE, consents=(spoken, signed))) == ("CON-WRITTEN",)
+    both = replace(SALE, consents=(spoken, signed), dnc_national=listed)
+    assert fires(both) == ("CON-WRITTEN", "DNC-NAT")
+    good = replace(SALE, consents=(spoken, signed, written(NOON - DAY)), dnc_national=listed)
+    assert fires(good) == ()
+
+
+def test_evidence_is_that_of_the_writing_that_a_sale_relies_on():
+    """A spoken consent with good evidence does not stand for a signed one without any."""
+    bare = written(NOON - DAY, evidence_ref=None)
+    spoken = express(NOON - 2 * DAY)
+    assert fires(replace(SALE, consents=(bare, spoken))) == ("CON-EVID",)
+    assert fires(replace(SALE, consents=(bare, written(NOON - 3 * DAY)))) == ()
+
+
 def test_emergency_needs_no_consent_and_no_hour():
     """And is in the record as what it claimed to be."""
     facts = replace(NY, purpose="emergency", at=at("2027-01-13T07:00:00Z"), consents=())
