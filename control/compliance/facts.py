@@ -210,7 +210,7 @@ def _people(conn: Connection, asked: Asked, facts: Facts) -> Facts:
         ),
         platform_block=ListEntry("platform", block is not None),
         reassigned=None if answer is None else _answer(answer),
-        location=asked.location or _location(grants),
+        location=_merged(asked.location, _location(grants)),
     )
 
 
@@ -259,6 +259,24 @@ def _location(grants: list[consents.ConsentRecord]) -> Location:
                 country=kept.get("country"),
             )
     return Location()
+
+
+def _merged(said: Location | None, known: Location) -> Location:
+    """What a request says goes before what a consent does, part by part: a zone alone takes no state away."""
+    if said is None:
+        return known
+    if said.postcode or (said.state and said.state != known.state):
+        return replace(said, as_of=said.zone_as_of)  # another address than the one of then
+    zone = said if said.zone else known
+    return Location(
+        zone=zone.zone,
+        zone_source=zone.zone_source,
+        zone_as_of=zone.zone_as_of,
+        postcode=known.postcode,
+        state=said.state or known.state,
+        country=known.country,
+        as_of=known.zone_as_of,
+    )
 
 
 def _tenant(conn: Connection, tenant_id: str) -> tuple[profile.Profile, Any] | None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from control.compliance import facts, number_file, stored
-from control.compliance.facts import Asked
+from control.compliance.facts import Asked, with_meaning
 from control.compliance.number_file import NumberFile, Shelf
 from control.store import Store, agents, calls, consents, decisions, dialing, dnc, opt_outs
 from control.store.dialing import QueueRecord
@@ -86,6 +86,30 @@ def test_facts_of_an_empty_store_say_that_there_is_nothing(conn, tmp_path):
     assert found.purpose == "informational"
     assert found.dnc_national is None
     assert found.usage.region_is_new
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"timezone": "America/Denver"}, ("America/Denver", "10001", "NY")),
+        ({"state": "FL"}, (None, None, "FL")),
+        ({"state": "NY"}, ("America/New_York", "10001", "NY")),
+        ({"postcode": "33101"}, (None, "33101", None)),
+        ({}, ("America/New_York", "10001", "NY")),
+    ],
+)
+def test_request_says_its_part_of_the_place_and_takes_away_no_other(conn, tmp_path, said, expected):
+    """Naming a time zone must not free a call from the rules of the state in which the person signed."""
+    place = {"postcode": "10001", "state": "NY", "zone": "America/New_York"}
+    consents.insert_consent(conn, consent(location=place))
+    about = with_meaning(ASKED, {"called_party": said | {"as_of": NOW.isoformat()}} if said else {})
+    found = read(conn, tmp_path, about).location
+    assert (found.zone, found.postcode, found.state) == expected
+    if said:
+        is_elsewhere = "postcode" in said or said.get("state") == "FL"
+        then = consent().occurred_at
+        assert found.zone_as_of == (NOW if is_elsewhere or "timezone" in said else then)
+        assert found.as_of == (NOW if is_elsewhere else then)
 
 
 def test_error_of_the_reassigned_numbers_database_hides_no_earlier_answer(conn, tmp_path):

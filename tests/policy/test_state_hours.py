@@ -179,6 +179,28 @@ def test_explicit_zone_wins_for_the_time_and_is_forgotten_after_a_year():
     assert ask("NY", at, devices=True, location=old).allowed
 
 
+def test_postcode_of_last_year_adds_its_zones_to_those_of_the_number():
+    """Tallahassee is Eastern; 850 is half Central, and whoever gave the postcode may have moved since."""
+    at = datetime(2027, 1, 13, 13, 30, tzinfo=UTC)
+    number = "+18502220123"
+    fresh = Location(postcode="32301", as_of=at - timedelta(days=365))
+    assert ask("FL", at, devices=True, location=fresh, number=number).allowed
+    for old in (
+        Location(postcode="32301", as_of=at - timedelta(days=366)),
+        Location(postcode="32301"),
+    ):
+        decision = ask("FL", at, devices=True, location=old, number=number)
+        assert decision.reason == "TIME-FED: outside_hours"
+    # A number elsewhere: both places have to allow it, and both states' rules bind.
+    moved = Location(postcode="90001", as_of=at - timedelta(days=400))
+    decision = ask("NY", at, devices=True, location=moved)
+    assert set(decision.rules[0].inputs["local"]) == {"America/Los_Angeles", "America/New_York"}
+    assert [one.id for one in decision.rules if one.id.startswith("TIME-ST")] == [
+        "TIME-ST-CA",
+        "TIME-ST-NY",
+    ]
+
+
 def test_zone_that_nobody_knows_denies_and_names_what_is_missing():
     """A misspelt zone is no zone."""
     at = datetime(2027, 1, 13, 17, 0, tzinfo=UTC)
