@@ -109,7 +109,8 @@ class InCallOptOut:
             f"The caller {said}. It is recorded and nobody will call this number again. "
             "Confirm it in one short sentence, do not try to change their mind, and say goodbye.",
         )
-        ends = call.direction == "outbound" and (purpose is None or purpose in ENDS)
+        owes_it = any(duty.get("kind") == "offer_opt_out" for duty in call.duties)
+        ends = call.direction == "outbound" and (purpose is None or purpose in ENDS or owes_it)
         if ends and request.source != "spoken_review":
             await self._confirm_and_end(call)
 

@@ -1,7 +1,6 @@
 """CON-*: may this seller contact this person in this way, for this purpose, by an artificial voice?
 
-An emergency needs no consent (47 CFR 64.1200(a)(1)); whoever sets that purpose answers for it, and it is in the
-decision.
+An emergency needs no consent (47 CFR 64.1200(a)(1)), for tenants whose operator turned that on; it is in the decision.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from policy.rules.consent_kinds import (
     mismatch,
     usable,
 )
-from policy.switches import EXEMPT_LANDLINES, ORAL_CONSENT_FIFTH_CIRCUIT
+from policy.switches import EMERGENCY_CALLS, EXEMPT_LANDLINES, ORAL_CONSENT_FIFTH_CIRCUIT
 
 _EXEMPT_PURPOSES = frozenset(
     {"informational", "healthcare_hipaa", "survey", "nonprofit", "political"}
@@ -49,7 +48,7 @@ def is_exempt(ask: Ask) -> bool:
 
 def _none(ask: Ask) -> Answer:
     if ask.facts.judged_purpose == "emergency":
-        return ask.say.allow("emergency")
+        return ask.say.allow("emergency", switch=EMERGENCY_CALLS)
     unknown = _unknown(ask)
     if unknown:
         return ask.say.missing(unknown)
@@ -66,7 +65,7 @@ def _none(ask: Ask) -> Answer:
 def _scope(ask: Ask) -> Answer:
     """What CON-NONE leaves open: there is a consent, but does it cover this?"""
     if ask.facts.judged_purpose == "emergency":
-        return ask.say.allow("emergency")
+        return ask.say.allow("emergency", switch=EMERGENCY_CALLS)
     unknown = _unknown(ask)
     if unknown:
         return ask.say.missing(unknown)
@@ -109,7 +108,7 @@ def _written(ask: Ask) -> Answer:
 
 def _evidence(ask: Ask) -> Answer:
     if ask.facts.judged_purpose == "emergency":
-        return ask.say.allow("emergency")
+        return ask.say.allow("emergency", switch=EMERGENCY_CALLS)
     unknown = _unknown(ask)
     if unknown:
         return ask.say.missing(unknown)

@@ -14,6 +14,7 @@ from policy.facts import (
     Hours,
     Inbound,
     ListEntry,
+    OptOut,
     PrefixRisk,
     ProviderPermission,
     ReassignedAnswer,
@@ -23,7 +24,12 @@ from policy.facts import (
     Usage,
 )
 from policy.preview import firing
-from policy.switches import EXEMPT_LANDLINES, REGISTRATION_WARNS, STATE_HOURS_FOR_ALL
+from policy.switches import (
+    EMERGENCY_CALLS,
+    EXEMPT_LANDLINES,
+    REGISTRATION_WARNS,
+    STATE_HOURS_FOR_ALL,
+)
 from tests.policy.worlds import at, attempt, express, facts_for, rules, standard, written
 
 NOON = at("2027-01-13T18:00:00Z")
@@ -140,10 +146,22 @@ def test_evidence_is_that_of_the_writing_that_a_sale_relies_on():
     assert fires(replace(SALE, consents=(bare, written(NOON - 3 * DAY)))) == ()
 
 
-def test_emergency_needs_no_consent_and_no_hour():
-    """And is in the record as what it claimed to be."""
+def test_emergency_needs_no_consent_and_no_hour_where_an_operator_vouched_for_it():
+    """Whoever may only say so gets the rules of marketing: the word opens no night and lends no consent."""
     facts = replace(NY, purpose="emergency", at=at("2027-01-13T07:00:00Z"), consents=())
-    assert fires(facts) == ()
+    assert {"CON-NONE", "TIME-FED"} <= set(fires(facts))
+    assert "DNC-STALE" in fires(replace(facts, dnc_national=None))
+    vouched = with_tenant(facts, switches=frozenset({EMERGENCY_CALLS}))
+    assert fires(vouched) == ()
+    used = {
+        one.id: one.inputs.get("switch")
+        for one in evaluate(standard(), vouched).rules
+        if one.reason == "emergency"
+    }
+    assert used.keys() >= {"CON-NONE", "TIME-FED"}
+    assert set(used.values()) == {EMERGENCY_CALLS}
+    stopped = replace(vouched, opt_out=OptOut("+12125550123", NOON, "spoken"))
+    assert "DNC-INT" in fires(stopped)
 
 
 def test_unregistered_seller_is_refused_or_warned():
