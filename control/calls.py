@@ -104,6 +104,7 @@ class LiveCall:
     agent_legs: int = 0
     """How many agent legs were prepared so far."""
     answered: bool = False
+    answered_at: datetime | None = None
     machine_detection: dict[str, Any] | None = None
     """What Twilio is asked to find out about who answers, and what then: see `control.dialing.machines`."""
     answered_by: str | None = None
@@ -257,6 +258,7 @@ class LiveCall:
         """Somebody picked up (the first time counts)."""
         if not self.answered:
             self.answered = True
+            self.answered_at = at
             self.change(answered_at=at)
 
     def take(self) -> Pending:
@@ -303,6 +305,7 @@ def from_record(record: CallRecord, agent: AgentRecord | None) -> LiveCall:
         resumes=record.resumes,
         agent_legs=record.resumes + 1,
         answered=record.answered_at is not None,
+        answered_at=record.answered_at,
         ended_status=record.status if record.status in TERMINAL else None,
         machine_detection=record.machine_detection,
         answered_by=record.answered_by,

@@ -13,7 +13,7 @@ from importlib import metadata
 
 from control import cli_parsers
 from control.config import ConfigError, Settings, load, masked, warnings
-from control.plugins import build_rules
+from control.plugins import build_reassigned, build_rules
 
 EXIT_CONFIG = 2
 
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load(options.config, os.environ)
         build_rules(settings.policy)
+        build_reassigned(settings.policy)
     except ConfigError as error:
         for problem in error.problems:
             print(f"tandem: {problem}", file=sys.stderr)

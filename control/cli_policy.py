@@ -126,8 +126,9 @@ def _explain(options: argparse.Namespace, settings: Settings) -> int:
         print(f"tandem: no decision about {options.call_id}", file=sys.stderr)
         return EXIT_FAILED
     for record in records:
+        name = f"{record.decision['id']}, " if "id" in record.decision else ""
         print(
-            f"{record.at.isoformat()} {record.phase} (decision {record.seq} of {record.tenant_id})"
+            f"{record.at.isoformat()} {record.phase} ({name}decision {record.seq} of {record.tenant_id})"
         )
         for line in in_words(record.decision):
             print(f"  {line}")

@@ -174,6 +174,8 @@ class PolicySettings:
     """Where do-not-call files are kept. Several machines: the same folder, or a copy on each."""
     trust_clock: bool = True
     """False: what the kernel says of the clock decides; true: somebody else keeps it right."""
+    reassigned: str = ""
+    """`module:object` of a plug-in that asks the reassigned-numbers database; without it answers are imported."""
     tables: dict[str, dict[str, Any]] = field(default_factory=dict, metadata=reading(key=False))
 
 

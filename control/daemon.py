@@ -44,7 +44,7 @@ from control.leaving import DRAIN_MARGIN_S, hand_over_max_s
 from control.metrics import Metrics
 from control.numbers import Numbers
 from control.office import node_name
-from control.plugins import build_rules
+from control.plugins import build_reassigned, build_rules
 from control.provisioning import Provisioning
 from control.provisioning.client_tools import definitions
 from control.provisioning.self_test import Probes
@@ -268,6 +268,7 @@ async def _built(
         pool=pool,
         twilio=twilio,
         rules=build_rules(settings.policy),
+        reassigned=build_reassigned(settings.policy),
         clock=clock,
         metrics=metrics,
         access=access,

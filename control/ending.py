@@ -14,6 +14,7 @@ import trio
 
 from control import failpoints, late, log
 from control.calls import TERMINAL, LiveCall, Outcome, conversations_of, outcome_of_status
+from control.compliance import hearing
 from control.office import HANG_UP_TIMEOUT_S, Office, ms_to_datetime
 from control.stats import gauges
 from control.store import StoreUnavailable
@@ -283,6 +284,7 @@ class Ending:
             blame=result.blame,
             reason=result.reason,
             ended_at=ended_at,
+            abandoned=hearing.was_abandoned(call, ended_at),
         )
         if call.lines_dropped:
             office.note(call, "timeline_cut", lines=call.lines_dropped)

@@ -21,6 +21,7 @@ AGENT = "agt"
 TENANT = "tnt"
 TENANT_KEY = "key"
 CREDENTIAL = "cred"
+DECISION = "dec"
 DEFAULT_TENANT_ID = "tnt_default"
 """The tenant that is always there: its Twilio account is the one of the configuration."""
 

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from control import log
 from control.calls import Book, LiveCall, from_record
 from control.compliance.number_file import Shelf
+from control.compliance.reassigned import Reassigned
 from control.config import Settings
 from control.conversations import Conversations
 from control.ledger import Ledger
@@ -123,6 +124,8 @@ class Office:
     clock: Clock
     tickets: Tickets
     metrics: Metrics
+    reassigned: Reassigned | None = None
+    """Asks the reassigned-numbers database, where that is configured."""
     access: Access | None = None
     """Clients that act in tenants' own accounts; None: everything is done in the one of `twilio`."""
     is_draining: bool = False

@@ -13,20 +13,23 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from datetime import timedelta
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
+from control.compliance.reassigned import Reassigned
 from control.config import PolicySettings
 from control.config_sources import ConfigError
 from policy import PackError, PolicyConfigError, Rule, RuleResult, load_rules, packaged_and
-from policy.facts import Facts
+from policy.facts import Direction, Facts
 from policy.law import Law
 
 ANSWER_TIMEOUT_S = 0.5
 """Of one plug-in for one decision, however often the look ahead asks it."""
 _spent_s: ContextVar[dict[str, float] | None] = ContextVar("spent_s", default=None)
 """Seconds that each plug-in has used of the decision that is being made."""
+DIRECTIONS = frozenset(get_args(Direction))
 ENTRY_POINTS = "tandem.policy_rules"
 
 
@@ -60,6 +63,8 @@ class Watched:
 
     def __init__(self, rule: Rule, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         self._rule = rule
+        self._directions = _named(rule, "directions", DIRECTIONS)
+        self._tenants = _named(rule, "tenants", None)
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._questions: queue.SimpleQueue[tuple[Facts, queue.SimpleQueue[Any]]] | None = None
@@ -75,6 +80,8 @@ class Watched:
 
     def __call__(self, facts: Facts, /) -> RuleResult | tuple[RuleResult, ...]:
         """The rule's answer, or a deny. Raises what the rule raises."""
+        if not self._concerns(facts):
+            return RuleResult(self.id, self.version, "allow", "not_applicable")
         spent_s = _spent_s.get()
         used_s = 0.0 if spent_s is None else spent_s.get(self.id, 0.0)
         if used_s >= self._timeout_s:
@@ -91,6 +98,12 @@ class Watched:
             self._lock.release()
             if spent_s is not None:
                 spent_s[self.id] = used_s + time.perf_counter() - began_s
+
+    def _concerns(self, facts: Facts) -> bool:
+        """Of what the rule said that it does not concern, it is not asked, whatever it is doing."""
+        return (self._directions is None or facts.direction in self._directions) and (
+            self._tenants is None or facts.tenant_id in self._tenants
+        )
 
     def _ask(self, facts: Facts, timeout_s: float) -> RuleResult | tuple[RuleResult, ...]:
         if self._is_stuck:  # it was stuck while we waited for our turn
@@ -130,6 +143,20 @@ class Watched:
     def _denied(self, reason: str) -> RuleResult:
         inputs = {"limit_ms": int(self._timeout_s * 1000)}
         return RuleResult(self.id, self.version, "deny", f"rule_blocked: {reason}", inputs)
+
+
+def _named(rule: Rule, attribute: str, known: frozenset[str] | None) -> frozenset[str] | None:
+    """The rule's `directions` or `tenants`; None: it has none, and is asked about all. Raises ValueError."""
+    found = getattr(rule, attribute, None)
+    if found is None:
+        return None
+    is_list = isinstance(found, list | tuple | set | frozenset)
+    if not is_list or not found or not all(isinstance(one, str) for one in found):
+        raise ValueError(f"{attribute} of the rule: expected a set of names")
+    unknown = sorted(set(found) - known) if known is not None else []
+    if unknown:
+        raise ValueError(f"{attribute} of the rule: {unknown[0]!r} is none")
+    return frozenset(found)
 
 
 def _resolve_watched(name: str) -> object:
@@ -172,6 +199,22 @@ def build_rules(settings: PolicySettings, law: Law | None = None) -> tuple[Rule,
         )
     except PolicyConfigError as error:
         raise ConfigError(str(error)) from error
+
+
+def build_reassigned(settings: PolicySettings) -> Reassigned | None:
+    """What asks the reassigned-numbers database, if anything does. Raises ConfigError naming the key."""
+    if not settings.reassigned:
+        return None
+    try:
+        found = resolve(settings.reassigned)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"policy.reassigned: cannot load {settings.reassigned!r}: {error}"
+        ) from error
+    if not callable(found):
+        raise ConfigError(f"policy.reassigned: {settings.reassigned!r} cannot be called")
+    days = settings.tables.get("rnd_stale", {}).get("max_age_days", 30)
+    return Reassigned(found, timedelta(days=days))
 
 
 def _law_with(paths: Sequence[str]) -> Law:

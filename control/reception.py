@@ -79,6 +79,7 @@ class Reception:
         )
         decided = await verdict.ask(office, question)
         call.duties = tuple(decided.decision.get("obligations", ()))
+        call.caller |= {"business_open": _is_open(decided.decision)}
         record = self._record(call, form, decided, called)
         if not decided.allowed:
             outcome = Outcome("policy", "policy", decided.reason)
@@ -334,6 +335,14 @@ def order_of(target: Target) -> Order:
         otherwise=target.otherwise,
         timeout_s=target.timeout_s,
     )
+
+
+def _is_open(decision: Mapping[str, Any]) -> str:
+    """`yes` or `no` by the rule about opening hours, as a dynamic variable; empty where it was not asked."""
+    if all(rule["id"] != "INB-HOURS" for rule in decision["rules"]):
+        return ""
+    after_hours = {"kind": "route", "branch": "after_hours"}
+    return "no" if after_hours in decision.get("obligations", ()) else "yes"
 
 
 def _may_answer(agent: AgentRecord | None) -> bool:

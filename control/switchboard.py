@@ -35,7 +35,9 @@ from control.callbacks import Callbacks
 from control.calls import LiveCall
 from control.cluster import Cluster
 from control.compliance.facts import with_meaning
+from control.compliance.hearing import Hearing
 from control.compliance.in_call import InCallOptOut
+from control.compliance.reassigned import Reassigned
 from control.compliance.silence import Silence
 from control.config import Settings
 from control.dialer import HUNG_UP, Dialer, find_agent
@@ -126,6 +128,7 @@ class Switchboard:
         metrics: Metrics,
         tickets: Tickets | None = None,
         access: Access | None = None,
+        reassigned: Reassigned | None = None,
         journal: Journal | None = None,
     ) -> None:
         self._journal = journal or Journal(None)
@@ -139,6 +142,7 @@ class Switchboard:
             tickets=Tickets(trio.current_time) if tickets is None else tickets,
             metrics=metrics,
             access=access,
+            reassigned=reassigned,
         )
         self._warming = Warming(self._office)
         self._ending = Ending(self._office, self._warming)
@@ -152,6 +156,7 @@ class Switchboard:
         tools = ToolDesk(self._office, actions(self._office, self._transfers, self.initiate))
         self._ending.on_tool = tools.on_request
         self._opt_out, self._silence = InCallOptOut(self._office), Silence(self._office)
+        self._hearing = Hearing(self._office)
         self._ending.on_line, self._ending.on_turn = self._on_line, self._on_turn
         self._answering = Answering(
             self._office, self._warming, self._ending, self._dialer, self._transfers
@@ -208,10 +213,12 @@ class Switchboard:
 
     def _on_line(self, call: LiveCall, event: CallEvent) -> None:
         self._opt_out.on_event(call, event)
+        self._hearing.on_event(call, event)
         self._silence.on_event(call, event)
 
     def _on_turn(self, call: LiveCall, turn: TranscriptTurn) -> None:
         self._opt_out.on_turn(call, turn)
+        self._hearing.on_turn(call, turn)
         self._silence.on_turn(call, turn)
 
     async def _read_events(self) -> None:

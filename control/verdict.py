@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import trio
 from sqlalchemy import Connection
 
-from control import log
+from control import ids, log
 from control.compliance import clock_state, facts, stored
 from control.compliance.facts import Asked
 from control.ledger import Ruling
@@ -62,7 +63,13 @@ async def ask(office: Office, question: Question, at: datetime | None = None) ->
     """
     now = office.clock.now()
     try:
-        known = await office.store.read(facts.assemble, question, at or now, now, office.shelf)
+        read = partial(
+            facts.assemble, asked=question, at=at or now, read_at=now, shelf=office.shelf
+        )
+        known = await office.store.read(read)
+        lookup = office.reassigned
+        if lookup is not None and await lookup.refresh(office.store, known, now):
+            known = await office.store.read(read)
     except StoreUnavailable as error:
         log.event("policy_without_store", level="error", error=str(error))
         known = facts.bare(question, at or now)
@@ -76,13 +83,9 @@ async def judge(office: Office, known: Facts) -> Verdict:
     office.metrics.policy_decisions.labels(decision.outcome, decided_by).inc()
     for rule in decision.rules:
         office.metrics.rule_decisions.labels(rule.id, rule.outcome).inc()
-    ruling = Ruling(
-        known.phase,
-        known.tenant_id,
-        _shown(decision, known),
-        office.clock.now(),
-        stored.dump(known),
-    )
+    now = office.clock.now()
+    shown = {"id": ids.new_id(ids.DECISION, now), "phase": known.phase} | _shown(decision, known)
+    ruling = Ruling(known.phase, known.tenant_id, shown, now, stored.dump(known))
     return Verdict(decision.allowed, ruling, decision.reason, known)
 
 

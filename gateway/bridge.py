@@ -170,7 +170,8 @@ class Bridge(AgentSide):
         )
 
     def _mark_echo(self, name: str, now_s: float) -> None:
-        is_end, done = self.downlink.mark_echo(name)
+        is_end, done = self.downlink.mark_echo(name, now_s)
+        self._note_first_word()
         for turn in done:
             self._tell_turn(turn, turn.heard_text(turn.end_byte))
         if is_end and self._draining is not None and self._end_mark_sent:

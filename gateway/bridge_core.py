@@ -84,6 +84,7 @@ class BridgeCore:
         self._agent_ready = False
         self._said_first_audio = False
         self._sent_first_audio = False
+        self._told_first_word = False
         self._draining: Termination | None = None
         self._end_mark_sent = False
         self._ends_at_s = math.inf
@@ -352,9 +353,28 @@ class BridgeCore:
     def _note(self, name: str, now_s: float, **data: Any) -> None:
         self.events.append(Note(name, now_s, data))
 
+    def _note_first_word(self) -> None:
+        """Once: when the caller began to hear the agent, by Twilio's word."""
+        heard_from_s = self.downlink.heard.first_heard_s
+        if heard_from_s is not None and not self._told_first_word:
+            self._told_first_word = True
+            self._note("first_word_heard", heard_from_s)
+
     def _tell_turn(self, turn: AgentTurn, heard: str | None = None) -> None:
         text = turn.text or "".join(turn.chars)
-        self._tell(Turn(turn.number, "agent", text, turn.at_s, heard, turn.interrupted))
+        words_ms = turn.word_ms() if heard else ()
+        self._tell(
+            Turn(
+                turn.number,
+                "agent",
+                text,
+                turn.at_s,
+                heard,
+                turn.interrupted,
+                turn.heard_from_s,
+                words_ms,
+            )
+        )
 
     def _tell(self, turn: Turn) -> None:
         self.spoken.tell(turn)

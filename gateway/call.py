@@ -155,6 +155,10 @@ class Call:
                             self._around.wall_ms(event.at_s),
                             event.heard,
                             event.interrupted,
+                            None
+                            if event.heard_from_s is None
+                            else self._around.wall_ms(event.heard_from_s),
+                            list(event.word_ms),
                         )
                     )
                 case StreamStarted():

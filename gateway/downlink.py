@@ -229,16 +229,16 @@ class Downlink:
             self._tap.cut_agent(now_s)
         return queued + unheard, self.heard.cut(sent - unheard, sent)
 
-    def mark_echo(self, name: str) -> tuple[bool, list[AgentTurn]]:
+    def mark_echo(self, name: str, now_s: float) -> tuple[bool, list[AgentTurn]]:
         """Twilio's echo of a mark. Returns whether it was the end mark, and the turns heard to their end."""
         epoch, colon, position = name.partition(":")
         if not colon or epoch != str(self.outlet.epoch):
             return False, []
         self.marks_echoed += 1
         if position == END_MARK:
-            return True, self.heard.played(self.playout.sent_bytes)
+            return True, self.heard.played(self.playout.sent_bytes, now_s)
         is_ours = position.isdecimal() and len(position) <= _POSITION_MAX_DIGITS
-        return False, self.heard.played(int(position)) if is_ours else []
+        return False, self.heard.played(int(position), now_s) if is_ours else []
 
     def report(self) -> dict[str, float]:
         """Counters for the call's record."""

@@ -29,6 +29,10 @@ class Turn:
     at_s: float
     heard: str | None = None
     interrupted: bool = False
+    heard_from_s: float | None = None
+    """Agent only: when the caller began to hear it; None while no mark has told."""
+    word_ms: tuple[int, ...] = ()
+    """With `heard`: when each word of `text` begins after that, and where the audio ends."""
 
 
 @dataclass(frozen=True, slots=True)

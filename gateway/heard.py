@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 
 from gateway.playout import BYTES_PER_MS
 
+WORDS_MAX = 400
+"""Words of a turn whose times are told; a longer one has only the first ones."""
 TURNS_MAX = 64
 """Turns that may be waiting to be heard; older ones are settled as they stand."""
 
@@ -33,6 +35,8 @@ class AgentTurn:
     interrupted: bool = False
     chars: list[str] = field(default_factory=list)
     char_start_ms: list[float] = field(default_factory=list)
+    heard_from_s: float | None = None
+    """When the caller began to hear it, by the first mark behind its start; None: no mark has told yet."""
 
     def heard_text(self, heard_byte: int) -> str:
         """The part of the text whose audio lies before `heard_byte`."""
@@ -48,6 +52,26 @@ class AgentTurn:
         whole_words, space, _ = cut.rpartition(" ")
         return whole_words if space else cut
 
+    def word_ms(self) -> tuple[int, ...]:
+        """When each word of the text begins, in ms of the turn's audio, and at last where the audio ends.
+
+        From the alignment where it has the words of the text, else in proportion to the characters.
+        """
+        text = self.text or "".join(self.chars)
+        total_ms = (self.end_byte - self.start_byte) / BYTES_PER_MS
+        aligned = "".join(self.chars)
+        if aligned and len(aligned) == len(self.chars) and aligned.split() == text.split():
+            starts = [self.char_start_ms[at] for at in _word_starts(aligned)]
+        else:
+            starts = [total_ms * at / len(text) for at in _word_starts(text)]
+        return tuple(round(one) for one in (*starts[:WORDS_MAX], total_ms))
+
+
+def _word_starts(text: str) -> list[int]:
+    """Where each word begins."""
+    spaced = f" {text}"
+    return [at for at in range(len(text)) if spaced[at].isspace() and not text[at].isspace()]
+
 
 class Heard:
     """Joins agent text, agent audio and Twilio's echoes. Invariant: heard <= sent <= accepted."""
@@ -59,6 +83,7 @@ class Heard:
         self._turn_closed = True
         self.heard_bytes = 0
         self.lost_bytes = 0
+        self.first_heard_s: float | None = None
 
     # ---- what the agent says -------------------------------------------------------------------
 
@@ -127,9 +152,19 @@ class Heard:
 
     # ---- what the caller hears -----------------------------------------------------------------
 
-    def played(self, position: int) -> list[AgentTurn]:
-        """Twilio's playback has passed `position`. Returns the turns that are heard to their end now."""
+    def played(self, position: int, mark_s: float | None = None) -> list[AgentTurn]:
+        """Twilio's playback has passed `position`. Returns the turns that are heard to their end now.
+
+        `mark_s`: when a mark said so; None where only the playout clock does.
+        """
         self.heard_bytes = max(self.heard_bytes, min(position, self._accepted))
+        if mark_s is not None:
+            for turn in self._open:
+                if turn.start_byte < self.heard_bytes and turn.heard_from_s is None:
+                    since_ms = (self.heard_bytes - turn.start_byte) / BYTES_PER_MS
+                    turn.heard_from_s = mark_s - since_ms / 1000
+                    if self.first_heard_s is None:
+                        self.first_heard_s = turn.heard_from_s
         return self._settle()
 
     def cut(self, heard_position: int, sent_position: int) -> list[tuple[AgentTurn, str]]:

@@ -223,6 +223,10 @@ class TranscriptTurn:
     heard: str | None = None
     """Agent only: the part that was played into the caller's ear; `None` = not known yet."""
     interrupted: bool = False
+    heard_from_ms: int | None = None
+    """Agent only: when the caller began to hear it, by a mark; `None` = no mark has told."""
+    word_ms: list[int] = field(default_factory=list)
+    """With `heard`: milliseconds from there to the beginning of each word of `text`, and to the audio's end."""
 
 
 @dataclass(frozen=True, slots=True)

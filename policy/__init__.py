@@ -31,6 +31,7 @@ from policy.masking import mask_number, mask_numbers, mask_written, replace_numb
 from policy.pack_reading import PackError
 from policy.preview import Change, preview
 from policy.registry import PolicyConfigError, RuleSet, expanded, load_rules
+from policy.rules.consent_kinds import fitting
 
 __all__ = [
     "BUILT_IN",
@@ -49,6 +50,7 @@ __all__ = [
     "RuleSet",
     "evaluate",
     "expanded",
+    "fitting",
     "law_of",
     "load_rules",
     "mask_number",

@@ -33,6 +33,7 @@ from policy.facts_parts import (
     Traffic,
     Usage,
 )
+from policy.switches import EMERGENCY_CALLS
 
 Direction: TypeAlias = Literal["inbound", "outbound", "transfer"]
 Phase: TypeAlias = Literal["accept", "dial", "answer", "check"]
@@ -167,5 +168,9 @@ class Facts:
 
     @property
     def judged_purpose(self) -> Purpose:
-        """An unknown purpose is marketing: the strictest."""
+        """An unknown purpose is marketing, the strictest; and so is an emergency that no operator vouched for."""
+        if self.purpose == "emergency" and (
+            self.tenant is None or EMERGENCY_CALLS not in self.tenant.switches
+        ):
+            return "marketing"
         return self.purpose or "marketing"

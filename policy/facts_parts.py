@@ -105,7 +105,8 @@ class AgentFacts:
 class Location:
     """Where the customer is, from a better source than the number.
 
-    A zone older than twelve months is not used. `postcode` is looked up for `country` (None: the number's).
+    A zone older than twelve months is not used. `postcode` is looked up for `country` (None: the number's); older
+    than that, or of no date, it adds its zones to those of the number, where a fresh one replaces them.
     """
 
     zone: str | None = None
@@ -115,6 +116,8 @@ class Location:
     state: str | None = None
     """State of the known address, `FL`; it adds its rules to those of the area code's state."""
     country: str | None = None
+    as_of: datetime | None = None
+    """When postcode and state were said; None: with the zone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +241,8 @@ class Traffic:
     opt_out_share: float | None = None
     abandoned_share: float | None = None
     """First word later than 2 s, of all answered, over 30 days and this campaign."""
+    campaign_calls: int = 0
+    """Answered calls that `abandoned_share` is drawn from."""
     caller_id_calls_hour: int | None = None
     """Calls from this caller id in the last hour."""
 

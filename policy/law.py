@@ -14,7 +14,7 @@ from policy.numbering import NUMBERS_KEPT, TERRITORIES, Destination, NumberingPl
 from policy.pack import HoursRow, RulePack
 
 ZONE_FRESH = timedelta(days=365)
-"""A zone that somebody stated longer ago counts no more."""
+"""A zone or a postcode that somebody stated longer ago counts no more against the number."""
 SCHEDULES_KEPT = 512
 
 
@@ -94,14 +94,13 @@ class Law:
     def place(self, facts: Facts) -> Place:
         """Zones and states of the called party. A stated zone goes before a postcode, that before the number."""
         location = facts.location
-        as_of = location.zone_as_of
-        is_fresh = as_of is not None and timedelta(0) <= facts.at - as_of <= ZONE_FRESH
         return self._place(
             facts.customer_number,
-            location.zone if is_fresh else None,
+            location.zone if _is_fresh(location.zone_as_of, facts.at) else None,
             location.postcode,
             location.state,
             location.country,
+            _is_fresh(location.as_of or location.zone_as_of, facts.at),
         )
 
     def zone(self, name: str) -> ZoneInfo | None:
@@ -121,6 +120,7 @@ class Law:
         postcode: str | None,
         state: str | None,
         country: str | None,
+        is_fresh: bool,
     ) -> Place:
         destination = self.plan.destination(number)
         region = destination.region
@@ -131,8 +131,10 @@ class Law:
         if postcode:
             of_postcode, known = self.plan.postcode(country or region or "", postcode)
             states.append(of_postcode)
-            if known:
+            if known and is_fresh:
                 zones, basis = known, "postcode"
+            elif known and zones:
+                zones = tuple(sorted({*zones, *known}))  # they may have moved since
         if basis != "postcode" and state:
             zones = tuple(sorted({*zones, *self.plan.zones_of_state.get(state, ())}))
         if stated is not None:
@@ -165,6 +167,10 @@ class Law:
                     raise ValueError(f"rule pack: row {row.key}: no time zone {row.zone!r}")
                 found[row.zone] = zone
         return found
+
+
+def _is_fresh(as_of: datetime | None, at: datetime) -> bool:
+    return as_of is not None and timedelta(0) <= at - as_of <= ZONE_FRESH
 
 
 class _SameRows:

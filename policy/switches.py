@@ -15,6 +15,8 @@ REGISTRATION_WARNS = "registration_warns"
 """TEN-REG: a missing seller registration is recorded and does not refuse."""
 EXEMPT_LANDLINES = "exempt_landlines"
 """CON-NONE: exempt informational calls to landlines without consent, three in thirty days."""
+EMERGENCY_CALLS = "emergency_calls"
+"""CON-*, TIME-*: the purpose `emergency`, which needs no consent and keeps no hours. Without it: marketing."""
 STATE_HOURS_FOR_ALL = "state_hours_for_all"
 """TIME-ST, TIME-HOL: state hours bind informational calls too. This one narrows."""
 
@@ -25,6 +27,7 @@ ALL = frozenset(
         TOLL_FREE_DESTINATIONS,
         REGISTRATION_WARNS,
         EXEMPT_LANDLINES,
+        EMERGENCY_CALLS,
         STATE_HOURS_FOR_ALL,
     }
 )

@@ -464,6 +464,7 @@ BROAD = {
     "control/office.py:_guarded": "work of one call that nobody waits for",
     "control/outbox/runner.py:Outbox._attempt": "one item's mistake, all items' runner",
     "control/numbers/service.py:Numbers._swept": "one interrupted purchase, not all of them",
+    "control/compliance/reassigned.py:Reassigned._answer": "foreign code; an error is an answer, too",
     "control/plugins.py:Watched._answer": "foreign code; the engine makes a deny of it",
     "control/plugins.py:resolve": "foreign code, imported by name; becomes an ImportError",
     "control/provisioning/saga.py:Provisioning._provision": "one agent's provisioning, not all agents'",

@@ -21,6 +21,7 @@ from control.api.erasure_models import ErasureShown, erasure_if_any
 from control.api.event_models import ProviderEvent, event_shown
 from control.api.machine_models import MachineDetection
 from control.api.reading import E164, Body
+from control.compliance.hearing import LEG
 from control.store.dialing import QueueRecord
 from control.store.provider_events import ProviderEventRecord
 from control.store.records import CallLine, CallRecord, EventRecord, TurnRecord
@@ -53,6 +54,8 @@ Decision = Annotated[
             "description": "What policy said: the strictest of all rules.",
             "required": ["allowed", "outcome", "rules"],
             "properties": {
+                "id": {"type": "string", "description": "`dec_…`, sorted by time."},
+                "phase": {"enum": ["accept", "dial", "answer", "check"]},
                 "allowed": {"type": "boolean"},
                 "outcome": {"enum": ["allow", "deny", "defer"]},
                 "retry_at": {"type": "string", "format": "date-time"},
@@ -74,6 +77,10 @@ Decision = Annotated[
     ),
 ]
 """As the policy made it, at the time; never re-read through a model, so that old ones stay readable."""
+
+
+Decided = tuple[str, dict[str, Any], datetime]
+"""Phase, decision and instant, as `control.store.calls.decisions_of` reads them."""
 
 
 class CallInitiate(AboutCall):
@@ -236,12 +243,41 @@ class Turn(Answer):
     ms: int = Field(description="Milliseconds since the call was created.")
 
 
+class Disclosure(Answer):
+    """What was heard, by Twilio's marks, in milliseconds since the call was picked up."""
+
+    first_word_ms: int | None = Field(None, description="The agent's first word began.")
+    disclosed_identity_ms: int | None = Field(None, description="Who calls: said to the end.")
+    disclosed_ai_ms: int | None = Field(None, description="That it is an AI: said to the end.")
+    offered_optout_ms: int | None = Field(None, description="The offer of the opt-out began.")
+    recording_notice_ms: int | None = Field(None, description="The notice: said to the end.")
+    abandoned: bool | None = Field(
+        None, description="Outbound: no word within two seconds; null where that is no question."
+    )
+
+
+class DecisionLine(Answer):
+    """One of the decisions about a call; the newest is `decision`, whole."""
+
+    id: str | None = Field(description="`dec_…`; null for those that were made before it was kept.")
+    phase: str = Field(description="accept, dial or answer.")
+    at: datetime
+    outcome: str = Field(description="allow, deny or defer.")
+    reason: str = Field(description="Of the first rule that did not allow; empty when all did.")
+    retry_at: datetime | None = None
+
+
 class Call(CallMade):
     """The record of a call."""
+
+    decisions: list[DecisionLine] = Field(
+        [], description="All of them in order, as `tandem policy explain` shows them."
+    )
 
     times: CallTimes
     variables: dict[str, Any]
     legs: dict[str, Any]
+    disclosure: Disclosure
     transcript: list[Turn]
     extractions: dict[str, Any]
     extraction_problems: dict[str, Any] = Field(
@@ -296,15 +332,18 @@ def full(
     transcript: Sequence[TurnRecord],
     waits: Waits | None = None,
     complaints: Sequence[ProviderEventRecord] = (),
+    decided: Sequence[Decided] = (),
 ) -> Call:
-    """The whole record."""
+    """The whole record. `decided`: every decision about the call, in order."""
     return Call(
         **_brief(record, waits),
+        decisions=[_decision_line(*one) for one in decided],
         provider_events=[event_shown(one) for one in complaints],
         decision=record.decision,
         times=_times(record),
         variables=record.variables,
-        legs=record.legs,
+        legs={name: leg for name, leg in record.legs.items() if name != LEG},
+        disclosure=Disclosure(**record.legs.get(LEG, {}), abandoned=record.abandoned),
         transcript=turns(record, transcript),
         extractions=record.extractions,
         extraction_problems=record.extraction_problems or {},
@@ -319,11 +358,25 @@ def full(
     )
 
 
+def _decision_line(phase: str, decision: dict[str, Any], at: datetime) -> DecisionLine:
+    retry_at = decision.get("retry_at")
+    return DecisionLine(
+        id=decision.get("id"),
+        phase=phase,
+        at=at,
+        outcome=decision["outcome"],
+        reason=decision.get("reason", ""),
+        retry_at=datetime.fromisoformat(retry_at) if retry_at else None,
+    )
+
+
 def pushed(
     record: CallRecord, timeline: Sequence[EventRecord], transcript: Sequence[TurnRecord]
 ) -> dict[str, Any]:
     """The record as customers' webhooks get it: without the timeline, which can be asked for."""
-    return full(record, (), transcript).model_dump(mode="json", by_alias=True, exclude={"timeline"})
+    return full(record, (), transcript).model_dump(
+        mode="json", by_alias=True, exclude={"timeline", "decisions"}
+    )
 
 
 def lines(record: CallRecord, timeline: Sequence[EventRecord]) -> list[Line]:

@@ -20,6 +20,7 @@ from control.api.call_models import (
     CallInitiate,
     CallMade,
     CallsQuery,
+    Decided,
     HangUpRequest,
     Line,
     Turn,
@@ -33,7 +34,9 @@ from control.api.reading import read_body, read_query
 from control.api.refusals import as_problems
 from control.dialing.intake import LATE_S
 from control.refusals import DialUncertain
+from control.retention import proof
 from control.store import calls, dialing, provider_events
+from control.store.provider_events import ProviderEventRecord
 from control.store.records import CallLine, CallRecord, EventRecord, TurnRecord
 
 blueprint = Blueprint("calls", __name__)
@@ -123,10 +126,8 @@ async def get_call(call_id: str) -> Response:
     """
     found = await dependencies().store.read(_whole, call_id)
     record = found[0]
-    complaints = await dependencies().store.read(
-        provider_events.of_call, record.id, record.twilio_call_sid
-    )
-    return answer(call_models.full(*found, complaints))
+    complaints, decided = await dependencies().store.read(_beside, record)
+    return answer(call_models.full(*found, complaints, decided))
 
 
 @blueprint.get("/v2/calls/<call_id>/transcript")
@@ -237,6 +238,15 @@ def _whole(
     record = _seen(conn, call_id)
     timeline, transcript = calls.events(conn, call_id), calls.turns(conn, call_id)
     return record, timeline, transcript, _waits(conn, call_id)
+
+
+def _beside(
+    conn: Connection, record: CallRecord
+) -> tuple[list[ProviderEventRecord], list[Decided]]:
+    """What is kept of the call elsewhere; lines of the ledger that say what was erased are no decisions."""
+    decided = calls.decisions_of(conn, record.id)
+    complaints = provider_events.of_call(conn, record.id, record.twilio_call_sid)
+    return complaints, [one for one in decided if one[0] != proof.PHASE]
 
 
 async def _made(record: CallRecord, status: int) -> Response:

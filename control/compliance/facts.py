@@ -5,7 +5,7 @@ Whatever cannot be read stays None, and the rule that needs it refuses and names
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import lru_cache
@@ -18,8 +18,20 @@ from control.compliance import counters, platform_stop, profile
 from control.compliance.number_file import ListUnreadable, Shelf
 from control.compliance.permissions import as_facts
 from control.compliance.script import script_of
+from control.routing import inbound as routing
+from control.routing.model import DAY_MINUTES, DAYS
 from control.stats import health
-from control.store import agents, calls, consents, dnc, numbers, opt_outs, permissions, tenants
+from control.store import (
+    agents,
+    calls,
+    consents,
+    dnc,
+    numbers,
+    opt_outs,
+    permissions,
+    routes,
+    tenants,
+)
 from control.store.records import AgentRecord, OptOutRecord
 from control.store.tables.core import agents as agents_table
 from control.store.tables.provisioning import agent_numbers
@@ -29,6 +41,7 @@ from policy.facts import (
     Channel,
     Consent,
     Direction,
+    Hours,
     Inbound,
     ListEntry,
     Location,
@@ -142,9 +155,34 @@ def assemble(
         debt_id=asked.debt_id,
     )
     if asked.direction == "inbound":
-        blocked = facts.platform_block
-        return replace(facts, inbound=Inbound(is_blocked=bool(blocked and blocked.is_listed)))
+        return replace(facts, inbound=_inbound(conn, asked.to_number, facts.platform_block))
     return _traffic(conn, asked, _lists(conn, asked, facts, shelf), own, read_at)
+
+
+def _inbound(conn: Connection, to_number: str, blocked: ListEntry | None) -> Inbound:
+    """Whether the caller is let in, and the opening hours that the number's routes go by."""
+    agent, number = agents.by_number(conn, to_number), routes.get(conn, to_number)
+    if agent is not None and number is not None and number.tenant_id != agent.tenant_id:
+        number = None  # left over from a former owner of the number
+    setting = routing.setting_of(agent, number, to_number)
+    zone = getattr(setting.zone, "key", None)
+    return Inbound(bool(blocked and blocked.is_listed), _opening_hours(setting.hours), zone)
+
+
+def _opening_hours(
+    hours: Mapping[str, Sequence[tuple[int, int]]] | None,
+) -> tuple[Hours, ...] | None:
+    """As the rules know them: a span past midnight is two, the second on the next day."""
+    if hours is None:
+        return None
+    found = []
+    for day, spans in hours.items():
+        weekday = DAYS.index(day)
+        for begin, end in spans:
+            found.append(Hours(frozenset({weekday}), begin, min(end, DAY_MINUTES)))
+            if end > DAY_MINUTES:
+                found.append(Hours(frozenset({(weekday + 1) % 7}), 0, end - DAY_MINUTES))
+    return tuple(found)
 
 
 def _completed(conn: Connection, asked: Asked) -> Asked:
@@ -172,7 +210,7 @@ def _people(conn: Connection, asked: Asked, facts: Facts) -> Facts:
         ),
         platform_block=ListEntry("platform", block is not None),
         reassigned=None if answer is None else _answer(answer),
-        location=asked.location or _location(grants),
+        location=_merged(asked.location, _location(grants)),
     )
 
 
@@ -221,6 +259,24 @@ def _location(grants: list[consents.ConsentRecord]) -> Location:
                 country=kept.get("country"),
             )
     return Location()
+
+
+def _merged(said: Location | None, known: Location) -> Location:
+    """What a request says goes before what a consent does, part by part: a zone alone takes no state away."""
+    if said is None:
+        return known
+    if said.postcode or (said.state and said.state != known.state):
+        return replace(said, as_of=said.zone_as_of)  # another address than the one of then
+    zone = said if said.zone else known
+    return Location(
+        zone=zone.zone,
+        zone_source=zone.zone_source,
+        zone_as_of=zone.zone_as_of,
+        postcode=known.postcode,
+        state=said.state or known.state,
+        country=known.country,
+        as_of=known.zone_as_of,
+    )
 
 
 def _tenant(conn: Connection, tenant_id: str) -> tuple[profile.Profile, Any] | None:
@@ -275,7 +331,8 @@ def _traffic(
     }
     kept = permissions.get(conn, tenant_id)
     permission, risk = as_facts(kept, region_of(number), number)
-    figures = health.traffic(conn, tenant_id, now)
+    campaign = health.campaign_of(facts.subject, asked.agent_id)
+    figures = health.traffic(conn, tenant_id, now, campaign=campaign)
     of_number = health.traffic(conn, tenant_id, now, asked.from_number)
     return replace(
         facts,

@@ -67,9 +67,8 @@ class InCallOptOut:
             self._requested(call, Request("dtmf", event.at_ms, {"key": key}))
 
     def on_turn(self, call: LiveCall, turn: TranscriptTurn) -> None:
-        """What was said: a request of the caller, or lines of ours that were heard."""
+        """What was said: perhaps a request of the caller."""
         if turn.role == "agent":
-            self._heard(call, turn)
             return
         found = phrases.find(turn.text)
         words = turn.text
@@ -110,7 +109,8 @@ class InCallOptOut:
             f"The caller {said}. It is recorded and nobody will call this number again. "
             "Confirm it in one short sentence, do not try to change their mind, and say goodbye.",
         )
-        ends = call.direction == "outbound" and (purpose is None or purpose in ENDS)
+        owes_it = any(duty.get("kind") == "offer_opt_out" for duty in call.duties)
+        ends = call.direction == "outbound" and (purpose is None or purpose in ENDS or owes_it)
         if ends and request.source != "spoken_review":
             await self._confirm_and_end(call)
 
@@ -143,17 +143,6 @@ class InCallOptOut:
             except TwilioError as error:
                 office.note(call, "opt_out_unconfirmed", error=str(error))
         office.pool.hang_up(call.id, "the caller opted out")
-
-    # ---- what we have to say -------------------------------------------------------------------
-
-    def _heard(self, call: LiveCall, turn: TranscriptTurn) -> None:
-        if not call.lines_due or not turn.heard:
-            return
-        heard = phrases.normalised(turn.heard)
-        for kind, text in list(call.lines_due):
-            if phrases.normalised(text) in heard:
-                call.lines_due.remove((kind, text))
-                self._office.note(call, "disclosure_heard", kind=kind, turn=turn.turn)
 
 
 def _write(conn: Connection, call: LiveCall, request: Request, now: datetime) -> str | None:

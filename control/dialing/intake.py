@@ -24,6 +24,7 @@ from control.refusals import (
     PolicyRefused,
     TooFarAhead,
 )
+from control.stats import health
 from control.store import StoreError, StoreUnavailable, agents, tenants
 from control.store import calls as table
 from control.store import dialing as queue
@@ -231,6 +232,9 @@ def _record(call: LiveCall, order: Order, decided: Verdict) -> CallRecord:
         status="queued",
         variables=order.variables,
         metadata=order.metadata,
+        campaign=health.campaign_of(
+            decided.known.subject if decided.known else None, call.agent_id
+        ),
         decision=decided.decision,
         dial_state="intent",
         machine_detection=call.machine_detection,

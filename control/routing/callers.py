@@ -25,6 +25,7 @@ NAMES = (
     "earlier_calls",
     "last_call_at",
     "last_call_summary",
+    "business_open",
 )
 """Documented in `docs/routing.md`."""
 
@@ -45,6 +46,7 @@ def variables(form: Mapping[str, str], known: Acquaintance) -> dict[str, Any]:
         name: clean(form.get(key, ""), PLACE_MAX_CHARS) for name, key in _PLACES.items()
     }
     found["caller_name"] = clean(form.get("CallerName", ""), NAME_MAX_CHARS)
+    found["business_open"] = ""  # known once the rules were asked
     found["earlier_calls"] = known.calls
     found["last_call_at"] = known.last_at.isoformat(timespec="seconds") if known.last_at else ""
     found["last_call_summary"] = clean(known.last_summary or "", SUMMARY_MAX_CHARS)

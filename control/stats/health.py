@@ -35,15 +35,24 @@ THRESHOLDS = (
     Threshold("short_share", 0.08, 0.10, False),
     Threshold("answer_share", 0.75, 0.70, True),
     Threshold("opt_out_share", 0.02, 0.04, False),
+    Threshold("abandoned_share", 0.02, 0.03, False),
     Threshold("caller_id_calls_hour", 50.0, 100.0, False),
 )
 
 
 def traffic(
-    conn: Connection, tenant_id: str, now: datetime, from_number: str | None = None
+    conn: Connection,
+    tenant_id: str,
+    now: datetime,
+    from_number: str | None = None,
+    campaign: str | None = None,
 ) -> Traffic:
-    """The figures as the rules know them; `from_number` narrows them to one caller id."""
+    """The figures as the rules know them; `from_number` narrows them to one caller id.
+
+    Abandoned calls are those of `campaign`; without it those of the campaign that has the worst share.
+    """
     seen = stats.recent(conn, tenant_id, now, from_number)
+    left = _worst(stats.abandoned(conn, tenant_id, now, campaign))
     return Traffic(
         calls=seen.attempts,
         mean_connected_s=_part(seen.talk_s, seen.finished),
@@ -51,7 +60,20 @@ def traffic(
         answer_share=_part(seen.answered, seen.attempts),
         opt_out_share=_part(seen.opt_outs, seen.answered),
         caller_id_calls_hour=seen.caller_id_calls_hour,
+        campaign_calls=0 if left is None else left.answered,
+        abandoned_share=None if left is None else _part(left.abandoned, left.answered),
     )
+
+
+def _worst(campaigns: list[stats.Abandoned]) -> stats.Abandoned | None:
+    """Of those with enough calls, else of the small ones."""
+    enough = [one for one in campaigns if one.answered >= CALLS_MIN] or campaigns
+    return max(enough, key=lambda one: one.abandoned / one.answered, default=None)
+
+
+def campaign_of(subject: str | None, agent_id: str | None) -> str | None:
+    """By what the share of abandoned calls is counted: what the call is about, else its agent."""
+    return subject or agent_id
 
 
 def judge(figures: Traffic) -> dict[str, str]:
@@ -61,7 +83,8 @@ def judge(figures: Traffic) -> dict[str, str]:
 
 def _judged(threshold: Threshold, figures: Traffic) -> str:
     value = getattr(figures, threshold.figure)
-    counted = figures.calls >= CALLS_MIN or threshold.figure == "caller_id_calls_hour"
+    of = figures.campaign_calls if threshold.figure == "abandoned_share" else figures.calls
+    counted = of >= CALLS_MIN or threshold.figure == "caller_id_calls_hour"
     if value is None or not counted:
         return "unknown"
     if threshold.is_floor:

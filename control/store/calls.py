@@ -265,7 +265,7 @@ def turns(conn: Connection, call_id: str) -> list[TurnRecord]:
 
 
 def decisions_of(conn: Connection, call_id: str) -> list[tuple[str, dict[str, Any], datetime]]:
-    """`(phase, decision, at)` of a call, in order."""
+    """`(phase, decision, at)` of a call, in order; without the facts, which are large."""
     statement = (
         select(decisions.c.phase, decisions.c.decision, decisions.c.at)
         .where(decisions.c.call_id == call_id)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, insert, update
+from sqlalchemy import Connection, Select, Table, bindparam, case, insert, update
 
 from control.ids import DEFAULT_TENANT_ID
 from control.store import cursor as cursors
@@ -161,7 +161,7 @@ def add_answer(conn: Connection, record: ReassignedRecord) -> None:
 
 
 def newest_answer(conn: Connection, tenant_id: str, e164: str) -> ReassignedRecord | None:
-    """The newest answer about a number."""
+    """The newest answer about a number. An error is none, as long as there is any other."""
     row = conn.execute(_NEWEST_ANSWER, {"tenant_id": tenant_id, "e164": e164}).one_or_none()
     return None if row is None else rows.build(ReassignedRecord, row)
 
@@ -178,6 +178,10 @@ _REVOCATIONS = _of_number(revocations, RevocationRecord).order_by(
 )
 _NEWEST_ANSWER = (
     _of_number(reassigned_answers, ReassignedRecord)
-    .order_by(reassigned_answers.c.asked_at.desc(), reassigned_answers.c.id.desc())
+    .order_by(
+        case((reassigned_answers.c.answer == "error", 1), else_=0),
+        reassigned_answers.c.asked_at.desc(),
+        reassigned_answers.c.id.desc(),
+    )
     .limit(1)
 )

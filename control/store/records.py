@@ -190,6 +190,10 @@ class CallRecord:
     """What the providers ask for, by provider. `cost` is what is counted while the call lasts."""
     sent_at: datetime | None = None
     """Outbound: when the dial request left for Twilio."""
+    campaign: str | None = None
+    """Outbound: what the call is about, else its agent; abandoned calls are counted by it."""
+    abandoned: bool | None = None
+    """Outbound: whether who picked up heard no word within two seconds; None where that is no question."""
     erase_asked_at: datetime | None = None
     """When somebody asked for this call to be erased, whatever the tenant's periods say."""
     erase_asked_by: str | None = None

@@ -17,6 +17,9 @@ SHORT_S = 12.0
 GROUPS_MAX = 5000
 WINDOW_CALLS = 100
 WINDOW = timedelta(hours=24)
+ABANDONED_WINDOW = timedelta(days=30)
+"""47 CFR 64.1200(a)(7): over thirty days, for each campaign."""
+ABANDONED_CALLS = 20_000
 
 # What never left us says nothing about lines and people.
 _NOT_TRIED = ("blocked",)
@@ -202,6 +205,44 @@ def recent(
         caller_id_calls_hour=_calls_hour(conn, tenant_id, now, from_number),
         since=since,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """Of a campaign's calls that a person picked up, how many heard no word in time."""
+
+    campaign: str
+    answered: int
+    abandoned: int
+
+
+def abandoned(
+    conn: Connection, tenant_id: str, now: datetime, campaign: str | None = None
+) -> list[Abandoned]:
+    """Of the last ABANDONED_WINDOW, by campaign; `campaign`: of this one alone. ABANDONED_CALLS at most."""
+    c = calls.c
+    mine = [
+        c.tenant_id == tenant_id,
+        c.campaign.is_not(None) if campaign is None else c.campaign == campaign,
+        c.created_at > now - ABANDONED_WINDOW,
+        c.created_at <= now,
+        c.abandoned.is_not(None),
+    ]
+    newest = (
+        select(c.campaign, c.abandoned)
+        .where(*mine)
+        .order_by(c.created_at.desc())
+        .limit(ABANDONED_CALLS)
+        .subquery()
+    )
+    n = newest.c
+    rows = conn.execute(
+        select(n.campaign, func.count().label("answered"), _count(n.abandoned, "abandoned"))
+        .select_from(newest)
+        .group_by(n.campaign)
+        .order_by(n.campaign)
+    )
+    return [Abandoned(row.campaign, row.answered, int(row.abandoned or 0)) for row in rows]
 
 
 def _calls_hour(

@@ -15,7 +15,7 @@ from policy.hours import Mode, Schedule
 from policy.law import Place
 from policy.pack import STRICTEST, HoursRow, RulePack, Windows
 from policy.rules.base import Answer, Ask, Define, Number, Say
-from policy.switches import STATE_HOURS_FOR_ALL, VOICE_IS_NO_DEVICE
+from policy.switches import EMERGENCY_CALLS, STATE_HOURS_FOR_ALL, VOICE_IS_NO_DEVICE
 
 _TENANTS_KEPT = 256
 _NO_ZONE = "location.zone"
@@ -144,7 +144,7 @@ def tenant_row(hours: tuple[Hours, ...] | None, closed: frozenset[date]) -> Hour
 
 def _judged(ask: Ask, say: Say, rows: tuple[HoursRow, ...], mode: Mode, place: Place) -> RuleResult:
     if _is_emergency(ask):
-        return say.allow("emergency")
+        return say.allow("emergency", switch=EMERGENCY_CALLS)
     if not place.zones:
         return say.missing(_NO_ZONE)
     at = ask.facts.at

@@ -1,7 +1,6 @@
 """CON-*: may this seller contact this person in this way, for this purpose, by an artificial voice?
 
-An emergency needs no consent (47 CFR 64.1200(a)(1)); whoever sets that purpose answers for it, and it is in the
-decision.
+An emergency needs no consent (47 CFR 64.1200(a)(1)), for tenants whose operator turned that on; it is in the decision.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from policy.rules.consent_kinds import (
     mismatch,
     usable,
 )
-from policy.switches import EXEMPT_LANDLINES, ORAL_CONSENT_FIFTH_CIRCUIT
+from policy.switches import EMERGENCY_CALLS, EXEMPT_LANDLINES, ORAL_CONSENT_FIFTH_CIRCUIT
 
 _EXEMPT_PURPOSES = frozenset(
     {"informational", "healthcare_hipaa", "survey", "nonprofit", "political"}
@@ -49,7 +48,7 @@ def is_exempt(ask: Ask) -> bool:
 
 def _none(ask: Ask) -> Answer:
     if ask.facts.judged_purpose == "emergency":
-        return ask.say.allow("emergency")
+        return ask.say.allow("emergency", switch=EMERGENCY_CALLS)
     unknown = _unknown(ask)
     if unknown:
         return ask.say.missing(unknown)
@@ -66,7 +65,7 @@ def _none(ask: Ask) -> Answer:
 def _scope(ask: Ask) -> Answer:
     """What CON-NONE leaves open: there is a consent, but does it cover this?"""
     if ask.facts.judged_purpose == "emergency":
-        return ask.say.allow("emergency")
+        return ask.say.allow("emergency", switch=EMERGENCY_CALLS)
     unknown = _unknown(ask)
     if unknown:
         return ask.say.missing(unknown)
@@ -83,7 +82,8 @@ def _written(ask: Ask) -> Answer:
     unknown = _unknown(ask)
     if unknown:
         return ask.say.missing(unknown)
-    found = for_channel(ask.facts)
+    # One consent has to be both: signed for something else and spoken for this are not a signed one for this.
+    found = fitting(ask.facts) or for_channel(ask.facts)
     if not found:
         return ask.say.allow("left_to_con_none")
     signed = next((one for one in found if is_signed_writing(one)), None)
@@ -108,13 +108,15 @@ def _written(ask: Ask) -> Answer:
 
 def _evidence(ask: Ask) -> Answer:
     if ask.facts.judged_purpose == "emergency":
-        return ask.say.allow("emergency")
+        return ask.say.allow("emergency", switch=EMERGENCY_CALLS)
     unknown = _unknown(ask)
     if unknown:
         return ask.say.missing(unknown)
     found = fitting(ask.facts)
     if not found:
         return ask.say.allow("left_to_con_scope")
+    if ask.is_marketing:  # the evidence of the one that the call relies on
+        found = [one for one in found if is_signed_writing(one)] or found
     lacking = min((_lacking(one) for one in found), key=len)
     if not lacking:
         return ask.say.allow("evidence_complete")
@@ -153,13 +155,13 @@ RULES = (
     Define("CON-NONE", 1, _none),
     Define(
         "CON-WRITTEN",
-        1,
+        2,
         _written,
         {"permit_oral_fifth_circuit": Flag(False)},
         marketing=True,
         needs=("con_none",),
     ),
     Define("CON-SCOPE", 1, _scope, needs=("con_none",)),
-    Define("CON-EVID", 1, _evidence, needs=("con_scope",)),
+    Define("CON-EVID", 2, _evidence, needs=("con_scope",)),
     Define("CON-REVOKED", 1, _revoked),
 )

@@ -23,16 +23,20 @@ def _health(ask: Ask) -> Answer:
     traffic = ask.facts.traffic
     if traffic is None:
         return ask.say.missing("traffic")
-    if traffic.calls < ask.set["min_calls"]:
-        return ask.say.allow("too_few_calls", calls=traffic.calls)
+    counted = max(traffic.calls, traffic.campaign_calls)
+    if counted < ask.set["min_calls"]:
+        return ask.say.allow("too_few_calls", calls=counted)
     again_at = ask.facts.known_at + timedelta(seconds=ask.set["look_again_s"])
     if ask.facts.at >= again_at:
         return ask.say.allow("looked_at_again")
     bad: list[RuleResult] = []
     for part, (name, setting) in _FIGURES.items():
         value, limit = getattr(traffic, name), ask.set[setting]
+        calls = traffic.campaign_calls if part == "ABANDON" else traffic.calls
+        if calls < ask.set["min_calls"]:
+            continue
         if value is not None and _is_bad(value, limit, setting):
-            inputs = {name: value, "limit": limit, "calls": traffic.calls}
+            inputs = {name: value, "limit": limit, "calls": calls}
             bad.append(ask.say.of(part).defer(again_at, "unhealthy", **inputs))
     return tuple(bad) or ask.say.allow("healthy", calls=traffic.calls)
 
@@ -44,7 +48,7 @@ def _is_bad(value: float, limit: float, setting: str) -> bool:
 RULES = (
     Define(
         "HEALTH",
-        1,
+        2,
         _health,
         {
             "min_calls": Number(50, 1, 50),

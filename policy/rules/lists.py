@@ -8,7 +8,7 @@ from typing import Any
 from policy.masking import mask_number
 from policy.pack import states_of
 from policy.rules.base import DIALLED, Answer, Ask, Define, Number
-from policy.rules.consent_kinds import fitting, is_same_seller, is_signed_writing, usable
+from policy.rules.consent_kinds import fitting, is_signed_writing
 
 _REASSIGNED_ALWAYS_ASKED = frozenset({"ME"})
 """10 M.R.S. 1499-B makes the check mandatory, however young the consent."""
@@ -62,11 +62,7 @@ def _national(ask: Ask) -> Answer:
     inputs = {"snapshot": entry.snapshot, "as_of": entry.as_of}
     if not entry.is_listed:
         return ask.say.allow("not_listed", **inputs)
-    permissions = [
-        one.id
-        for one in usable(ask.facts)
-        if is_signed_writing(one) and is_same_seller(one, ask.facts)
-    ]
+    permissions = [one.id for one in fitting(ask.facts) if is_signed_writing(one)]
     if permissions:
         return ask.say.allow("signed_permission", consents=permissions, **inputs)
     return ask.say.deny("listed", **inputs)
@@ -146,7 +142,7 @@ def _reassigned_stale(ask: Ask) -> Answer:
 RULES = (
     Define("DNC-INT", 2, _internal, directions=frozenset({"outbound", "transfer", "inbound"})),
     Define("DNC-PLAT", 1, _platform, directions=DIALLED),
-    Define("DNC-NAT", 1, _national, marketing=True),
+    Define("DNC-NAT", 2, _national, marketing=True),
     Define("DNC-STALE", 2, _stale, {"max_age_days": Number(31, 1, 31)}, marketing=True),
     Define("DNC-STATE", 1, _states, marketing=True),
     Define("RND-YES", 1, _reassigned),

@@ -130,6 +130,38 @@ def test_health_counts_what_reached_the_network_alone(store):
     assert store._read_now(health.traffic, "tnt_other", NOW).answer_share is None
 
 
+def test_abandoned_calls_are_counted_for_thirty_days_and_by_campaign(store):
+    """Of calls that a person picked up; the tenant's figure is its worst campaign's, of those with enough calls."""
+
+    def fill(conn):
+        for number in range(100):
+            at = NOW - timedelta(days=number % 29, minutes=1)
+            roof = {"campaign": "roof", "abandoned": number < 4, "created_at": at}
+            table.insert(conn, call(number, **roof))
+        for number in range(100, 160):
+            table.insert(conn, call(number, campaign="agt_1", abandoned=number < 101))
+        table.insert(conn, call(160, campaign="tiny", abandoned=True))
+        table.insert(conn, call(161, campaign="agt_1"))  # a machine picked up
+        old = NOW - timedelta(days=31)
+        table.insert(conn, call(162, campaign="agt_1", abandoned=True, created_at=old))
+        table.insert(conn, call(163))  # from before this was looked at
+
+    store._write_now(fill)
+
+    def share(campaign=None):
+        found = store._read_now(health.traffic, "tnt_default", NOW, None, campaign)
+        return found.campaign_calls, found.abandoned_share
+
+    assert share("roof") == (100, 0.04)
+    assert share("agt_1") == (60, pytest.approx(1 / 60))
+    assert share("nothing yet") == (0, None)
+    assert share() == (100, 0.04)
+    assert (
+        health.judge(store._read_now(health.traffic, "tnt_default", NOW))["abandoned_share"]
+        == "stop"
+    )
+
+
 @pytest.mark.parametrize(
     ("figures", "name", "verdict"),
     [
@@ -140,6 +172,9 @@ def test_health_counts_what_reached_the_network_alone(store):
         (Traffic(50, answer_share=0.70), "answer_share", "warn"),
         (Traffic(50, answer_share=0.69), "answer_share", "stop"),
         (Traffic(1, caller_id_calls_hour=101), "caller_id_calls_hour", "stop"),
+        (Traffic(100, abandoned_share=0.9, campaign_calls=49), "abandoned_share", "unknown"),
+        (Traffic(0, abandoned_share=0.031, campaign_calls=50), "abandoned_share", "stop"),
+        (Traffic(0, abandoned_share=0.03, campaign_calls=50), "abandoned_share", "warn"),
     ],
 )
 def test_threshold_itself_is_still_the_better_side(figures, name, verdict):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from control.compliance import facts, number_file, stored
-from control.compliance.facts import Asked
+from control.compliance.facts import Asked, with_meaning
 from control.compliance.number_file import NumberFile, Shelf
 from control.store import Store, agents, calls, consents, decisions, dialing, dnc, opt_outs
 from control.store.dialing import QueueRecord
@@ -86,6 +86,54 @@ def test_facts_of_an_empty_store_say_that_there_is_nothing(conn, tmp_path):
     assert found.purpose == "informational"
     assert found.dnc_national is None
     assert found.usage.region_is_new
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"timezone": "America/Denver"}, ("America/Denver", "10001", "NY")),
+        ({"state": "FL"}, (None, None, "FL")),
+        ({"state": "NY"}, ("America/New_York", "10001", "NY")),
+        ({"postcode": "33101"}, (None, "33101", None)),
+        ({}, ("America/New_York", "10001", "NY")),
+    ],
+)
+def test_request_says_its_part_of_the_place_and_takes_away_no_other(conn, tmp_path, said, expected):
+    """Naming a time zone must not free a call from the rules of the state in which the person signed."""
+    place = {"postcode": "10001", "state": "NY", "zone": "America/New_York"}
+    consents.insert_consent(conn, consent(location=place))
+    about = with_meaning(ASKED, {"called_party": said | {"as_of": NOW.isoformat()}} if said else {})
+    found = read(conn, tmp_path, about).location
+    assert (found.zone, found.postcode, found.state) == expected
+    if said:
+        is_elsewhere = "postcode" in said or said.get("state") == "FL"
+        then = consent().occurred_at
+        assert found.zone_as_of == (NOW if is_elsewhere or "timezone" in said else then)
+        assert found.as_of == (NOW if is_elsewhere else then)
+
+
+def test_error_of_the_reassigned_numbers_database_hides_no_earlier_answer(conn, tmp_path):
+    """Asked again without luck: what was known is known. Alone it is told as what it is."""
+    answer_of = consents.ReassignedRecord
+    consents.add_answer(conn, answer_of("tnt_default", "+12125550199", "error", NOW))
+    other = read(conn, tmp_path, replace(ASKED, to_number="+12125550199"))
+    assert other.reassigned.answer == "error"
+    earlier = NOW - timedelta(days=40)
+    consents.add_answer(conn, answer_of("tnt_default", THEIRS, "yes", earlier))
+    consents.add_answer(conn, answer_of("tnt_default", THEIRS, "error", NOW))
+    found = read(conn, tmp_path).reassigned
+    assert (found.answer, found.asked_at) == ("yes", earlier)
+
+
+def test_share_of_abandoned_calls_is_that_of_the_calls_own_campaign(conn, tmp_path):
+    """By subject where there is one, else by agent."""
+    for number in range(4):
+        call(conn, f"a{number}", 60 * 24 * number, campaign="agt_1", abandoned=number == 0)
+    call(conn, "b", 60, campaign="roof", abandoned=True)
+    of_agent = read(conn, tmp_path).traffic
+    assert (of_agent.campaign_calls, of_agent.abandoned_share) == (4, 0.25)
+    of_roof = read(conn, tmp_path, replace(ASKED, subject="roof")).traffic
+    assert (of_roof.campaign_calls, of_roof.abandoned_share) == (1, 1.0)
 
 
 def test_counters_leave_out_the_call_itself_and_what_never_rang(conn, tmp_path):

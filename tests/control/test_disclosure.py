@@ -1,13 +1,16 @@
 """The lines that duties become: in which agents they can be put first, what they say, and that they were heard."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
+from control.compliance.hearing import was_abandoned
 from control.compliance.profile import Profile
 from control.compliance.script import lines_for, opening, script_of, takes_lines, with_lines
 from control.elevenlabs import profile
 from control.refusals import PolicyRefused
+from control.store import calls as table
 from tests.control.switchboard_rig import AGENT, name_of, open_rig
 
 RULES = ("system", "opt_out", "disc_script", "rec_notice")
@@ -171,6 +174,98 @@ async def test_lines_that_the_caller_has_heard_are_noted_and_those_cut_off_are_n
         await rig.ended(record.id)
         names = await rig.names(record.id)
         assert names.count("disclosure_heard") == 2
+
+
+def by_words(text, ms_a_word=100):
+    """As a worker tells it: the beginning of each word, and the end of the audio."""
+    return [n * ms_a_word for n in range(len(text.split()) + 1)]
+
+
+async def answered(rig):
+    """A call of the made agent, picked up: the record, the moment, and the first message."""
+    record = await rig.dial()
+    await rig.status(record.id, "in-progress")
+    await rig.switchboard.answer(
+        {"CallSid": record.twilio_call_sid, "CallStatus": "in-progress"}, record.id
+    )
+    call = rig.switchboard._office.book.get(record.id)
+    picked_up_ms = round(call.answered_at.timestamp() * 1000)
+    override = rig.pool.plans[-1].conversation_config_override
+    return record, picked_up_ms, override["agent"]["first_message"] if override else ""
+
+
+async def test_record_says_when_each_line_was_heard_by_the_marks(tmp_path):
+    """100 ms a word, from 700 ms after the pick-up; the offer counts from its beginning, the others to their end."""
+    marketing = replace(MADE, settings=MADE.settings | {"purpose": "marketing"})
+    async with open_rig(tmp_path, agent=marketing, rules=RULES) as rig:
+        record, picked_up_ms, said = await answered(rig)
+        rig.pool.event(record.id, "stream_started", picked_up_ms + 300)
+        rig.pool.event(record.id, "first_word_heard", picked_up_ms + 700)
+        rig.pool.turn(
+            record.id, 0, "agent", said, heard=said, heard_from_ms=picked_up_ms + 700, word_ms=by_words(said),
+        )  # fmt: skip
+        rig.pool.report(record.id)
+        ended = await rig.ended(record.id)
+        found = ended.legs["disclosure"]
+        until = {
+            name: 700 + 100 * len(said[: said.index(following)].split())
+            for name, following in (
+                ("disclosed_identity_ms", "I am an automated"),
+                ("disclosed_ai_ms", "To stop these calls"),
+            )
+        }
+        offer = 700 + 100 * len(said[: said.index("To stop these calls")].split())
+        assert found["first_word_ms"] == 700
+        assert {name: found[name] for name in until} == until
+        assert found["offered_optout_ms"] == offer
+        assert offer - found["disclosed_identity_ms"] <= 2000
+        assert ended.abandoned is False
+        lines = [line.data for line in await rig.store.read(table.events, record.id)
+                 if line.name == "disclosure_heard"]  # fmt: skip
+        assert {line["kind"] for line in lines} >= {"identify", "disclose_ai", "offer_opt_out"}
+        assert all(700 <= line["from_ms"] < line["until_ms"] for line in lines)
+
+
+async def test_line_that_was_sent_but_not_marked_has_no_time_and_one_cut_off_is_not_there(tmp_path):
+    """Text that was sent is no proof."""
+    async with open_rig(tmp_path, agent=MADE, rules=RULES) as rig:
+        record, picked_up_ms, said = await answered(rig)
+        rig.pool.event(record.id, "stream_started", picked_up_ms + 300)
+        rig.pool.turn(record.id, 0, "agent", said)
+        heard = said[: said.index("I am an automated")]
+        rig.pool.turn(record.id, 0, "agent", said, heard=heard, interrupted=True)
+        rig.pool.report(record.id)
+        ended = await rig.ended(record.id)
+        assert "disclosure" not in ended.legs
+
+
+@pytest.mark.parametrize(
+    ("first_word_ms", "answered_by", "abandoned"),
+    [(2000, None, False), (2001, None, True), (None, None, True), (None, "machine_start", None)],
+)
+async def test_call_is_abandoned_when_a_person_heard_no_word_in_two_seconds(
+    tmp_path, first_word_ms, answered_by, abandoned
+):
+    """The limit itself is in time; a machine is nobody."""
+    async with open_rig(tmp_path, agent=MADE, rules=RULES) as rig:
+        record, picked_up_ms, _ = await answered(rig)
+        call = rig.switchboard._office.book.get(record.id)
+        call.answered_by = answered_by
+        rig.pool.event(record.id, "stream_started", picked_up_ms + 300)
+        if first_word_ms is not None:
+            rig.pool.event(record.id, "first_word_heard", picked_up_ms + first_word_ms)
+            await rig.until(lambda: call.legs.get("disclosure"))
+        assert was_abandoned(call, call.answered_at + timedelta(seconds=20)) is abandoned
+        assert (await rig.record(record.id)).campaign == "agt_1"
+
+
+async def test_who_hung_up_before_two_seconds_were_over_was_not_abandoned(tmp_path):
+    """There was no time to speak."""
+    async with open_rig(tmp_path, agent=MADE, rules=RULES) as rig:
+        record, _, _ = await answered(rig)
+        call = rig.switchboard._office.book.get(record.id)
+        assert was_abandoned(call, call.answered_at + timedelta(seconds=1.9)) is None
+        assert was_abandoned(call, call.answered_at + timedelta(seconds=2)) is True
 
 
 @pytest.mark.parametrize(

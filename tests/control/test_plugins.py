@@ -66,6 +66,41 @@ def test_rule_that_answers_is_the_rule():
     assert decision.rules[0].id == "MY-RULE"
 
 
+@pytest.mark.parametrize(
+    ("concerns", "facts", "asked"),
+    [
+        ({}, {}, True),
+        ({"directions": {"outbound"}}, {}, True),
+        ({"directions": ["inbound", "transfer"]}, {}, False),
+        ({"directions": {"outbound"}, "tenants": {"tnt_2"}}, {}, False),
+        ({"tenants": ("tnt_default",)}, {}, True),
+        ({"tenants": {"tnt_default"}}, {"tenant_id": "tnt_2"}, False),
+        ({"directions": {"outbound"}}, {"direction": "inbound"}, False),
+    ],
+)
+def test_rule_is_asked_only_of_what_it_says_that_it_concerns(concerns, facts, asked):
+    """Also one that raises: of other calls it cannot refuse any."""
+    rule = Rule(fails)
+    for name, value in concerns.items():
+        setattr(rule, name, value)
+    decision = evaluate([Watched(rule)], replace(FACTS, **facts))
+    reason = "rule_error: RuntimeError" if asked else "not_applicable"
+    assert (decision.allowed, decision.rules[0].reason) == (not asked, reason)
+
+
+@pytest.mark.parametrize(
+    "concerns",
+    [{"directions": {"outward"}}, {"directions": "outbound"}, {"tenants": set()}, {"tenants": {1}}],
+)
+def test_rule_that_says_it_wrongly_is_refused_at_the_start(concerns):
+    """Taken for "nothing", it would let every call through."""
+    rule = Rule(allow)
+    for name, value in concerns.items():
+        setattr(rule, name, value)
+    with pytest.raises(ValueError, match="of the rule"):
+        Watched(rule)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize(
     ("does", "why"),

@@ -240,6 +240,17 @@ def test_older_interruption_does_not_lower_the_watermark(talk):
     assert talk.agent_audio() == b""
 
 
+def test_first_word_is_heard_when_a_mark_says_so_and_not_when_it_was_sent(talk):
+    """Sent audio that no mark confirms was heard by nobody, as far as we know."""
+    talk.tell("agent_response", "agent_response_event", agent_response="A long story", event_id=1)
+    talk.speak(SPEECH)
+    talk.run(0.4, echo_marks=False)
+    assert "first_audio_sent" in talk.names()
+    assert "first_word_heard" not in talk.names()
+    talk.run(2.0)
+    assert talk.names().count("first_word_heard") == 1
+
+
 def test_marks_returned_by_clear_are_not_taken_for_heard(talk):
     """Twilio echoes all pending marks on `clear`; nothing in the echo says "discarded"."""
     talk.tell("agent_response", "agent_response_event", agent_response="A long story", event_id=1)

@@ -105,6 +105,33 @@ def test_turn_after_a_cut_starts_from_its_own_audio():
     assert turn.heard_text(heard.heard_bytes) == "Hello"
 
 
+def test_first_mark_behind_its_start_tells_when_a_turn_began_to_be_heard():
+    """Half a second into the audio: it began half a second ago. The playout clock alone tells nothing."""
+    heard = Heard()
+    heard.text("Hello you", 1)
+    turn = heard.audio(7_200, 1, 0.0, 1, ALIGNED)
+    heard.played(1_600)
+    assert (turn.heard_from_s, heard.first_heard_s) == (None, None)
+    heard.played(4_000, 12.5)
+    heard.played(7_200, 13.5)
+    assert (turn.heard_from_s, heard.first_heard_s) == (12.0, 12.0)
+    heard.end_turn()
+    later = heard.audio(800, 2, 14.0, 2)
+    heard.played(7_600, 15.05)
+    assert (later.heard_from_s, heard.first_heard_s) == (15.0, 12.0)
+
+
+def test_words_begin_where_the_alignment_says_or_in_proportion():
+    """And the audio's end is the last figure."""
+    heard = Heard()
+    heard.text("Hello you", 1)
+    aligned = heard.audio(7_200, 1, 0.0, 1, ALIGNED)
+    assert aligned.word_ms() == (0, 600, 900)
+    heard.end_turn()
+    heard.text(" one  three ", 2)
+    assert heard.audio(9_600, 2, 0.0, 2).word_ms() == (100, 600, 1_200)
+
+
 def test_rest_names_what_was_heard_of_unfinished_turns():
     """At the end of a call the last turn is told as far as it was heard."""
     heard = Heard()

@@ -1,179 +1,175 @@
-"""A slow second opinion on calling hours: another parser, other calendars, other clocks, minute by minute.
+"""A slow second opinion on calling hours: another table, other calendars, other clocks, minute by minute.
 
-Nothing of `policy` is imported. Local time comes from standard offsets and the American dates of clock change
-written out here, not from any time-zone file; holidays come from walking a calendar day by day.
+Nothing of `policy` is imported and none of its files is read: the figures are in `oracle_tables`, typed from the
+statutes. Local time is arithmetic with the days of clock change that are written out here.
 """
 
 from __future__ import annotations
 
-import calendar
-import tomllib
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from pathlib import Path
 
-LAW = Path(__file__).resolve().parents[2] / "policy" / "packs" / "law_2026_11.toml"
-STANDARD_OFFSET_H = {
-    "America/New_York": -5,
-    "America/Detroit": -5,
-    "America/Indiana/Indianapolis": -5,
-    "America/Chicago": -6,
-    "America/North_Dakota/Center": -6,
-    "America/Denver": -7,
-    "America/Boise": -7,
-    "America/Los_Angeles": -8,
-    "America/Anchorage": -9,
-    "America/Juneau": -9,
-    "America/Adak": -10,
-}
-NEVER_CHANGE_H = {"America/Phoenix": -7, "Pacific/Honolulu": -10}
+from tests.policy.oracle_tables import (
+    ABROAD,
+    BEFORE,
+    CENTRAL_STANDARD_TOO,
+    CLOCKS,
+    CLOSED_ON_HOLIDAYS,
+    DEVICE_HOLIDAYS,
+    DEVICES,
+    FEDERAL,
+    HOLIDAYS,
+    STATES,
+)
+
 MINUTE = timedelta(minutes=1)
+CHANGES = {
+    "American": {2026: (date(2026, 3, 8), date(2026, 11, 1)), 2027: (date(2027, 3, 14), date(2027, 11, 7))},
+    "European": {2026: (date(2026, 3, 29), date(2026, 10, 25)), 2027: (date(2027, 3, 28), date(2027, 10, 31))},
+}  # fmt: skip
+"""Clocks go forward, and back: in America at two by the clock, in Europe at one UTC."""
 
 
-@lru_cache(maxsize=1)
-def tables():
-    return tomllib.loads(LAW.read_text(encoding="utf-8"))
+def here(at, clock):
+    """Naive local time."""
+    if clock.startswith("Europe"):
+        return _european(at, int(clock.split()[1]))
+    hours, changes = CLOCKS[clock]
+    standard = (at + timedelta(hours=hours)).replace(tzinfo=None)
+    if not changes:
+        return standard
+    forward, back = CHANGES["American"].get(standard.year, (date.max, date.max))
+    is_summer = _at(forward, 2) <= standard < _at(back, 1)  # two by the summer's clock
+    return standard + timedelta(hours=1) if is_summer else standard
 
 
-def local(at, zone):
-    """Naive local time, American rules since 2007: second Sunday of March to first of November, at two."""
-    if zone in NEVER_CHANGE_H:
-        return (at + timedelta(hours=NEVER_CHANGE_H[zone])).replace(tzinfo=None)
-    standard = (at + timedelta(hours=STANDARD_OFFSET_H[zone])).replace(tzinfo=None)
-    begins = datetime.combine(sundays(standard.year, 3)[1], datetime.min.time()) + timedelta(
-        hours=2
+def _european(at, hours):
+    plain = at.replace(tzinfo=None)
+    forward, back = CHANGES["European"].get(plain.year, (date.max, date.max))
+    return plain + timedelta(hours=hours + (_at(forward, 1) <= plain < _at(back, 1)))
+
+
+def _at(day, hour):
+    return datetime(day.year, day.month, min(day.day, 31), hour)
+
+
+# ---- one opinion for each rule -----------------------------------------------------------------------
+
+
+def federal(clocks, at):
+    """Whether the federal hours permit it, in every place where it may be."""
+    return all(_within(_of_day(FEDERAL, here(at, c)), here(at, c)) for c in clocks)
+
+
+def of_state(state, clocks, at, *, devices):
+    """Whether the state does, for marketing."""
+    return all(_state_permits(state, here(at, clock), devices) for clock in clocks) and (
+        state not in CENTRAL_STANDARD_TOO
+        or _within(_of_day("8-20", None), (at - timedelta(hours=6)).replace(tzinfo=None))
     )
-    ends = datetime.combine(sundays(standard.year, 11)[0], datetime.min.time()) + timedelta(hours=1)
-    return standard + timedelta(hours=1) if begins <= standard < ends else standard
 
 
-def sundays(year, month):
-    return [
-        week[6]
-        for week in calendar.Calendar().monthdatescalendar(year, month)
-        if week[6].month == month
-    ]
+def is_closed_day(state, clocks, at):
+    """Whether the state forbids the whole day, in one of the places."""
+    return any(_hours_of_state(state, here(at, clock)) == "closed" for clock in clocks)
 
 
-def is_open(state, zones, at, *, devices):
-    """Federal hours, the state's rows, and with `devices` those for announcing devices; in all zones."""
-    if devices and any(row.get("ban") for row in of_state("device", state)):
+def abroad(number, at):
+    """Whether the country does."""
+    hours, clocks, closed = ABROAD[number]
+    for clock in clocks:
+        local = here(at, clock)
+        if local.date().isoformat() in closed or not _within(_of_day(hours, local), local):
+            return False
+    return True
+
+
+def is_open(state, clocks, at, *, devices):
+    """Federal hours and the state's, together."""
+    return federal(clocks, at) and of_state(state, clocks, at, devices=devices)
+
+
+def _state_permits(state, local, devices):
+    if not _within(_hours_of_state(state, local), local):
         return False
-    rows = [row for row in tables()["country"] if row["region"] == "US"] + of_state("state", state)
-    if devices:
-        rows += of_state("device", state)
-    return all(row_allows(row, at, zone) for row in rows for zone in zones)
+    return not devices or _within(_hours_of_device(state, local), local)
 
 
-def of_state(table, state):
-    return [row for row in tables()[table] if row["state"] == state]
+def _hours_of_state(state, local):
+    """The text for that day; the whole day where the state says nothing."""
+    hours = STATES.get(state)
+    for (which, began), former in BEFORE.items():
+        if which == state and local.date().isoformat() < began:
+            return "0-24" if former is None else former
+    if hours is None:
+        return "0-24"
+    if _is_holiday(CLOSED_ON_HOLIDAYS.get(state, ()), local):
+        return "closed"
+    return _of_day(hours, local)
 
 
-def row_allows(row, at, zone):
-    here = (
-        (at - timedelta(hours=6)).replace(tzinfo=None)
-        if row.get("zone") == "Etc/GMT+6"
-        else local(at, zone)
-    )
-    day = here.date()
-    if "valid_from" in row and day < row["valid_from"]:
-        return True
-    if "valid_to" in row and day >= row["valid_to"]:
-        return True
-    if "holidays" in row and any(day in holidays(name, day.year) for name in row["calendars"]):
-        text = row["holidays"]
-    elif "daily" in row:
-        text = row["daily"]
-    else:
-        text = row[name_of(day)]
-    if text == "closed":
-        return False
-    return any(within(part, here) for part in text.split(","))
+def _hours_of_device(state, local):
+    hours = DEVICES.get(state)
+    if hours is None:
+        return "0-24"
+    if hours == "banned":
+        return "closed"
+    text, calendars = DEVICE_HOLIDAYS.get(state, ("", ()))
+    return text if _is_holiday(calendars, local) else _of_day(hours, local)
 
 
-def name_of(day):
-    return {5: "sat", 6: "sun"}.get(day.weekday(), "mon_fri")
+def _is_holiday(calendars, local):
+    day = local.date().isoformat()
+    return any(day in HOLIDAYS[name].split() for name in calendars)
 
 
-def within(part, here):
-    start, end = part.split("-")
-    shown = f"{here:%H:%M}"
-    return padded(start) <= shown < padded(end)
-
-
-def padded(hour):
-    hours, _, minutes = hour.partition(":")
-    return f"{int(hours):02}:{minutes or '00'}"
+def _of_day(hours, local):
+    parts = hours.split()
+    if len(parts) == 1:
+        return parts[0]
+    return parts[{5: 1, 6: 2}.get(local.weekday(), 0)]
 
 
 @lru_cache(maxsize=64)
-def holidays(name, year):
-    """Every closed day, found by asking each day of the year and its neighbours."""
-    rows = [row for row in tables()["holiday"] if row["calendar"] == name]
-    entries = [entry for row in rows for entry in row["days"]]
+def _minutes(hours):
+    """Every minute of the day that is permitted."""
+    if hours == "closed":
+        return frozenset()
     found = set()
-    day = date(year, 1, 1)
-    while day.year == year:
-        if any(falls_on(entry, day) or is_observed(entry, day) for entry in entries):
-            found.add(day)
-        day += timedelta(days=1)
+    for part in hours.split(","):
+        begin, end = (_minute(one) for one in part.split("-"))
+        found |= set(range(begin, end))
     return frozenset(found)
 
 
-def falls_on(entry, day):
-    if "fixed" in entry:
-        return [day.month, day.day] == entry["fixed"]
-    if "nth" in entry:
-        month, weekday, n = entry["nth"]
-        same = [
-            date(day.year, month, number)
-            for number in range(1, calendar.monthrange(day.year, month)[1] + 1)
-            if date(day.year, month, number).weekday() == weekday
-        ]
-        return day == same[n if n < 0 else n - 1]
-    return day == EASTER[day.year] + timedelta(days=entry["easter"])
+def _minute(text):
+    hours, _, minutes = text.partition(":")
+    return int(hours) * 60 + int(minutes or 0)
 
 
-def is_observed(entry, day):
-    if not entry.get("observed"):
-        return False
-    after, before = day + timedelta(days=1), day - timedelta(days=1)
-    return (day.weekday() == 4 and falls_on(entry, after)) or (
-        day.weekday() == 0 and falls_on(entry, before)
-    )
+def _within(hours, local):
+    return local.hour * 60 + local.minute in _minutes(hours)
 
 
-EASTER = {
-    2025: date(2025, 4, 20),
-    2026: date(2026, 4, 5),
-    2027: date(2027, 3, 28),
-    2028: date(2028, 4, 16),
-}
+# ---- looking at every minute -------------------------------------------------------------------------
 
 
-def edges(state, zones, day, *, devices):
-    """Every minute of that UTC day and the night after it at which the answer changes.
-
-    Quarters of an hour first, and where two of them differ every minute between.
-    """
-    quarter = timedelta(minutes=15)
+def edges(opinion, day):
+    """Every minute of that day at which the answer of `opinion(at)` changes: from 4:00 UTC, 32 hours long."""
     at = datetime(day.year, day.month, day.day, 4, tzinfo=UTC)
-    was = is_open(state, zones, at, devices=devices)
-    for _ in range(32 * 4):
-        at += quarter
-        now = is_open(state, zones, at, devices=devices)
+    was = opinion(at)
+    for _ in range(32 * 60):
+        at += MINUTE
+        now = opinion(at)
         if now != was:
-            minute = at - quarter
-            while is_open(state, zones, minute, devices=devices) == was:
-                minute += MINUTE
-            yield minute
+            yield at
         was = now
 
 
-def first_open(state, zones, at, *, devices):
+def first_open(opinion, at):
     """The first whole minute from `at` on that is open, by looking at each; None within ten days."""
     for _ in range(10 * 24 * 60):
-        if is_open(state, zones, at, devices=devices):
+        if opinion(at):
             return at
         at += MINUTE
     return None

@@ -88,7 +88,9 @@ CASES = [
         "2027-01-13T13:30:00Z",
         "allow",
         marketing=True,
-        facts={"location": Location(postcode="32301", state="FL")},
+        facts={
+            "location": Location(postcode="32301", state="FL", as_of=at("2027-01-10T13:30:00Z"))
+        },
     ),
     Case(
         15,

@@ -14,6 +14,7 @@ from policy.facts import (
     Hours,
     Inbound,
     ListEntry,
+    OptOut,
     PrefixRisk,
     ProviderPermission,
     ReassignedAnswer,
@@ -23,7 +24,12 @@ from policy.facts import (
     Usage,
 )
 from policy.preview import firing
-from policy.switches import EXEMPT_LANDLINES, REGISTRATION_WARNS, STATE_HOURS_FOR_ALL
+from policy.switches import (
+    EMERGENCY_CALLS,
+    EXEMPT_LANDLINES,
+    REGISTRATION_WARNS,
+    STATE_HOURS_FOR_ALL,
+)
 from tests.policy.worlds import at, attempt, express, facts_for, rules, standard, written
 
 NOON = at("2027-01-13T18:00:00Z")
@@ -112,10 +118,50 @@ def test_stop_that_landed_while_it_rang_is_named_so_at_the_answer():
     assert said["CON-REVOKED"] == "revoked_in_flight"
 
 
-def test_emergency_needs_no_consent_and_no_hour():
-    """And is in the record as what it claimed to be."""
+SIGNED_FOR_OTHERS = [
+    {"purposes": frozenset({"informational"})},
+    {"channels": frozenset({"sms"})},
+    {"seller": "Somebody Else LLC"},
+]
+
+
+@pytest.mark.parametrize("other", SIGNED_FOR_OTHERS, ids=["purpose", "channel", "seller"])
+def test_signed_consent_for_something_else_and_a_spoken_one_are_no_signed_one(other):
+    """Each lacks what the other has: no writing of theirs permits this call, nor lifts the national registry."""
+    spoken = express(NOON - 2 * DAY, disclosure_id="disc_8")
+    signed = written(NOON - DAY, **other)
+    listed = ListEntry("us", True, NOON - 5 * DAY, "2027-01")
+    assert fires(replace(SALE, consents=(spoken, signed))) == ("CON-WRITTEN",)
+    both = replace(SALE, consents=(spoken, signed), dnc_national=listed)
+    assert fires(both) == ("CON-WRITTEN", "DNC-NAT")
+    good = replace(SALE, consents=(spoken, signed, written(NOON - DAY)), dnc_national=listed)
+    assert fires(good) == ()
+
+
+def test_evidence_is_that_of_the_writing_that_a_sale_relies_on():
+    """A spoken consent with good evidence does not stand for a signed one without any."""
+    bare = written(NOON - DAY, evidence_ref=None)
+    spoken = express(NOON - 2 * DAY)
+    assert fires(replace(SALE, consents=(bare, spoken))) == ("CON-EVID",)
+    assert fires(replace(SALE, consents=(bare, written(NOON - 3 * DAY)))) == ()
+
+
+def test_emergency_needs_no_consent_and_no_hour_where_an_operator_vouched_for_it():
+    """Whoever may only say so gets the rules of marketing: the word opens no night and lends no consent."""
     facts = replace(NY, purpose="emergency", at=at("2027-01-13T07:00:00Z"), consents=())
-    assert fires(facts) == ()
+    assert {"CON-NONE", "TIME-FED"} <= set(fires(facts))
+    assert "DNC-STALE" in fires(replace(facts, dnc_national=None))
+    vouched = with_tenant(facts, switches=frozenset({EMERGENCY_CALLS}))
+    assert fires(vouched) == ()
+    used = {
+        one.id: one.inputs.get("switch")
+        for one in evaluate(standard(), vouched).rules
+        if one.reason == "emergency"
+    }
+    assert used.keys() >= {"CON-NONE", "TIME-FED"}
+    assert set(used.values()) == {EMERGENCY_CALLS}
+    stopped = replace(vouched, opt_out=OptOut("+12125550123", NOON, "spoken"))
+    assert "DNC-INT" in fires(stopped)
 
 
 def test_unregistered_seller_is_refused_or_warned():
@@ -309,7 +355,6 @@ def test_new_and_dangerous_regions_need_an_operator():
         ({"answer_share": 0.69}, "HEALTH-ASR"),
         ({"caller_id_calls_hour": 101}, "HEALTH-CID"),
         ({"opt_out_share": 0.05}, "HEALTH-OPTOUT"),
-        ({"abandoned_share": 0.031}, "HEALTH-ABANDON"),
     ],
 )
 def test_unhealthy_traffic_defers_marketing_alone_and_from_fifty_calls_on(figures, rule):
@@ -318,6 +363,18 @@ def test_unhealthy_traffic_defers_marketing_alone_and_from_fifty_calls_on(figure
     assert retry(bad) == ((rule,), NOON + timedelta(hours=1))
     assert fires(replace(bad, traffic=Traffic(49, **figures))) == ()
     assert fires(replace(NY, traffic=Traffic(50, **figures))) == ()
+
+
+def test_abandoned_calls_of_the_campaign_have_a_count_of_their_own():
+    """A campaign of last week weighs, however few calls there were today; and one of today's first calls does not."""
+    bad = Traffic(3, abandoned_share=0.031, campaign_calls=50)
+    assert retry(replace(SALE, traffic=bad)) == (("HEALTH-ABANDON",), NOON + timedelta(hours=1))
+    assert fires(replace(SALE, traffic=replace(bad, campaign_calls=49))) == ()
+    assert fires(replace(SALE, traffic=replace(bad, abandoned_share=0.03))) == ()
+    assert fires(replace(SALE, traffic=replace(bad, calls=100, campaign_calls=49))) == ()
+    young = Traffic(49, short_share=0.9, campaign_calls=50, abandoned_share=0.0)
+    assert fires(replace(SALE, traffic=young)) == ()
+    assert fires(replace(NY, traffic=bad)) == ()
 
 
 def test_transfer_is_judged_by_number_and_fraud_and_by_no_consent():

@@ -41,6 +41,27 @@ def lists(rig, *arguments):
     assert done.returncode == 0, done.stderr
 
 
+async def lawful(rig, consents, body):
+    """Give the tenant all that the standard rules want, and wait until they allow; the decision."""
+    put = await rig.api.put("/v2/tenants/tnt_default/policy", json={"profile": PROFILE})
+    assert put.status_code == 200, put.text
+    (rig.folder / "consents.csv").write_text(consents)
+    (rig.folder / "national.txt").write_text("+12125550199\n")
+    lists(rig, "import", "consents", rig.folder / "consents.csv")
+    lists(
+        rig, "import", "dnc", rig.folder / "national.txt", "--list", "us",
+        "--as-of", "2027-01-10T00:00:00Z", "--source", "a test",
+    )  # fmt: skip
+    with trio.fail_after(30):  # the permissions at Twilio are read in the background
+        while True:
+            decision = await rig.post("/v2/policy/check", body)
+            if decision["allowed"]:
+                return decision
+            left = {r["id"]: r["reason"] for r in decision["rules"] if r["outcome"] != "allow"}
+            assert set(left) == {"FRD-TWGEO"}, left
+            await trio.sleep(0.5)
+
+
 async def test_standard_rules_allow_a_call_that_has_everything_the_law_wants(tmp_path):
     """Every built-in rule in force: without consents and lists refused by name, with them dialled and recorded."""
     async with rig_for(
@@ -57,23 +78,7 @@ async def test_standard_rules_allow_a_call_that_has_everything_the_law_wants(tmp
         before = await rig.post("/v2/policy/check", body)
         denied = {rule["id"] for rule in before["rules"] if rule["outcome"] == "deny"}
         assert {"CON-NONE", "DNC-NAT", "DNC-STALE"} <= denied
-        put = await rig.api.put("/v2/tenants/tnt_default/policy", json={"profile": PROFILE})
-        assert put.status_code == 200, put.text
-        (tmp_path / "consents.csv").write_text(CONSENTS)
-        (tmp_path / "national.txt").write_text("+12125550199\n")
-        lists(rig, "import", "consents", tmp_path / "consents.csv")
-        lists(
-            rig, "import", "dnc", tmp_path / "national.txt", "--list", "us",
-            "--as-of", "2027-01-10T00:00:00Z", "--source", "a test",
-        )  # fmt: skip
-        with trio.fail_after(30):  # the permissions at Twilio are read in the background
-            while True:
-                decision = await rig.post("/v2/policy/check", body)
-                if decision["allowed"]:
-                    break
-                left = {r["id"]: r["reason"] for r in decision["rules"] if r["outcome"] != "allow"}
-                assert set(left) == {"FRD-TWGEO"}, left
-                await trio.sleep(0.5)
+        decision = await lawful(rig, CONSENTS, body)
         assert len(decision["rules"]) > 55
         rig.twilio.destinations[THEM] = Caller(
             hangs_up=HangsUp(after_agent_silence_s=0.5, latest_s=15.0)
