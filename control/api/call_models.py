@@ -20,10 +20,11 @@ from control.api.called_party import AboutCall
 from control.api.erasure_models import ErasureShown, erasure_if_any
 from control.api.event_models import ProviderEvent, event_shown
 from control.api.machine_models import MachineDetection
-from control.api.reading import E164, Body
+from control.api.reading import Body
 from control.store.dialing import QueueRecord
 from control.store.provider_events import ProviderEventRecord
 from control.store.records import CallLine, CallRecord, EventRecord, TurnRecord
+from control.telephone_number import TelephoneNumber
 
 TWILIO_CALL_SID = "twilio_call_sid"
 CONVERSATION_ID = "elevenlabs_conversation_id"
@@ -80,7 +81,7 @@ class CallInitiate(AboutCall):
     """A call to be made."""
 
     agent_id: str = Field(min_length=1, max_length=64)
-    to: E164
+    to: TelephoneNumber
     variables: Variables = Field(
         {}, description="Dynamic variables for this conversation, over those of the agent."
     )
@@ -128,11 +129,11 @@ class PolicyCheck(AboutCall):
     """A call that is only asked about."""
 
     agent_id: str = Field(min_length=1, max_length=64)
-    to: E164
+    to: TelephoneNumber
     direction: Direction = "outbound"
     at: AwareDatetime | None = Field(None, description="The moment to judge; now when left out.")
     channel: Literal["voice", "sms"] = "voice"
-    from_: E164 | None = Field(
+    from_: TelephoneNumber | None = Field(
         None, alias="from", description="The caller id; the agent's own number when left out."
     )
 

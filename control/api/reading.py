@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from quart import request
 
 from control.api.problem import Problem, invalid
+from control.telephone_number import ASKED, E164_PATTERN, NOT_E164
 
 BODY_MAX_BYTES = 64 * 1024
-E164_PATTERN = r"^\+[1-9][0-9]{6,14}$"
 ERRORS_MAX = 20
 """Wrong fields that one answer names."""
 
@@ -20,6 +20,7 @@ E164 = Annotated[
     str,
     Field(pattern=E164_PATTERN, description="A telephone number in E.164: + and 7 to 15 digits."),
 ]
+"""In lists, filters and paths. Of somebody who is to be dialled: `control.telephone_number.TelephoneNumber`."""
 
 
 class Body(BaseModel):
@@ -54,7 +55,7 @@ async def read_body(model: type[B]) -> B:
             errors=[("body", "not a JSON document")],
         ) from error
     try:
-        return model.model_validate_json(raw)
+        return model.model_validate_json(raw, context=ASKED)
     except ValidationError as error:
         raise _problem(error) from error
 
@@ -75,7 +76,7 @@ def read_query(model: type[Q]) -> Q:
 def check_e164(number: str, field: str) -> str:
     """A number out of a path. Raises Problem (422)."""
     if not re.fullmatch(E164_PATTERN[1:-1], number):
-        raise invalid(field, _NOT_E164)
+        raise invalid(field, NOT_E164)
     return number
 
 
@@ -84,9 +85,6 @@ def _plus(value: str) -> str:
     if re.fullmatch(r" [0-9]+", value):
         return "+" + value[1:]
     return re.sub(r"(T.*) (\d\d:\d\d)$", r"\1+\2", value)
-
-
-_NOT_E164 = "not a telephone number in E.164 (+ and 7 to 15 digits)"
 
 
 def _problem(error: ValidationError) -> Problem:
@@ -105,7 +103,7 @@ def _words(kind: str, message: str, context: dict[str, object]) -> str:
     if kind == "missing":
         return "required"
     if kind == "string_pattern_mismatch" and context.get("pattern") == E164_PATTERN:
-        return _NOT_E164
+        return NOT_E164
     if kind in ("value_error", "assertion_error"):
         return str(context.get("error", message))
     return message[:1].lower() + message[1:]

@@ -7,9 +7,11 @@ Source: ElevenLabs, "Client tools" (`tool_config` of type `client`): every prope
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+from control.telephone_number import E164_PATTERN, check_number
 
 
 class Parameters(BaseModel):
@@ -19,8 +21,8 @@ class Parameters(BaseModel):
 
 
 class TransferToNumber(Parameters):
-    number: str = Field(
-        pattern=r"^\+[1-9][0-9]{6,14}$",
+    number: Annotated[str, AfterValidator(check_number)] = Field(
+        pattern=E164_PATTERN,
         description="The person's telephone number in E.164, for example +14155550123.",
     )
     reason: str = Field(
