@@ -31,7 +31,16 @@ def _scalar(value: Any) -> Any:
 Scalar = Annotated[
     Any, AfterValidator(_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})
 ]
-Variables = dict[str, Scalar]
+
+
+def _free_name(name: str) -> str:
+    if name.startswith("system__"):
+        raise ValueError("names that begin with system__ are ElevenLabs' own")
+    return name
+
+
+VariableName = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_free_name)]
+Variables = dict[VariableName, Scalar]
 """Dynamic variables of a conversation. One error for a wrong one, where a union would give four."""
 AgentStatus = Literal["provisioning", "live", "degraded", "failed", "closed"]
 Location = str | dict[str, Any]

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from control.instant import Instant
 from control.telephone_number import E164_PATTERN, check_number
 
 
@@ -40,7 +41,7 @@ class OptOut(Parameters):
 
 
 class ScheduleCallback(Parameters):
-    at: AwareDatetime = Field(
+    at: Instant = Field(
         description="When to call back: date and time with the zone's offset, for example "
         "2026-03-02T15:30:00-05:00."
     )
