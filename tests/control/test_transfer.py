@@ -220,6 +220,30 @@ async def test_caller_is_introduced_to_the_agent(tmp_path):
         assert given["last_call_at"] == "2026-11-21T09:00:00+00:00"
 
 
+@pytest.mark.parametrize("said", ["anonymous", "+266696687", "sip:anonymous@anonymous.invalid"])
+async def test_caller_who_withholds_the_number_is_told_nothing_of_others(tmp_path, said):
+    """Everybody who does so has the same caller id: what one of them said is not for the next one."""
+
+    def before(conn):
+        for number, caller in enumerate(("anonymous", "+266696687", said)):
+            record = CallRecord(
+                id=f"call_0{number}",
+                direction="inbound",
+                created_at=datetime(2026, 11, 20, 9, tzinfo=UTC),
+                ended_at=datetime(2026, 11, 20, 9, 5, tzinfo=UTC),
+                from_number=caller,
+                to_number=OURS,
+                summary="About a divorce.",
+            )
+            table.insert(conn, record)
+
+    async with open_rig(tmp_path, before=before) as rig:
+        await rig.switchboard.answer(rig.form(From=said))
+        given = rig.pool.plans[0].dynamic_variables
+        assert (given["earlier_calls"], given["last_call_summary"]) == (0, "")
+        assert not given["caller_number"].startswith("+")
+
+
 def test_documented_variables_are_those_that_are_given():
     """The list of names in the documents is the list of names in use."""
     assert set(callers.variables({}, Acquaintance())) == set(callers.NAMES) == set(callers.UNKNOWN)
