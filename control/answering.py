@@ -21,6 +21,7 @@ from control.reception import Reception
 from control.routing.callers import address_of
 from control.store import StoreUnavailable
 from control.store.records import AgentRecord, CallRecord
+from control.strangers import caller_of
 from control.transfer.service import Transferring
 from control.twilio import twiml
 from control.warming import REGRET, Warming
@@ -105,7 +106,7 @@ class Answering:
             id=ids.new_id(ids.CALL, now),
             tenant_id=DEFAULT_TENANT_ID,
             direction="inbound",
-            from_number=form.get("From", ""),
+            from_number=caller_of(form.get("From", "")),
             to_number=address_of(form.get("To", "")),
             created_at=now,
             agent=None,

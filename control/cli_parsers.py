@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -101,9 +100,12 @@ def add_operations(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _number(text: str) -> str:
-    if not re.fullmatch(r"\+[1-9][0-9]{6,14}", text):
-        raise argparse.ArgumentTypeError("not a telephone number in E.164 (+ and 7 to 15 digits)")
-    return text
+    from control.telephone_number import check_number  # not light
+
+    try:
+        return check_number(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _instant(text: str) -> datetime:

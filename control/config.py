@@ -72,7 +72,8 @@ class ControlSettings:
     tenant_calls_per_minute: int = field(default=0, metadata=reading(not_negative, raw=int))
     """Calls of one tenant that may begin in a minute, both ways; 0 = as many as come."""
     webhook_allow_private: bool = False
-    """Whether results may be pushed over plain http and to private or loopback addresses."""
+    """Whether results may be pushed over plain http and to private or loopback addresses, and an agent's
+    `business_url` may be one."""
     webhook_retry_s: float = field(default=5.0, metadata=reading(positive, raw=float))
     """The first wait after a push that failed; each one after it is twice as long, for a day in all."""
     health_interval_s: float = field(default=300.0, metadata=reading(positive, raw=float))

@@ -16,6 +16,7 @@ from control.ending import cost_of
 from control.routing.callers import address_of
 from control.store import agents, calls
 from control.store.records import CallRecord
+from control.strangers import caller_of
 
 MISSED = Outcome("gateway_fault", "gateway", "the gateway could not answer when the call came")
 _STATUSES = frozenset({"completed", "failed", "canceled"})
@@ -39,7 +40,7 @@ def keep(conn: Connection, form: Mapping[str, str], call_id: str, node: str, now
         created_at=rang_at,
         tenant_id=agent.tenant_id,
         agent_id=agent.id,
-        from_number=form.get("From") or None,
+        from_number=caller_of(form.get("From", "")) or None,
         to_number=called,
         status=status,
         result=MISSED.result,

@@ -233,9 +233,9 @@ class Reception:
             asked = await verdict.ask(office, question)
             if not asked.allowed:
                 return await self._not_put_through(call, record, decided, asked)
-            leg = order.as_leg(1) | {"decision": asked.decision}
+            leg = order.as_leg(call.legs) | {"decision": asked.decision}
         else:
-            leg = order.as_leg(1)
+            leg = order.as_leg(call.legs)
         now_ms = office.now_ms()
         call.legs = call.legs | {
             "transfer": leg | {"status": "dialling", "asked_at_ms": now_ms, "dialled_at_ms": now_ms}

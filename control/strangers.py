@@ -13,6 +13,15 @@ import orjson
 
 DEPTH_MAX = 200
 """Of objects and lists in one another; orjson writes 254."""
+WITHHELD = {
+    "+266696687": "anonymous",
+    "+7378742833": "restricted",
+    "+2562533": "blocked",
+    "+8656696": "unknown",
+    "+86282452253": "unavailable",
+}
+"""What Twilio calls somebody who withholds their number: the word, spelled on a telephone's keys."""
+_WORDS = frozenset({*WITHHELD.values(), "private", ""})
 DIGITS_MAX = 9
 """Of a number in a form: every duration and code is shorter, and a 32-bit column takes it."""
 
@@ -42,6 +51,21 @@ def _storable(value: Any, depth_left: int) -> Any:
     if isinstance(value, list):
         return [_storable(item, depth_left - 1) for item in value]
     return value
+
+
+def caller_of(text: str) -> str:
+    """Who calls, as Twilio's `From` says: a number, a SIP address or client, or a word for a number that is withheld.
+
+    Never a number that stands for many people: it would be written to, called back, and known by what others said.
+    """
+    return WITHHELD.get(text, text)
+
+
+def is_somebody(caller: str) -> bool:
+    """Whether it is one caller's own, rather than a word for all who withhold their number."""
+    scheme, _, rest = caller.rpartition(":")
+    user = rest.partition("@")[0] if scheme.lower() in ("sip", "sips") else caller
+    return caller_of(user).lower() not in _WORDS
 
 
 def whole_text(text: str) -> str:

@@ -31,10 +31,11 @@ def select(sim: TwilioSim, owner: str, params: Params) -> list[dict[str, Any]]:
     last = _day(params, "EndDate", today, today)
     if first > last:
         raise RestError(400, 20001, "StartDate lies after EndDate")
+    own = sim.calls_of(owner)
     calls = [
         call
-        for call in sim.calls_of(owner)
-        if call.is_over and first <= _date(call.created_at) <= last
+        for call in (*own, *(leg for one in own for leg in one.children))
+        if call.ended_at is not None and first <= _date(call.created_at) <= last
     ]
     texts = [m for m in sim.post.messages.values() if m.account_sid == owner]
     records = []

@@ -95,6 +95,11 @@ async def new_records(given: AgentCreate) -> tuple[AgentRecord, list[AgentNumber
         further_number(record, number, f"numbers.{index}", may_move=may_move)
         for index, number in enumerate(given.numbers)
     ]
+    wanted = {given.number.e164}
+    for index, number in enumerate(given.numbers):
+        if number.e164 is not None and number.e164 in wanted:
+            raise invalid(f"numbers.{index}.e164", "given twice")
+        wanted.add(number.e164)
     return record, further
 
 
@@ -124,8 +129,11 @@ def further_number(
 def insert(conn: Connection, record: AgentRecord, further: list[AgentNumberRecord]) -> None:
     _check_routes(conn, record, record.routes or [])
     agents.insert(conn, record)
-    for number in further:
-        agents.add_number(conn, number)
+    for index, number in enumerate(further):
+        try:
+            agents.add_number(conn, number)
+        except NumberTaken as taken:
+            raise number_taken(taken, f"numbers.{index}.e164") from taken
 
 
 def number_taken(taken: NumberTaken, field: str) -> Problem:

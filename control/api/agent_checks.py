@@ -7,9 +7,11 @@ from typing import Any
 
 from control import extractions, verticals
 from control.api.agent_models import NumberIn
+from control.api.dependencies import dependencies
 from control.api.problem import invalid
 from control.numbers import plan
 from control.numbers.values import NumberProblem, NumberWish
+from control.provisioning.page import check_page
 from control.sms import settings as sms_settings
 from control.sms import template
 from control.store.records import AgentRecord
@@ -70,7 +72,13 @@ def _after(text: str, field: str | None) -> str:
 
 
 def check_fields(record: AgentRecord, known: Mapping[str, Vertical]) -> None:
-    """Extractions, the fields that a text message's template names, the fallback. Raises Problem."""
+    """The page, extractions, the fields that a text message's template names, the fallback. Raises Problem."""
+    if record.business_url is not None:
+        try:
+            may = dependencies().settings.control.webhook_allow_private
+            check_page(record.business_url, allow_private=may)
+        except ValueError as error:
+            raise invalid("business_url", str(error)) from error
     fallback = record.settings.get("fallback") or {}
     if fallback.get("number") is not None and fallback["number"] == record.number_e164:
         raise invalid("fallback.number", "is the agent's own: callers would come back to it")

@@ -9,9 +9,10 @@ from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, field_va
 
 from control.api.answers import PageQuery
 from control.api.machine_models import MachineDetection
-from control.api.reading import E164, Body, Query
+from control.api.reading import Body, Query
 from control.api.script_models import Script
 from control.routing.model import ROUTES_MAX, Hours, Route
+from control.telephone_number import TelephoneNumber
 from control.transfer.fallback import Fallback
 from policy.facts import Purpose
 
@@ -30,7 +31,16 @@ def _scalar(value: Any) -> Any:
 Scalar = Annotated[
     Any, AfterValidator(_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})
 ]
-Variables = dict[str, Scalar]
+
+
+def _free_name(name: str) -> str:
+    if name.startswith("system__"):
+        raise ValueError("names that begin with system__ are ElevenLabs' own")
+    return name
+
+
+VariableName = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_free_name)]
+Variables = dict[VariableName, Scalar]
 """Dynamic variables of a conversation. One error for a wrong one, where a union would give four."""
 AgentStatus = Literal["provisioning", "live", "degraded", "failed", "closed"]
 Location = str | dict[str, Any]
@@ -48,7 +58,7 @@ Timezone = Annotated[str | None, AfterValidator(_zone)]
 class NumberIn(Body):
     """A number: `e164` adopts one that the Twilio account owns; otherwise one is bought."""
 
-    e164: E164 | None = None
+    e164: TelephoneNumber | None = None
     type: Literal["local", "toll_free", "mobile"] | None = Field(
         None, description="Kind of number to buy; `local` when only the country is given."
     )
@@ -77,7 +87,7 @@ class AgentSettings(Body):
         None,
         max_length=2000,
         pattern=r"^https?://[^\s]+$",
-        description="Read into the agent's knowledge base.",
+        description="Read into the agent's knowledge base, by ElevenLabs: a public address.",
     )
     vertical: str | None = Field(
         None, max_length=100, description="A name of `GET /v2/verticals`; `generic` without one."
@@ -90,7 +100,7 @@ class AgentSettings(Body):
         description="Who takes calls when: the first that matches, else this agent. See "
         "`PUT /v2/numbers/{e164}/routes`.",
     )
-    transfer_numbers: list[E164] | None = Field(
+    transfer_numbers: list[TelephoneNumber] | None = Field(
         None,
         max_length=100,
         description="The only numbers that the agent itself may transfer callers to; without a list, "

@@ -47,7 +47,7 @@ from control.api.dependencies import (
 )
 from control.api.openapi import HtmlPage, JsonDocument, operation
 from control.api.problem import Problem
-from control.api.reading import BODY_MAX_BYTES
+from control.api.reading import BODY_MAX_BYTES, refuse_nul
 from control.config import Settings
 from control.metrics import Metrics
 from control.numbers import Numbers
@@ -98,6 +98,7 @@ def create_api(
         retention,
     )
     app.before_request(require_key)
+    app.before_request(refuse_nul)
     app.after_request(_after)
     _handle_errors(app)
     for part in (

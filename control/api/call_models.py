@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
-    AwareDatetime,
     ConfigDict,
     Field,
     WithJsonSchema,
@@ -20,11 +19,13 @@ from control.api.called_party import AboutCall
 from control.api.erasure_models import ErasureShown, erasure_if_any
 from control.api.event_models import ProviderEvent, event_shown
 from control.api.machine_models import MachineDetection
-from control.api.reading import E164, Body
+from control.api.reading import Body
 from control.compliance.hearing import LEG
+from control.instant import Instant
 from control.store.dialing import QueueRecord
 from control.store.provider_events import ProviderEventRecord
 from control.store.records import CallLine, CallRecord, EventRecord, TurnRecord
+from control.telephone_number import TelephoneNumber
 
 TWILIO_CALL_SID = "twilio_call_sid"
 CONVERSATION_ID = "elevenlabs_conversation_id"
@@ -87,14 +88,14 @@ class CallInitiate(AboutCall):
     """A call to be made."""
 
     agent_id: str = Field(min_length=1, max_length=64)
-    to: E164
+    to: TelephoneNumber
     variables: Variables = Field(
         {}, description="Dynamic variables for this conversation, over those of the agent."
     )
     metadata: dict[str, Any] = Field(
         {}, description="Yours; comes back in the record beside the providers' ids."
     )
-    not_before: AwareDatetime | None = Field(
+    not_before: Instant | None = Field(
         None, description="Dial then, not earlier. In the future, at most 90 days ahead."
     )
     on_blocked: Literal["reject", "schedule"] = Field(
@@ -135,11 +136,11 @@ class PolicyCheck(AboutCall):
     """A call that is only asked about."""
 
     agent_id: str = Field(min_length=1, max_length=64)
-    to: E164
+    to: TelephoneNumber
     direction: Direction = "outbound"
-    at: AwareDatetime | None = Field(None, description="The moment to judge; now when left out.")
+    at: Instant | None = Field(None, description="The moment to judge; now when left out.")
     channel: Literal["voice", "sms"] = "voice"
-    from_: E164 | None = Field(
+    from_: TelephoneNumber | None = Field(
         None, alias="from", description="The caller id; the agent's own number when left out."
     )
 
@@ -159,8 +160,8 @@ class CallsQuery(PageQuery):
     status: CallStatus | None = None
     from_: str | None = Field(None, alias="from", max_length=100, description="The caller.")
     to: str | None = Field(None, max_length=100, description="The called number.")
-    since: AwareDatetime | None = Field(None, description="Created at or after.")
-    until: AwareDatetime | None = Field(None, description="Created before.")
+    since: Instant | None = Field(None, description="Created at or after.")
+    until: Instant | None = Field(None, description="Created before.")
 
 
 class CallTimes(Answer):

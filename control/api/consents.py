@@ -6,7 +6,7 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from quart import Blueprint, Response
 
 from control import ids
@@ -17,6 +17,7 @@ from control.api.idempotency import idempotent
 from control.api.openapi import NoContent, listing, operation
 from control.api.problem import Problem, invalid, not_found
 from control.api.reading import E164, Body, read_body, read_query
+from control.instant import Instant
 from control.store import consents
 from control.store.consents import ConsentRecord
 from policy.facts import Purpose
@@ -45,8 +46,8 @@ class ConsentCreate(Body):
     channels: list[Channel] = Field(min_length=1)
     purposes: list[Purpose] = Field(min_length=1)
     level: ConsentLevel
-    occurred_at: AwareDatetime
-    expires_at: AwareDatetime | None = None
+    occurred_at: Instant
+    expires_at: Instant | None = None
     method: str | None = Field(None, max_length=32, examples=["web_form"])
     names_automated_voice: bool = False
     says_not_a_condition: bool = False
@@ -58,7 +59,7 @@ class ConsentCreate(Body):
     signature: str | None = Field(None, max_length=32, examples=["checkbox"])
     evidence_ref: str | None = Field(None, max_length=1000)
     evidence_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    last_verified_at: AwareDatetime | None = None
+    last_verified_at: Instant | None = None
     location: PlaceSaid | None = None
     details: dict[str, Any] | None = Field(None, description="Address, page, contract: yours.")
     tenant_id: str | None = None

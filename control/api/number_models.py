@@ -8,8 +8,9 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from control.api.answers import Answer, PageQuery
-from control.api.reading import E164, Body, Query
+from control.api.reading import Body, Query
 from control.numbers import Candidate, NumberRecord, NumberWish
+from control.telephone_number import TelephoneNumber
 
 NumberKind = Literal["local", "toll_free", "mobile"]
 _COUNTRY = Field("US", min_length=2, max_length=2, description="ISO 3166-1 alpha-2, such as `US`.")
@@ -41,7 +42,9 @@ class AvailableQuery(Query):
 class NumberCreate(Body):
     """A number to buy, or with `e164` alone one to adopt."""
 
-    e164: E164 | None = Field(None, description="Adopt this number, which the account owns.")
+    e164: TelephoneNumber | None = Field(
+        None, description="Adopt this number, which the account owns."
+    )
     buy: bool = Field(False, description="With `e164`: buy this very number instead.")
     type: NumberKind = "local"
     country: str = _COUNTRY

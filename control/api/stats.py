@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from quart import Blueprint, Response
 
 from control.api.answers import Answer, PageQuery, answer, page
@@ -15,6 +15,7 @@ from control.api.event_models import ProviderEvent, event_shown
 from control.api.openapi import listing, operation
 from control.api.problem import Problem, invalid, not_found
 from control.api.reading import E164, Query, read_query
+from control.instant import Instant
 from control.stats import health
 from control.store import provider_events, stats, tenants
 from control.store.stats import Slice, Tally
@@ -31,8 +32,8 @@ _GROUPS = ("tenant", "agent", "day")
 class StatsQuery(Query):
     """What is counted. A call counts by the time of its creation, `since` included, `until` not."""
 
-    since: AwareDatetime | None = Field(None, description="30 days before `until` when left out.")
-    until: AwareDatetime | None = Field(None, description="Now when left out.")
+    since: Instant | None = Field(None, description="30 days before `until` when left out.")
+    until: Instant | None = Field(None, description="Now when left out.")
     tenant_id: str | None = None
     agent_id: str | None = Field(None, max_length=64)
     group_by: str | None = Field(
@@ -302,8 +303,8 @@ class ProviderEventsQuery(PageQuery):
     call_sid: str | None = Field(None, max_length=64)
     level: Literal["error", "warning", "notice"] | None = None
     code: int | None = Field(None, ge=0, le=2**31 - 1)
-    since: AwareDatetime | None = Field(None, description="At or after.")
-    until: AwareDatetime | None = Field(None, description="Before.")
+    since: Instant | None = Field(None, description="At or after.")
+    until: Instant | None = Field(None, description="Before.")
 
 
 @blueprint.get("/v2/provider-events")

@@ -14,10 +14,11 @@ from control.api.call_models import CallBrief
 from control.api.dependencies import dependencies
 from control.api.openapi import operation
 from control.api.problem import Problem, not_found
-from control.api.reading import E164, Body, read_body
+from control.api.reading import Body, read_body
 from control.api.refusals import as_problems
 from control.routing.model import check_sip
 from control.store import calls
+from control.telephone_number import TelephoneNumber
 from control.transfer.order import AWAY, KINDS, SUMMARY_MAX_CHARS, Kind, Order, status_of
 
 blueprint = Blueprint("transfer", __name__)
@@ -28,7 +29,7 @@ TEXT_MAX_CHARS = 1000
 class Destination(Body):
     """Where to: exactly one of them."""
 
-    number: E164 | None = None
+    number: TelephoneNumber | None = None
     client: str | None = Field(None, pattern=r"^[A-Za-z0-9_.\-]{1,121}$")
     sip: Annotated[str, AfterValidator(check_sip)] | None = Field(
         None, description="`sip:user@host`."

@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from sqlalchemy import Connection
 
 from control import ids
 from control.compliance import number_file
 from control.compliance.suppression import suppress
+from control.instant import Instant
 from control.store import consents, dnc, opt_outs
 from control.store.records import OptOutRecord
 from policy.facts import Purpose
@@ -58,21 +59,21 @@ class OptOutLine(_Line):
     e164: E164
     reason: str | None = Field(None, max_length=1000)
     source: str = Field("import", min_length=1, max_length=32)
-    created_at: AwareDatetime | None = None
+    created_at: Instant | None = None
 
 
 class BlockLine(_Line):
     e164: E164
     reason: str | None = Field(None, max_length=1000)
     source: str = Field("import", min_length=1, max_length=32)
-    created_at: AwareDatetime | None = None
+    created_at: Instant | None = None
 
 
 class ReassignedLine(_Line):
     e164: E164
     answer: str = Field(pattern="^(yes|no|no_data|error)$")
     for_date: str | None = Field(None, pattern=r"^\d{4}-\d{2}-\d{2}$")
-    asked_at: AwareDatetime
+    asked_at: Instant
 
 
 class ConsentLine(_Line):
@@ -85,9 +86,9 @@ class ConsentLine(_Line):
     )
     purposes: list[Purpose] = Field(min_length=1)
     level: str = Field(pattern="^(express_oral|express|written_signed)$")
-    occurred_at: AwareDatetime
+    occurred_at: Instant
     method: str | None = Field(None, max_length=32)
-    expires_at: AwareDatetime | None = None
+    expires_at: Instant | None = None
     names_automated_voice: bool = False
     says_not_a_condition: bool = False
     names_toll_free: bool = False
@@ -96,7 +97,7 @@ class ConsentLine(_Line):
     signature: str | None = Field(None, max_length=32)
     evidence_ref: str | None = Field(None, max_length=1000)
     evidence_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    last_verified_at: AwareDatetime | None = None
+    last_verified_at: Instant | None = None
     zone: str | None = Field(None, max_length=64)
     postcode: str | None = Field(None, max_length=16)
     state: str | None = Field(None, pattern="^[A-Z]{2}$")

@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass, replace
 
 import phonenumbers
-from phonenumbers import NumberParseException, PhoneNumberType
+from phonenumbers import PhoneNumberType
 
 from control.numbers.values import NumberProblem, NumberType, NumberWish
+from control.telephone_number import check_number
 
 NANP_WITH_AREA_CODES = frozenset({"US", "CA"})
 """Twilio takes `AreaCode` and searches near a number in these countries only."""
@@ -80,23 +81,9 @@ def checked(wish: NumberWish, *, prefix: str = "") -> NumberWish:
 def parsed(text: str, *, field: str = "e164") -> Plan:
     """An E.164 number. Raises NumberProblem."""
     try:
-        number = phonenumbers.parse(text, None) if text.startswith("+") else None
-    except NumberParseException:
-        number = None
-    if (
-        number is None
-        or phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164) != text
-    ):
-        raise NumberProblem(
-            "invalid",
-            f"{field}: not a telephone number in E.164 (+ and 7 to 15 digits)",
-            field=field,
-        )
-    # Possible, not valid: plans change faster than metadata, and the account owns what it owns.
-    if not phonenumbers.is_possible_number(number):
-        raise NumberProblem(
-            "invalid", f"{field}: no number of its country has this many digits", field=field
-        )
+        number = phonenumbers.parse(check_number(text), None)
+    except ValueError as error:
+        raise NumberProblem("invalid", f"{field}: {error}", field=field) from None
     # Without a country where the plan knows no such range; the first of those that share a code then.
     region = phonenumbers.region_code_for_number(number)
     if region in (None, phonenumbers.UNKNOWN_REGION):

@@ -1,7 +1,8 @@
 """Agents that a provider's outage has kept from going live: tried again by themselves, later and later, for a day.
 
     failed:    {"name": "live", …, "retries": 2, "retry_at": "2027-01-13T18:03:00+00:00"}: all unfinished steps, anew
-    degraded:  {"name": "knowledge_base", …, "retries": 1, "retry_at": …}: it goes on answering calls meanwhile
+    degraded:  {"name": "knowledge_base", …, "retries": 1, "retry_at": …}, or `self_test`: that step alone; the agent
+               goes on answering calls meanwhile
 
 What a provider refuses is for a person to put right; then `POST /v2/agents/{id}/retry` goes on.
 """
@@ -15,8 +16,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from control.elevenlabs.workspace import RAG_DONE, RAG_FAILED
+from control.provisioning.values import SOFT
 from control.store import agents
-from control.store.records import AgentRecord
 
 AFTER_FIRST = timedelta(minutes=1)
 AFTER_MAX = timedelta(minutes=30)
@@ -35,6 +36,12 @@ def schedule(step: dict[str, Any], now: datetime) -> str:
     at = now + min(AFTER_FIRST * 2 ** min(retries, 16), AFTER_MAX)
     step.update(retries=retries + 1, retry_at=at.isoformat())
     return f"tried again at {at:%Y-%m-%d %H:%M:%SZ}"
+
+
+def forget(step: dict[str, Any]) -> None:
+    """No further try: it is done, or was refused."""
+    for name in ("retries", "retry_at", LATER):
+        step.pop(name, None)
 
 
 def after_failure(steps: Sequence[dict[str, Any]], failed: Sequence[str], now: datetime) -> str:
@@ -56,24 +63,29 @@ def after_knowledge(
     index = (knowledge or {}).get("index")
     if index in RAG_DONE:
         step["status"] = "done"
-        for name in ("error", "retries", "retry_at", LATER):
-            step.pop(name, None)
+        step.pop("error", None)
+        forget(step)
     elif knowledge and index is None:
-        step.update({"status": "failed", LATER: True, "error": "ElevenLabs still reads the page"})
-        schedule(step, now)
+        step.update({"status": "failed", LATER: True})
+        step["error"] = f"ElevenLabs still reads the page; {schedule(step, now)}"
     elif step.get(LATER) and index not in RAG_FAILED:
-        schedule(step, now)
+        why = str(step.get("error", "")).partition("; tried again")[0]
+        step["error"] = f"{why}; {schedule(step, now)}"
 
 
 def due_ids(conn: Connection, now: datetime) -> list[str]:
     """Agents whose next try is due."""
-    return [record.id for record in agents.with_troubles(conn) if _is_due(record, now)]
+    found = agents.with_retries(conn)
+    return [agent_id for agent_id, status, steps in found if _due(status, steps, now)]
 
 
 def take_up(conn: Connection, agent_id: str, now: datetime) -> None:
     """Have the agent's work done again; nothing when somebody was quicker."""
     record = agents.get(conn, agent_id, to_change=True)
-    if record is None or record.pending is not None or not _is_due(record, now):
+    if record is None or record.pending is not None:
+        return
+    due = _due(record.status, record.steps, now)
+    if not due:
         return
     if record.status == "failed":
         steps = [step for step in record.steps if step.get("status") in ("done", "skipped")]
@@ -87,10 +99,18 @@ def take_up(conn: Connection, agent_id: str, now: datetime) -> None:
             steps = _asked(steps, now)
     else:
         columns = {"pending": "update"}
-        steps = _asked([dict(step) for step in record.steps], now)
-        for step in steps:
-            step.pop("retry_at", None)
+        steps = [_taken_up(step, now) if step["name"] in due else step for step in record.steps]
+        if "knowledge_base" in due:
+            steps = _asked(steps, now)
     agents.update(conn, agent_id, **columns, steps=steps, updated_at=now)
+
+
+def _taken_up(step: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """Of a degraded agent: the page is looked at by the change that is asked for beside it."""
+    step = {name: value for name, value in step.items() if name != "retry_at"}
+    if step["name"] == "self_test":
+        step |= {"status": "pending", "asked_at": now.isoformat()}
+    return step
 
 
 def _asked(steps: list[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
@@ -103,8 +123,13 @@ def _was_left_out(step: dict[str, Any]) -> bool:
     return str(step.get("error", "")).startswith("not tried, because of: ")
 
 
-def _is_due(record: AgentRecord, now: datetime) -> bool:
-    name = "live" if record.status == "failed" else "knowledge_base"
-    step = next((step for step in record.steps if step.get("name") == name), {})
-    at = step.get("retry_at")
-    return at is not None and datetime.fromisoformat(at) <= now
+def _due(status: str, steps: Sequence[dict[str, Any]], now: datetime) -> set[str]:
+    """Names of the steps with a try that is due."""
+    names = {"failed": {"live"}, "degraded": SOFT}.get(status, frozenset())
+    return {
+        step["name"]
+        for step in steps
+        if step.get("name") in names
+        and step.get("retry_at") is not None
+        and datetime.fromisoformat(step["retry_at"]) <= now
+    }

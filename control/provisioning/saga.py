@@ -56,8 +56,8 @@ WORK: dict[str, Step] = {
     "self_test": self_test.self_test,
     "release": release.release,
 }
-AFTERWARDS = {"update": ("numbers", "elevenlabs_update"), "release": ("release",)}
-"""Work on an agent that has been provisioned, by `AgentRecord.pending`."""
+AFTERWARDS = {"update": ("numbers", "elevenlabs_update", "self_test"), "release": ("release",)}
+"""Work on an agent that has been provisioned, by `AgentRecord.pending`, in this order."""
 
 
 class Provisioning:
@@ -199,15 +199,18 @@ class Provisioning:
     async def _afterwards(self, agent: AgentRecord, pending: str) -> None:
         """A change, or a release: the steps of that kind which wait, then the mark is taken away."""
         run = Run(agent, [dict(step) for step in agent.steps])
-        for step in run.steps:
-            if step["name"] in AFTERWARDS[pending] and step["status"] in ("pending", "running"):
+        waiting = [step for step in run.steps if step["status"] in ("pending", "running")]
+        for name in AFTERWARDS[pending]:
+            for step in (step for step in waiting if step["name"] == name):
                 await self._run_step(run, step)
-                failpoints.reach(f"{step['name']}.kept")
+                failpoints.reach(f"{name}.kept")
         if pending == "update":
             again.after_knowledge(
                 run.steps, run.elevenlabs.get("knowledge_base"), self._clock.now()
             )
             await self._keep(run)
+        if agent.status == "degraded" and pending == "update":
+            await self.health.check(agent.id)  # nothing may be missing any more
         await self._store.write(_finish, agent, self._clock.now())
         log.event(
             "agent_changed",
@@ -227,7 +230,7 @@ class Provisioning:
         begin_s = trio.current_time()
         deadline_s = DEADLINES_S[name]
         remark: str | None = f"no answer within {deadline_s:g} s"
-        status = "failed"
+        status, is_away = "failed", False
         with trio.move_on_after(deadline_s) as patience:
             try:
                 remark = await _insisting(lambda: WORK[name](run, self._services), step)
@@ -235,17 +238,19 @@ class Provisioning:
             except Skipped:
                 remark, status = None, "skipped"
             except StepFailed as failure:
-                remark = str(failure)
+                remark, is_away = str(failure), failure.later
         if status == "failed" and "error" in step:
             remark = step["error"]  # the last transient failure says more than the deadline
         step.pop("error", None)
         step.update(status=status, ms=round((trio.current_time() - begin_s) * 1000))
         if remark:
             step["error"] = remark
-        if patience.cancelled_caught:
+        if is_away or patience.cancelled_caught:
             step[again.LATER] = True
-            if name == "knowledge_base":
-                again.schedule(step, self._clock.now())
+            if name in SOFT:
+                step["error"] = f"{remark}; {again.schedule(step, self._clock.now())}"
+        elif name in SOFT:
+            again.forget(step)
         failpoints.reach(f"{name}.done")
         await self._keep(run)
 

@@ -145,10 +145,12 @@ class Probes:
         if is_ready:
             raise StepFailed(
                 f"the agent said nothing within {FIRST_AUDIO_TIMEOUT_S:g} s: check its first message, "
-                "voice and quota at ElevenLabs"
+                "voice and quota at ElevenLabs",
+                later=True,
             )
         raise StepFailed(
-            f"no conversation within {FIRST_AUDIO_TIMEOUT_S:g} s: ElevenLabs did not answer in time"
+            f"no conversation within {FIRST_AUDIO_TIMEOUT_S:g} s: ElevenLabs did not answer in time",
+            later=True,
         )
 
     def _plan(self, probe_id: str, agent: AgentRecord) -> CallPlan:

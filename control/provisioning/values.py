@@ -53,11 +53,15 @@ DRIFT_KEPT = 50
 
 
 class StepFailed(Exception):
-    """The step cannot be done; the text tells a person what to do. `transient`: later it might be."""
+    """The step cannot be done; the text tells a person what to do.
 
-    def __init__(self, reason: str, *, transient: bool = False) -> None:
+    `transient`: it might be done in a moment. `later`: not in this run any more, but perhaps in a minute.
+    """
+
+    def __init__(self, reason: str, *, transient: bool = False, later: bool = False) -> None:
         super().__init__(reason)
         self.transient = transient
+        self.later = later
 
 
 class Skipped(Exception):

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 
 from control.store import calls, messages, outbox
 from control.store.records import CallRecord
+from control.transfer.order import call_sids
 from control.twilio.prices import (
     GONE,
     Charge,
@@ -70,9 +71,10 @@ async def charges(twilio: TwilioRest, account: Account) -> list[tuple[str, Charg
     if any(name in legs for name in _DIALS):
         found += [(LEG, charge) for charge in await charges_of_legs(twilio, sid)]
     # The person of a warm transfer is rung by a call of its own, which Twilio does not know as a leg of this one.
-    person = (legs.get("transfer") or {}).get("call_sid")
-    if person and all(charge.sid != person for _, charge in found):
-        found.append((LEG, await charge_of_call(twilio, person)))
+    known = {charge.sid for _, charge in found}
+    for person in dict.fromkeys(call_sids(legs)):
+        if person not in known:
+            found.append((LEG, await charge_of_call(twilio, person)))
     found += [(MESSAGE, await charge_of_message(twilio, one)) for one in account.message_sids]
     return found
 

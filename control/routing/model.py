@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from control.routing.calendar import check_calendar
+from control.telephone_number import TelephoneNumber
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAY_MINUTES = 24 * 60
@@ -118,7 +119,6 @@ class _Part(BaseModel):
 
 Time = Annotated[str, AfterValidator(_time)]
 Text = Annotated[str, Field(min_length=1, max_length=TEXT_MAX_CHARS)]
-Number = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$")]
 
 
 class When(_Part):
@@ -178,7 +178,7 @@ class Target(_Part):
     """Where a call goes: exactly one of `agent_id`, `number`, `client`, `sip`, `message`, `refusal`, `reject`."""
 
     agent_id: str | None = Field(None, min_length=1, max_length=64)
-    number: Number | None = Field(None, description="A person's telephone number.")
+    number: TelephoneNumber | None = Field(None, description="A person's telephone number.")
     client: str | None = Field(None, pattern=r"^[A-Za-z0-9_.\-]{1,121}$")
     sip: Annotated[str, AfterValidator(check_sip)] | None = None
     message: Text | None = Field(None, description="Said, as on an answering machine.")

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from control.sms import template
+from control.telephone_number import can_be_dialled, check_number
 
 RESULTS = frozenset(
     (
@@ -135,6 +136,7 @@ def recipient(settings: SmsSettings, customer: str | None, values: Mapping[str, 
     to = customer if settings.to is None else settings.to
     if to is not None and to.startswith("{"):
         to = re.sub(r"[\s().-]", "", str(values.get(to[1:-1].strip()) or ""))
+        return to if can_be_dialled(to) else None
     return to if to is not None and E164.fullmatch(to) else None
 
 
@@ -193,7 +195,10 @@ def _to(given: Any, known: Collection[str] | None) -> str | None:
     if given is None:
         return None
     if isinstance(given, str) and E164.fullmatch(given):
-        return given
+        try:
+            return given if known is None else check_number(given)
+        except ValueError as error:
+            raise SmsProblem("sms.to", str(error)) from None
     if not isinstance(given, str) or not re.fullmatch(r"\{[^{}]+\}", given):
         raise SmsProblem("sms.to", "expected a number in E.164, or one {field}")
     _names([given[1:-1].strip()], "sms.to", known)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, exc, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, Text, bindparam, cast, exc, or_, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
@@ -142,11 +142,16 @@ def waiting_ids(conn: Connection) -> list[str]:
     return list(conn.execute(select(agents.c.id).where(waits).order_by(agents.c.id)).scalars())
 
 
-def with_troubles(conn: Connection) -> list[AgentRecord]:
-    """Agents that are failed or degraded and wait for nothing, the oldest first."""
+def with_retries(conn: Connection) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    """Id, status and steps of the agents that are to be tried again by themselves, the oldest first.
+
+    Asked for every few seconds: of the agents that have failed for good nothing is read.
+    """
+    columns = select(agents.c.id, agents.c.status, agents.c.steps)
     troubled = agents.c.status.in_(("failed", "degraded")) & agents.c.pending.is_(None)
-    found = conn.execute(_query().where(troubled).order_by(agents.c.id))
-    return [rows.build(AgentRecord, row) for row in found]
+    planned = cast(agents.c.steps, Text).contains('"retry_at"')
+    found = conn.execute(columns.where(troubled, planned).order_by(agents.c.id))
+    return [(row.id, row.status, row.steps) for row in found]
 
 
 def serving_ids(conn: Connection) -> list[str]:

@@ -13,6 +13,7 @@ from control.store import rows
 from control.store.tables import calls
 from control.store.tables.numbers import numbers
 from control.store.tables.routing import number_routes
+from control.strangers import is_somebody
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,11 @@ LOOKED_AT = 5
 
 
 def acquaintance(conn: Connection, tenant_id: str, number: str) -> Acquaintance:
-    """The tenant's earlier calls with this number, both ways, up to CALLS_COUNTED_MAX each."""
-    if not number:
+    """The tenant's earlier calls with this number, both ways, up to CALLS_COUNTED_MAX each.
+
+    Nothing of those who withhold their number: one would be told what another has said.
+    """
+    if not is_somebody(number):
         return Acquaintance()
     count, newest, summary = 0, None, None
     whose = {"tenant_id": tenant_id, "number": number}

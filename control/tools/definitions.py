@@ -7,9 +7,12 @@ Source: ElevenLabs, "Client tools" (`tool_config` of type `client`): every prope
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from control.instant import Instant
+from control.telephone_number import E164_PATTERN, check_number
 
 
 class Parameters(BaseModel):
@@ -19,8 +22,8 @@ class Parameters(BaseModel):
 
 
 class TransferToNumber(Parameters):
-    number: str = Field(
-        pattern=r"^\+[1-9][0-9]{6,14}$",
+    number: Annotated[str, AfterValidator(check_number)] = Field(
+        pattern=E164_PATTERN,
         description="The person's telephone number in E.164, for example +14155550123.",
     )
     reason: str = Field(
@@ -38,7 +41,7 @@ class OptOut(Parameters):
 
 
 class ScheduleCallback(Parameters):
-    at: AwareDatetime = Field(
+    at: Instant = Field(
         description="When to call back: date and time with the zone's offset, for example "
         "2026-03-02T15:30:00-05:00."
     )

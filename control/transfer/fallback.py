@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from control.routing.model import RING_DEFAULT_S, RING_MAX_S, Number, Text, check_sip
+from control.routing.model import RING_DEFAULT_S, RING_MAX_S, Text, check_sip
+from control.telephone_number import TelephoneNumber
 from control.transfer.order import Kind, Order, status_of
 
 BY = "fallback"
@@ -27,7 +28,7 @@ class Fallback(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    number: Number | None = Field(
+    number: TelephoneNumber | None = Field(
         None, description="A person's telephone number; policy is asked when the time comes."
     )
     sip: Annotated[str, AfterValidator(check_sip)] | None = None

@@ -51,10 +51,18 @@ class Order:
     """Warm: said to the person before the caller is joined."""
     caller_id: str | None = None
 
-    def as_leg(self, number: int) -> dict[str, Any]:
-        """The beginning of `legs.transfer`; `number` counts the call's transfers."""
+    def as_leg(self, legs: Mapping[str, Any]) -> dict[str, Any]:
+        """The beginning of `legs.transfer` of a call with these legs; `number` counts the call's transfers.
+
+        The telephone calls of former transfers stay in `earlier_call_sids`: they are paid for, too.
+        """
+        former = legs.get("transfer") or {}
+        earlier = [*former.get("earlier_call_sids", ())]
+        if former.get("call_sid"):
+            earlier.append(former["call_sid"])
         return {
-            "number": number,
+            "number": times(legs) + 1,
+            **({"earlier_call_sids": earlier} if earlier else {}),
             "to": {self.kind: self.address},
             "by": self.by,
             "mode": "warm" if self.is_warm else "blind",
@@ -79,6 +87,18 @@ def status_of(legs: Mapping[str, Any]) -> str | None:
     leg = legs.get("transfer")
     status = leg.get("status") if isinstance(leg, Mapping) else None
     return status if isinstance(status, str) else None
+
+
+def times(legs: Mapping[str, Any]) -> int:
+    """How often the call was transferred, or was to be."""
+    return int((legs.get("transfer") or {}).get("number", 0))
+
+
+def call_sids(legs: Mapping[str, Any]) -> list[str]:
+    """The telephone calls to people, of all transfers that have one, the oldest first."""
+    leg = legs.get("transfer") or {}
+    own = [leg["call_sid"]] if leg.get("call_sid") else []
+    return [*leg.get("earlier_call_sids", ()), *own]
 
 
 WORDS = {

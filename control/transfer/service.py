@@ -33,6 +33,7 @@ from control.transfer.order import (
     Order,
     in_words,
     status_of,
+    times,
 )
 from control.transfer.warm import Warm
 from control.twilio import twiml
@@ -73,8 +74,7 @@ class Transferring:
         self._check(call)
         decided = await self._ask_policy(call, order)
         self._check(call)  # the talk may have ended while the policy was asked
-        number = int((call.legs.get("transfer") or {}).get("number", 0)) + 1
-        leg = order.as_leg(number) | {"asked_at_ms": self._office.now_ms(), "decision": decided}
+        leg = order.as_leg(call.legs) | {"asked_at_ms": self._office.now_ms(), "decision": decided}
         call.leg("transfer", leg)
         self._office.note(call, "transfer_asked", kind=order.kind, by=order.by, mode=leg["mode"])
         if order.is_warm:
@@ -101,7 +101,7 @@ class Transferring:
             raise CallOver("a transfer of this call is under way")
         if not call.attached or not self._office.pool.holds(call.id) or call.ending is not None:
             raise CallOver("the agent does not talk with the caller now")
-        if int((call.legs.get("transfer") or {}).get("number", 0)) >= TRANSFERS_MAX:
+        if times(call.legs) >= TRANSFERS_MAX:
             raise CallOver(f"the call was transferred {TRANSFERS_MAX} times already")
         if self._office.is_draining:
             raise NotAdmitted("the gateway is shutting down")
@@ -299,9 +299,8 @@ class Transferring:
         self._ending.drop_worker(call)
         call.leg("fallback", leg | {"to": {order.kind: order.address}})
         now_ms = self._office.now_ms()
-        number = int((call.legs.get("transfer") or {}).get("number", 0)) + 1
         dialling = {"status": "dialling", "asked_at_ms": now_ms, "dialled_at_ms": now_ms}
-        call.leg("transfer", order.as_leg(number) | dialling | decided)
+        call.leg("transfer", order.as_leg(call.legs) | dialling | decided)
         call.away = True
         self._office.note(call, "fallback", kind=order.kind)
         limit_s = int(max_call_s(self._office, call))
@@ -331,6 +330,8 @@ class Transferring:
     async def leg_status(self, call: LiveCall, form: Form) -> None:
         """How the leg to the person stands. Late and repeated callbacks change nothing."""
         leg = call.legs.get("transfer") or {}
+        if form.get("CallSid") in leg.get("earlier_call_sids", ()):
+            return  # of a former transfer
         if leg.get("mode") == "warm":
             await self._warm.leg_status(call, form)
             return

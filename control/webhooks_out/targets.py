@@ -68,14 +68,21 @@ def check_url(text: str, *, allow_private: bool) -> httpx.URL:
         raise BadTarget("a user and password in the URL are not supported; the pushes are signed")
     if url.fragment:
         raise BadTarget("a fragment is never sent")
-    try:
-        literal = ipaddress.ip_address(url.host)
-    except ValueError:
-        if not allow_private and (url.host == "localhost" or url.host.endswith(".localhost")):
-            raise BadTarget("is this machine itself") from None
-    else:
-        _check_address(literal, allow_private=allow_private)
+    if check_literal(url.host, allow_private=allow_private) or allow_private:
+        return url
+    if url.host == "localhost" or url.host.endswith(".localhost"):
+        raise BadTarget("is this machine itself")
     return url
+
+
+def check_literal(host: str, *, allow_private: bool) -> bool:
+    """Whether the host is an IP address, rather than a name. Raises BadTarget for one that is not public."""
+    try:
+        literal = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    _check_address(literal, allow_private=allow_private)
+    return True
 
 
 async def resolve(host: str, port: int) -> list[str]:
@@ -86,13 +93,8 @@ async def resolve(host: str, port: int) -> list[str]:
 
 async def addresses(url: httpx.URL, *, allow_private: bool, resolver: Resolve) -> list[str]:
     """The checked addresses of a URL's host. Raises BadTarget when any is not public, PushFailed for none."""
-    try:
-        literal = ipaddress.ip_address(url.host)
-    except ValueError:
-        pass
-    else:
-        _check_address(literal, allow_private=allow_private)
-        return [str(literal)]
+    if check_literal(url.host, allow_private=allow_private):
+        return [url.host]
     try:
         found = await resolver(url.host, url.port or (443 if url.scheme == "https" else 80))
     except (OSError, UnicodeError) as error:

@@ -103,6 +103,24 @@ async def test_agent_on_a_number_in_use_is_409(rig: Rig) -> None:
     assert len(rig.provisioning.started) == 1
 
 
+async def test_further_number_given_twice_or_taken_is_named(rig: Rig) -> None:
+    """Not the first number, which nobody else has; and nothing is kept."""
+    other = (await rig.ask("POST", "/v2/agents", BODY)).json
+    free, further = "+15550100124", {"e164": "+15550100125"}
+    for numbers in ([{"e164": free}], [further, further]):
+        body = BODY | {"number": {"e164": free}, "numbers": numbers}
+        answered = await rig.ask("POST", "/v2/agents", body)
+        assert (answered.status, answered.fields()) == (
+            422,
+            [f"numbers.{len(numbers) - 1}.e164"],
+        )
+    body = BODY | {"number": {"e164": free}, "numbers": [further, {"e164": NUMBER}]}
+    answered = await rig.ask("POST", "/v2/agents", body)
+    assert (answered.status, answered.fields()) == (409, ["numbers.1.e164"])
+    assert answered.problem()["agent_id"] == other["id"]
+    assert len((await rig.ask("GET", "/v2/agents")).json["items"]) == 1
+
+
 async def test_agent_on_the_number_of_a_closed_one_is_accepted(rig: Rig) -> None:
     """DELETE frees the number, keeps the record, and may be repeated."""
     first = (await rig.ask("POST", "/v2/agents", BODY)).json
@@ -175,6 +193,12 @@ async def test_agent_on_the_number_of_a_closed_one_is_accepted(rig: Rig) -> None
         ({"timezone": "Mars/Olympus"}, "timezone"),
         ({"timezone": "../../etc/passwd"}, "timezone"),
         ({"business_url": "javascript:alert(1)"}, "business_url"),
+        ({"variables": {"system__caller_id": "+1"}}, "variables.system__caller_id"),
+        ({"variables": {"": "x"}}, "variables."),
+        ({"variables": {"v" * 101: "x"}}, f"variables.{'v' * 101}"),
+        ({"business_url": "http://169.254.169.254/latest/meta-data/"}, "business_url"),
+        ({"business_url": "http://metadata.google.internal/"}, "business_url"),
+        ({"business_url": "https://user:secret@example.com/"}, "business_url"),
         ({"variables": {"a": [1]}}, "variables.a"),
         ({"variables": []}, "variables"),
         ({"record": "yes"}, "record"),

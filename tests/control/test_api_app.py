@@ -10,7 +10,7 @@ import pytest
 
 from control.refusals import CallNotFound
 from control.store import StoreUnavailable
-from tests.control.api_rig import KEY, Rig, open_rig
+from tests.control.api_rig import KEY, Rig, call, open_rig
 
 OPEN = ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"]
 
@@ -234,3 +234,64 @@ async def test_metrics_page_holds_live_calls_and_workers(rig: Rig) -> None:
     assert 'tandem_media_wakes_total{worker="w1"} 7.0' in text
     names = {line.split("{")[0].split()[0] for line in text.splitlines() if line[0] != "#"}
     assert all(name.startswith("tandem_") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("raw", "field"),
+    [
+        (b'{"metadata": {"a": [1, 10000000000000000000000000]}}', "metadata.a.1"),
+        (b'{"metadata": {"a": -9223372036854775809}}', "metadata.a"),
+        (b'{"metadata": {"a": ' + b"9" * 60 + b"}}", "metadata.a"),
+        (b'{"variables": {"a": 99999999999999999999}}', "variables.a"),
+        (b'{"variables": {"a": "x\\u0000"}}', "variables.a"),
+        (b'{"metadata": {"a\\u0000": 1}}', "metadata"),
+    ],
+)
+async def test_value_that_no_database_has_is_422_with_its_place(
+    rig: Rig, raw: bytes, field: str
+) -> None:
+    """JSON has integers of any length, and NUL characters; neither came back but as a mistake of ours."""
+    body = b'{"agent_id": "agt_0001", "to": "+15550100456", ' + raw[1:]
+    answered = await rig.ask("POST", "/v2/calls/initiate", raw=body)
+    assert (answered.status, answered.fields()) == (422, [field])
+    assert rig.switchboard.asked == []
+
+
+async def test_value_at_the_edge_of_what_a_database_has_is_kept(rig: Rig) -> None:
+    """64 bits, a long fraction, digits in a text, and the word for a NUL."""
+    metadata = {"a": 2**63 - 1, "b": -(2**63), "c": 1e300, "d": "9" * 40, "e": "\\u0000"}
+    rig.switchboard.result = call(1)
+    body = {"agent_id": "agt_0001", "to": "+15550100456", "metadata": metadata}
+    assert (await rig.ask("POST", "/v2/calls/initiate", body)).status == 201
+    assert rig.switchboard.asked[0]["metadata"] == metadata
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "fields"),
+    [
+        ("/v2/calls/call_%00", 404, []),
+        ("/v2/agents/%00", 404, []),
+        ("/v2/calls?agent_id=%00", 422, ["agent_id"]),
+        ("/v2/calls?since=0001-01-01T00:00:00%2B23:59", 422, ["since"]),
+        ("/v2/calls?until=9999-12-31T23:59:59-23:59", 422, ["until"]),
+        ("/v2/stats?until=0001-01-01T00:00:00Z", 422, ["until"]),
+    ],
+)
+async def test_path_and_query_that_no_database_takes_are_no_mistake_of_ours(
+    rig: Rig, path: str, status: int, fields: list[str]
+) -> None:
+    """NUL characters, and moments that are out of range once their offset is counted in."""
+    answered = await rig.ask("GET", path)
+    assert answered.status == status
+    if fields:
+        assert answered.fields() == fields
+    else:
+        answered.problem()
+
+
+async def test_moment_out_of_range_in_a_body_is_422(rig: Rig) -> None:
+    """The policy would count in its zone."""
+    for at in ("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59Z"):
+        body = {"agent_id": "agt_0001", "to": "+15550100456", "at": at}
+        answered = await rig.ask("POST", "/v2/policy/check", body)
+        assert (answered.status, answered.fields()) == (422, ["at"])

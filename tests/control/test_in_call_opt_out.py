@@ -122,10 +122,11 @@ async def test_inbound_caller_who_asks_is_suppressed_and_stays_on_the_line(tmp_p
         assert rig.twilio.instructed == []
 
 
-async def test_caller_without_a_number_leaves_no_entry(tmp_path):
-    """Nobody could call `anonymous`."""
+@pytest.mark.parametrize("said", ["anonymous", "+266696687"])
+async def test_caller_without_a_number_leaves_no_entry(tmp_path, said):
+    """Nobody could call `anonymous`, however Twilio spells it."""
     async with open_rig(tmp_path) as rig:
-        await rig.switchboard.answer(rig.form(From="anonymous"))
+        await rig.switchboard.answer(rig.form(From=said))
         record = await rig.only_record()
         rig.pool.event(record.id, "stream_started")
         rig.pool.turn(record.id, 1, "user", "Stop calling.")

@@ -85,11 +85,22 @@ async def test_agent_that_waits_for_the_caller_passes_when_the_conversation_stan
 
 
 async def test_agent_that_says_nothing_fails_at_the_deadline(autojump_clock):
-    """With what to look at; the conversation is dropped."""
+    """With what to look at; the conversation is dropped. It is not repeated at once, but later."""
     pool = FakePool("agent_ready")
-    with pytest.raises(StepFailed, match="said nothing within 10 s"):
+    with pytest.raises(StepFailed, match="said nothing within 10 s") as caught:
         await probes_over(pool).first_audio(AGENT, speaks_first=True)
     assert len(pool.cancelled) == 1
+    assert (caught.value.transient, caught.value.later) == (False, True)
+
+
+async def test_conversation_that_does_not_come_up_fails_at_the_deadline(autojump_clock):
+    """ElevenLabs may be there in a minute: it is tried again then."""
+    pool = FakePool("agent_dialing")
+    begin_s = trio.current_time()
+    with pytest.raises(StepFailed, match="no conversation within 10 s") as caught:
+        await probes_over(pool).first_audio(AGENT, speaks_first=True)
+    assert (caught.value.transient, caught.value.later) == (False, True)
+    assert trio.current_time() - begin_s == self_test.FIRST_AUDIO_TIMEOUT_S
 
 
 async def test_conversation_that_fails_gives_its_reason_and_is_not_waited_for(autojump_clock):

@@ -10,7 +10,7 @@ from control.results.conversation import findings
 from control.store import Store, calls, conversations
 from control.store.conversations import ConversationRecord
 from control.store.records import CallRecord
-from control.strangers import read_json, whole_number, whole_text
+from control.strangers import caller_of, is_somebody, read_json, whole_number, whole_text
 from tests.control.api_rig import NOW
 
 
@@ -77,3 +77,32 @@ async def test_nul_in_a_text_costs_that_character_and_no_row(store_url):
         assert await store.read(lambda conn: conn.execute(text("SELECT 1")).scalar()) == 1
     finally:
         store.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "caller"),
+    [
+        ("+14155550100", "+14155550100"),
+        ("sip:+14155550100@example.com", "sip:+14155550100@example.com"),
+        ("client:ada", "client:ada"),
+        ("+266696687", "anonymous"),
+        ("+7378742833", "restricted"),
+        ("anonymous", "anonymous"),
+        ("", ""),
+    ],
+)
+def test_number_that_stands_for_a_withheld_one_is_told_apart(said, caller):
+    """Twilio spells the word on the keys of a telephone; in Lesotho somebody may have nearly that number."""
+    assert caller_of(said) == caller
+
+
+@pytest.mark.parametrize(
+    "caller",
+    ["", "anonymous", "Anonymous", "+86282452253", "private", "sip:anonymous@anonymous.invalid"],
+)
+def test_caller_who_withholds_the_number_is_nobody_in_particular(caller):
+    """Many people are called so."""
+    assert not is_somebody(caller)
+    assert is_somebody("+14155550100")
+    assert is_somebody("sip:ada@example.com")
+    assert is_somebody("client:anonymous")

@@ -16,8 +16,8 @@ from control.routing import callers
 from control.store import calls as table
 from control.store.records import CallRecord
 from control.store.routes import Acquaintance
-from control.transfer import service
-from control.transfer.order import Order
+from control.transfer import service, warm
+from control.transfer.order import Order, call_sids
 from control.twilio.rest import TwilioRefused
 from tests.control.switchboard_rig import AGENT, OURS, SID, THEIRS, open_rig, opt_out, verbs
 
@@ -220,6 +220,30 @@ async def test_caller_is_introduced_to_the_agent(tmp_path):
         assert given["last_call_at"] == "2026-11-21T09:00:00+00:00"
 
 
+@pytest.mark.parametrize("said", ["anonymous", "+266696687", "sip:anonymous@anonymous.invalid"])
+async def test_caller_who_withholds_the_number_is_told_nothing_of_others(tmp_path, said):
+    """Everybody who does so has the same caller id: what one of them said is not for the next one."""
+
+    def before(conn):
+        for number, caller in enumerate(("anonymous", "+266696687", said)):
+            record = CallRecord(
+                id=f"call_0{number}",
+                direction="inbound",
+                created_at=datetime(2026, 11, 20, 9, tzinfo=UTC),
+                ended_at=datetime(2026, 11, 20, 9, 5, tzinfo=UTC),
+                from_number=caller,
+                to_number=OURS,
+                summary="About a divorce.",
+            )
+            table.insert(conn, record)
+
+    async with open_rig(tmp_path, before=before) as rig:
+        await rig.switchboard.answer(rig.form(From=said))
+        given = rig.pool.plans[0].dynamic_variables
+        assert (given["earlier_calls"], given["last_call_summary"]) == (0, "")
+        assert not given["caller_number"].startswith("+")
+
+
 def test_documented_variables_are_those_that_are_given():
     """The list of names in the documents is the list of names in use."""
     assert set(callers.variables({}, Acquaintance())) == set(callers.NAMES) == set(callers.UNKNOWN)
@@ -317,6 +341,38 @@ async def test_transfer_of_a_call_that_does_not_talk_is_a_conflict(tmp_path):
         call_id = (await rig.only_record()).id
         with pytest.raises(CallOver, match="does not talk"):
             await rig.switchboard.transfer(call_id, Order("number", PERSON))
+
+
+async def test_late_callback_of_a_former_person_is_not_taken_for_the_next_ones(
+    tmp_path, monkeypatch
+):
+    """It comes while the next person's call is being made and has no SID yet; both stay in the record."""
+    called = [("CAfirst", trio.Event()), ("CAsecond", trio.Event())]
+    waiting = list(called)
+
+    async def ring_person(twilio, **asked):
+        sid, may_answer = waiting.pop(0)
+        await may_answer.wait()
+        return sid
+
+    monkeypatch.setattr(warm, "ring_person", ring_person)
+    order = Order("number", PERSON, is_warm=True)
+    async with talking(tmp_path) as (rig, call_id), trio.open_nursery() as nursery:
+        call = rig.switchboard._office.book.get(call_id)
+        called[0][1].set()
+        await rig.switchboard.transfer(call_id, order)
+        busy = {"CallSid": "CAfirst", "CallStatus": "busy"}
+        await rig.switchboard.leg_status(busy, call_id)
+        assert call.legs["transfer"]["status"] == "busy"
+        nursery.start_soon(rig.switchboard.transfer, call_id, order)
+        await rig.until(lambda: not waiting)
+        await rig.switchboard.leg_status(busy, call_id)
+        leg = call.legs["transfer"]
+        assert (leg["status"], leg.get("call_sid")) == ("ringing", None)
+        called[1][1].set()
+        await rig.until(lambda: call.legs["transfer"].get("call_sid"))
+        assert call_sids(call.legs) == ["CAfirst", "CAsecond"]
+        nursery.cancel_scope.cancel()
 
 
 async def test_caller_who_hangs_up_while_it_rings_closes_transfer_and_record(tmp_path):
