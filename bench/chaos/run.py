@@ -164,7 +164,7 @@ class _Chaos:
     async def _until_workers_are_ready(self) -> None:
         """Those that were killed just now are replaced first: one that dies with control comes to no point."""
         with trio.move_on_after(POINT_WAIT_S):
-            while (await self._rig.get("/readyz"))["workers"] < self._plan.workers:
+            while (await self._rig.api.get("/readyz")).json()["workers"] < self._plan.workers:
                 await trio.sleep(0.05)
             return
         self.outcome.problems.append(f"the workers were not ready within {POINT_WAIT_S:g} s")
