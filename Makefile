@@ -70,16 +70,20 @@ thousand-calls: $(INSTALLED)
 	TANDEM_WALK_CALLS=10x100 $(BIN)/python -m pytest -n 0 -q -s -o faulthandler_timeout=900 tests/walks/test_calls_of_many_tenants.py
 
 .PHONY: faults fuzz
-# The fault table, on a machine that does nothing else.
+# The fault table, on a machine that does nothing else; at the end every row with its verdict. FAULTS are further arguments
+# for pytest, such as -k 'REST or store'.
+FAULTS ?=
 faults: $(INSTALLED)
 	$(BIN)/python -m tests.faults.table
-	TANDEM_FAULTS=1 $(BIN)/python -m pytest -n 0 tests/faults
+	TANDEM_FAULTS=1 $(BIN)/python -m pytest -n 0 tests/faults $(FAULTS)
 
-# 200 SIGKILLs of workers and control at random and 40 at named points, under 20 calls; then the checker's verdict.
+# 200 SIGKILLs of workers and control at random and 40 at named points, under 20 calls, in ten rounds with the checker's
+# verdict after each; about an hour. An interrupted run goes on with CHAOS_MORE=--resume.
 .PHONY: chaos
-CHAOS ?= --kills 200 --named 40 --calls 20
+CHAOS ?= --kills 200 --named 40 --calls 20 --rounds 10 --seed 201
+CHAOS_MORE ?=
 chaos: $(INSTALLED)
-	$(BIN)/python -m bench.chaos $(CHAOS) --json chaos-out/chaos.json
+	$(BIN)/python -m bench.chaos $(CHAOS) --json bench-out/chaos.json $(CHAOS_MORE)
 
 # Decoders, the public port's handlers, and what is read from the disk at start: FUZZ_SECONDS for each target. Findings are
 # in fuzz-out/; what reached code that the corpus did not reach is added to it.

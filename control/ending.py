@@ -7,6 +7,7 @@ is the call ended from here. So every call comes to an end, with a result and a 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from control.compliance import hearing
 from control.office import HANG_UP_TIMEOUT_S, Office, ms_to_datetime
 from control.stats import gauges
 from control.store import StoreUnavailable
-from control.store.conversations import LOST, UNHEARD, UNREPORTED
+from control.store.conversations import LOST, UNHEARD, UNNAMED, UNREPORTED
 from control.strangers import whole_number
 from control.transfer import fallback
 from control.transfer.order import left_open
@@ -35,6 +36,8 @@ CANCEL_DEADLINE_S = 3.0
 STREAM_DEADLINE_S = 30.0
 """Beyond the ticket's own time: when a call that was answered has no stream, Twilio is asked."""
 LENGTH_MARGIN_S = 120.0
+LATE_REPORT_AGAIN_S = (1.0, 5.0, 15.0, 60.0, 300.0)
+"""Pauses between tries to write down a report that is behind its call's end, while the store is away."""
 
 UNANSWERED = frozenset({"busy", "no-answer", "failed", "canceled"})
 """Twilio's last words about a call that nobody picked up."""
@@ -51,6 +54,13 @@ class Ending:
         self.on_turn: Callable[[LiveCall, TranscriptTurn], None] = lambda call, turn: None
         self.on_tool: Callable[[LiveCall, ToolRequest], None] | None = None
         """Who runs the tools that agents ask for."""
+        self._late_reports = 0
+        self._has_lost_reports = False
+
+    @property
+    def has_written_reports(self) -> bool:
+        """Whether every report that came behind its call's end is in the store."""
+        return not (self._late_reports or self._has_lost_reports)
 
     # ---- workers -------------------------------------------------------------------------------
 
@@ -64,6 +74,7 @@ class Ending:
         call = self._office.book.get(getattr(event, "call_id", None))
         if call is None:
             if isinstance(event, CallReport):
+                self._late_reports += 1
                 self._office.spawn(self._reported_late, event)
             return
         match event:
@@ -84,12 +95,23 @@ class Ending:
 
     async def _reported_late(self, report: CallReport) -> None:
         try:
-            known = await self._office.store.write(late.keep, report)
+            known = await self._keep_late(report)
         except StoreUnavailable as error:
+            self._has_lost_reports = True
             log.event("late_report_lost", level="error", call_id=report.call_id, error=str(error))
             return
+        finally:
+            self._late_reports -= 1
         if not known and report.conversation_id:
             log.event("late_report_unknown", level="warning", call_id=report.call_id)
+
+    async def _keep_late(self, report: CallReport) -> bool:
+        """Whether there is such a call. Raises StoreUnavailable when the store stays away."""
+        for pause_s in LATE_REPORT_AGAIN_S:
+            with contextlib.suppress(StoreUnavailable):
+                return await self._office.store.write(late.keep, report)
+            await trio.sleep(pause_s)
+        return await self._office.store.write(late.keep, report)
 
     def _line(self, call: LiveCall, event: CallEvent) -> None:
         if (event.name, event.at_ms) in call.known:
@@ -148,8 +170,13 @@ class Ending:
         call.worker = None
         call.report = report
         call.legs = call.legs | report.legs
-        if call.closing and call.unheard == LOST:  # of another leg than this one
-            call.legs = call.legs | {"agent": (call.legs.get("agent") or {}) | {UNHEARD: LOST}}
+        agent = dict(call.legs.get("agent") or {})
+        if agent.pop("is_unnamed", False) and call.unheard != LOST:
+            call.unheard = UNNAMED
+        if call.closing and call.unheard in (LOST, UNNAMED):  # or else this was what was waited for
+            agent[UNHEARD] = call.unheard
+        if agent or "agent" in report.legs:
+            call.leg("agent", agent)
         call.change(
             media=_with_earlier(report.media, call),
             legs=call.legs,

@@ -19,7 +19,7 @@ LINE = "reported_late"
 def keep(conn: Connection, report: CallReport) -> bool:
     """Add the conversations to the record; once, however often they are told. False when there is no such call."""
     ids = conversations_of(report.legs, report.conversation_id)
+    is_all = not (report.legs.get("agent") or {}).get("is_unnamed")
     data = {"result": report.result, "reason": report.reason}
-    return conversations.name(
-        conn, report.call_id, ids, LINE, report.at_ms, data, settles=conversations.UNREPORTED
-    )
+    settles = conversations.UNREPORTED if is_all else None
+    return conversations.name(conn, report.call_id, ids, LINE, report.at_ms, data, settles=settles)

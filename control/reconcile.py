@@ -6,8 +6,9 @@ telephone call goes on that nobody here knows of.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import trio
 from sqlalchemy import Connection
@@ -34,6 +35,9 @@ AFTER_RESTART_S = 2 * CONTINUE_DEADLINE_S
 RINGING_S = 15.0
 """A call that rang at our start is asked about again so soon: its end may have been told to a closed door."""
 
+STORE_AGAIN_S = (0.5, 2.0, 5.0)
+"""Pauses between tries to read at the start what was left open. Then the daemon ends, and is started again."""
+
 RINGS = frozenset(("queued", "initiated", "ringing"))
 
 _NEVER_SENT = Outcome("gateway_fault", "gateway", "the daemon stopped before the call was dialled")
@@ -56,16 +60,13 @@ class Reconcile:
                 self._office.spawn(self._overdue, call)
 
     async def at_start(self) -> None:
-        """Take over the calls that this node's former process left open. Raises nothing of the store's.
+        """Take over the calls that this node's former process left open. Raises StoreUnavailable when the store stays away.
 
         And those of nodes whose lease has run out. Not those in the dial queue: they have an order of their own.
+        Nobody else ever asks for what is this node's own: a start without it would leave those calls open for good.
         """
         office = self._office
-        try:
-            left = await office.store.write(_left_calls, office.node, office.clock.now())
-        except StoreUnavailable as error:
-            log.event("reconcile_failed", level="error", error=str(error))
-            return
+        left = await self._patiently(_left_calls, office.node, office.clock.now())
         if left:
             log.event("reconciling", calls=len(left))
         for record, agent, lines in left:
@@ -81,12 +82,8 @@ class Reconcile:
         held = dict(office.pool.returned)
         if not held:
             return
-        try:
-            # A node that found us gone may have taken them over, and has nothing but the record.
-            found = await office.store.write(_calls_of, list(held), office.node, office.clock.now())
-        except StoreUnavailable as error:
-            log.event("reconcile_failed", level="error", error=str(error))
-            return
+        # A node that found us gone may have taken them over, and has nothing but the record.
+        found = await self._patiently(_calls_of, list(held), office.node, office.clock.now())
         for record, agent, lines in found:
             call = office.adopt(record, agent)
             call.worker, call.lost = office.pool.home_of(record.id), None
@@ -100,6 +97,16 @@ class Reconcile:
             # Over for Twilio and the store, or never written down: nobody talks on it.
             office.pool.hang_up(call_id, "the call is not known any more")
             office.pool.close_call(call_id)
+
+    async def _patiently(self, take: Callable[..., list[_Known]], *arguments: Any) -> list[_Known]:
+        """Raises StoreUnavailable."""
+        for pause_s in STORE_AGAIN_S:
+            try:
+                return await self._office.store.write(take, *arguments)
+            except StoreUnavailable as error:
+                log.event("reconcile_waits", level="warning", error=str(error))
+            await trio.sleep(pause_s)
+        return await self._office.store.write(take, *arguments)
 
     async def _taken_back(self, call: LiveCall) -> None:
         """What Twilio may have told while nobody listened."""

@@ -265,7 +265,8 @@ class Switchboard:
         read, self._spools = self._spools, []
         await office.ledger.flush(office.book)
         await self._journal.keep(office.book)
-        if any(call.is_dirty and call.is_recorded for call in office.book):
+        is_dirty = any(call.is_dirty and call.is_recorded for call in office.book)
+        if is_dirty or not self._ending.has_written_reports:
             self._spools += read  # the store is away, perhaps
         else:
             for path in read:

@@ -137,6 +137,7 @@ class WorkerPool:
         self._is_draining = False
         self._all_turned_s: float | None = None
         self._worker_gone = trio.Event()
+        self._nursery: trio.Nursery | None = None
 
     # ---- life ----------------------------------------------------------------------------------
 
@@ -145,6 +146,7 @@ class WorkerPool:
         folder = Path(self._settings.runtime_dir) if self._settings.runtime_dir else None
         seated: list[Worker] = []
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             for outliving in (
                 await returning.find(folder, self._version, self._log) if folder else ()
             ):
@@ -336,10 +338,10 @@ class WorkerPool:
                 del self._homes[call_id]
         if lost:
             self._log("worker_lost", worker=worker.worker_id, calls=len(lost))
-            try:
-                self._events_in.send_nowait(WorkerLost(worker.worker_id, lost))
-            except trio.WouldBlock:
-                self._log("worker_lost_untold", worker=worker.worker_id, calls=len(lost))
+            # Never dropped: its calls would wait for a word of it until they are too long. Behind all that it said itself.
+            if self._nursery is not None:
+                news = WorkerLost(worker.worker_id, lost)
+                self._nursery.start_soon(self._events_in.send, news)
 
     # ---- placing calls -------------------------------------------------------------------------
 

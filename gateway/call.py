@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
@@ -52,11 +53,17 @@ from gateway.settings import MediaSettings
 ENDING_TIMEOUT_S = 15.0
 """How long control may take to end the telephone call before we close the socket without its word."""
 RECORDING_TIMEOUT_S = 5.0
+RECORDING_WAITS_MAX = 200
+"""Calls that wait for the disk at once, each in a thread; the next ones wait for these."""
 TOOLS_MAX = 8
 """Tool calls of one conversation that may wait for control at once."""
 TOOL_UNKNOWN = "the gateway was restarted; whether this was done is not known"
 TOOL_PARAMETERS_MAX_BYTES = 32 * 1024
 """Well below a packet of the link, also when every character has to be escaped once more."""
+
+
+_recording_waits = trio.CapacityLimiter(RECORDING_WAITS_MAX)
+"""Not Trio's own threads: in these the names of agents' hosts are resolved, and a disk that hangs would hold up new calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,8 @@ class Call:
             around.settings, self.bridge, self._open_agent, self._redial_note, self._command
         )
         self._termination: Termination | None = None
+        self._nameless_legs = 0
+        """Agent legs that were begun, less those of which ElevenLabs has named the conversation."""
 
     # ---- commands (synchronous) ----------------------------------------------------------------
 
@@ -170,6 +179,7 @@ class Call:
                     self._termination = event.termination
                     self._finished.set()
                 case AgentReady():
+                    self._nameless_legs -= 1
                     self._agent_ready.set()
                     self._redialer.on_ready()
                 case AgentLost():
@@ -299,6 +309,7 @@ class Call:
 
     def _join_agent(self, leg: OpenLeg) -> None:
         self._note("agent_connected", trio.current_time(), {})
+        self._nameless_legs += 1
         self._around.plane.adopt_agent(self._plane_call, leg.sock, leg.rest)
 
     def _agent_failed(self, reason: str) -> None:
@@ -362,7 +373,8 @@ class Call:
         tap.finish(self._ended_s)
         # A thread waits here, never the event loop: the disk may be slow, and the file must be whole
         # before anybody is told of it.
-        await trio.to_thread.run_sync(tap.finished.wait, RECORDING_TIMEOUT_S)
+        wait = partial(tap.finished.wait, RECORDING_TIMEOUT_S)
+        await trio.to_thread.run_sync(wait, limiter=_recording_waits)
 
     def _report(self, termination: Termination) -> CallReport:
         bridge = self.bridge
@@ -399,6 +411,7 @@ class Call:
             "agent": {
                 "conversation_id": self.bridge.conversation_id,
                 "earlier_conversation_ids": self.bridge.earlier_conversations,
+                "is_unnamed": self._nameless_legs > 0,
                 "formats": self.bridge.formats,
                 "dialed_at_ms": marks.get("agent_dialing"),
                 "connected_at_ms": marks.get("agent_connected"),

@@ -1,7 +1,7 @@
 """How a worker outlives the control process: a named socket on which a new one finds it, and a spool. A shell.
 
 In the runtime directory a worker has `<pid>.sock` while it lives, on which it takes a connection only while it
-has no control; and, when none came in time, it leaves `<pid>.spool`: what it had to tell, one packet a line.
+has no control; and, when none came in time, it leaves `<pid>-<token>.spool`: what it had to tell, one packet a line.
 Both belong to our own user and are of no use to another one: the directory has mode 0700, and both sides ask the
 kernel who the other is.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import socket
 import struct
 from collections.abc import Iterable, Iterator
@@ -71,8 +72,11 @@ class Lifeline:
                 self._sock.accept()[0].close()
 
     def spool(self, messages: Iterable[Up]) -> int:
-        """Leave what could not be told, on the disk when this returns. The number of messages left out."""
-        path = self._folder / (self._name + SPOOL_SUFFIX)
+        """Leave what could not be told, on the disk when this returns. The number of messages left out.
+
+        Under a name of its own: in a container a later worker has the same pid, and the file may not have been read yet.
+        """
+        path = self._folder / f"{self._name}-{secrets.token_hex(4)}{SPOOL_SUFFIX}"
         partial = path.with_suffix(".partial")
         size = left_out = 0
         with os.fdopen(

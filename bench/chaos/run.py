@@ -161,6 +161,14 @@ class _Chaos:
         self.outcome.problems.append(f"no worker was there for {WORKER_WAIT_S:g} s")
         return []
 
+    async def _until_workers_are_ready(self) -> None:
+        """Those that were killed just now are replaced first: one that dies with control comes to no point."""
+        with trio.move_on_after(POINT_WAIT_S):
+            while (await self._rig.api.get("/readyz")).json()["workers"] < self._plan.workers:
+                await trio.sleep(0.05)
+            return
+        self.outcome.problems.append(f"the workers were not ready within {POINT_WAIT_S:g} s")
+
     async def _kill_control(self) -> None:
         daemon = self._rig.daemon
         if (code := daemon.process.poll()) is not None:
@@ -171,8 +179,11 @@ class _Chaos:
     async def _kill_at(self, point: Point) -> None:
         rig = self._rig
         self.outcome.going.append(self._load.going)
+        is_for_workers = point.when in ("control_returns", "control_away")
+        if is_for_workers:
+            await self._until_workers_are_ready()
         self._trigger.arm(point)
-        if point.when in ("control_returns", "control_away"):
+        if is_for_workers:
             await self._kill_control()
         if point.when == "control_returns":
             await rig.restart_daemon()

@@ -30,6 +30,8 @@ LOST = "lost"
 """The process that had the call, or had to write it down, died."""
 UNREPORTED = "unreported"
 """The record was closed before the worker's report, which may still come."""
+UNNAMED = "unnamed"
+"""An agent leg was ended between its first message and ElevenLabs' answer, which has the conversation's name in it."""
 
 
 @dataclass(frozen=True, slots=True)

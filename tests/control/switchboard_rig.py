@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -24,6 +25,7 @@ from control.config import (
     TwilioSettings,
 )
 from control.metrics import Metrics
+from control.returning import SpoolRead
 from control.store import Store, agents, opt_outs, rows
 from control.store import calls as table
 from control.store.dialing import QueueRecord
@@ -179,7 +181,8 @@ class FakePool:
         blame: str | None = None,
         attached: bool = True,
         media: dict[str, Any] | None = None,
-        conversation_id: str = "conv_1",
+        conversation_id: str | None = "conv_1",
+        is_unnamed: bool = False,
     ) -> None:
         self.homes.pop(call_id, None)
         self._say.send_nowait(
@@ -194,13 +197,17 @@ class FakePool:
                 stream_sid="MZ1",
                 twilio_call_sid=SID,
                 media=media or {"frames": 7},
-                legs={"agent": {}},
+                legs={"agent": {"is_unnamed": True} if is_unnamed else {}},
             )
         )
 
     def lose(self, call_id: str) -> None:
         worker = self.homes.pop(call_id)
         self._say.send_nowait(WorkerLost(worker, (call_id,)))
+
+    def spool_read(self, path: Path) -> None:
+        """All that a worker had left in this file has been told."""
+        self._say.send_nowait(SpoolRead(path))
 
 
 @dataclass

@@ -8,9 +8,9 @@ import pytest
 import trio
 import trio.testing
 
-from control import leaving, reconcile, warming
+from control import ending, leaving, reconcile, switchboard, warming
 from control.routing.callers import UNKNOWN
-from control.store import StoreUnavailable, consents
+from control.store import StoreUnavailable, consents, conversations
 from control.store import calls as table
 from control.store.records import CallRecord
 from control.switchboard import CallNotFound, CallOver, PolicyRefused, TicketRefused
@@ -686,6 +686,40 @@ async def test_start_call_that_rings_on_and_whose_end_nobody_tells_is_asked_abou
         assert (record.status, record.result, asked) == ("no-answer", "no_answer", [SID] * 3)
 
 
+async def test_call_left_open_is_not_forgotten_when_the_store_is_away_at_the_start(
+    tmp_path, monkeypatch
+):
+    """Only the start asks for this node's own calls: it waits for the store, and does without them never."""
+    take, tries = reconcile._left_calls, []
+
+    def take_at_last(conn, node, now):
+        tries.append(node)
+        if len(tries) < 3:
+            raise StoreUnavailable("away")
+        return take(conn, node, now)
+
+    monkeypatch.setattr(reconcile, "_left_calls", take_at_last)
+    monkeypatch.setattr(reconcile, "STORE_AGAIN_S", (0.01, 0.01))
+    before = _left_open(status="in-progress", twilio_call_sid=SID, dial_state="created")
+    async with open_rig(tmp_path, before=before) as rig:
+        record = await rig.ended("call_old")  # Twilio knows of no such call
+        assert (record.status, record.result) == ("failed", "carrier_fault")
+        assert len(tries) == 3
+
+
+async def test_start_without_a_store_fails_and_leaves_nothing_out(tmp_path, monkeypatch):
+    """Whoever started the daemon starts it again; workers wait for it meanwhile."""
+
+    def away(*_):
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(reconcile, "_left_calls", away)
+    monkeypatch.setattr(reconcile, "STORE_AGAIN_S", (0.01,))
+    with pytest.RaisesGroup(StoreUnavailable, allow_unwrapped=True, flatten_subgroups=True):
+        async with open_rig(tmp_path):
+            pass
+
+
 def _fetch_answering(seen):
     async def fetch(_self, _sid):
         return seen
@@ -718,6 +752,59 @@ async def test_report_of_a_closed_call_still_names_its_conversation(tmp_path):
         assert await lines() == 2
 
 
+async def test_report_of_a_closed_call_waits_for_the_store_and_its_file_with_it(
+    tmp_path, monkeypatch
+):
+    """A worker left it on the disk, and the store goes away when it is read: it is written later, and only then is it removed."""
+    before = _left_open(
+        status="completed",
+        result="cancelled",
+        ended_at=NOW,
+        twilio_call_sid=SID,
+        dial_state="created",
+    )
+    spool, keep, tries = tmp_path / "w1.spool", ending.late.keep, []
+
+    def keep_at_last(conn, report):
+        tries.append(spool.exists())
+        if len(tries) < 4:
+            raise StoreUnavailable("away")
+        return keep(conn, report)
+
+    spool.touch()
+    monkeypatch.setattr(ending.late, "keep", keep_at_last)
+    monkeypatch.setattr(ending, "LATE_REPORT_AGAIN_S", (0.1, 0.1, 0.1))
+    monkeypatch.setattr(switchboard, "FLUSH_EVERY_S", 0.01)
+    async with open_rig(tmp_path, before=before) as rig:
+        rig.pool.report("call_old", conversation_id="conv_1")
+        rig.pool.spool_read(spool)
+        await rig.until(lambda: not spool.exists())
+        assert tries == [True] * 4
+        assert (await rig.record("call_old")).conversation_id == "conv_1"
+
+
+async def test_file_of_a_report_that_could_not_be_written_stays_for_the_next_process(
+    tmp_path, monkeypatch
+):
+    """The store was away for too long. Told again, it costs nothing."""
+    spool, tries = tmp_path / "w1.spool", []
+
+    def keep_never(_conn, report):
+        tries.append(report.call_id)
+        raise StoreUnavailable("away")
+
+    spool.touch()
+    monkeypatch.setattr(ending.late, "keep", keep_never)
+    monkeypatch.setattr(ending, "LATE_REPORT_AGAIN_S", (0.01,))
+    async with open_rig(tmp_path) as rig:
+        rig.pool.report("call_old", conversation_id="conv_1")
+        rig.pool.spool_read(spool)
+        await rig.until(lambda: len(tries) == 2)
+        await rig.switchboard._write_down()
+        await rig.switchboard._write_down()
+        assert spool.exists()
+
+
 async def test_call_closed_before_its_worker_has_reported_may_miss_a_conversation(tmp_path):
     """Until the worker's last word has come, with a conversation or without one."""
     async with open_rig(tmp_path) as rig:
@@ -729,6 +816,29 @@ async def test_call_closed_before_its_worker_has_reported_may_miss_a_conversatio
         rig.pool.report(call_id, "cancelled", attached=False, conversation_id=None)
         await rig.until(lambda: _is_heard(rig, call_id))
         assert (await rig.record(call_id)).conversation_id is None
+
+
+@pytest.mark.parametrize("comes", ["before the end", "behind the end", "behind the record"])
+async def test_conversation_that_was_ended_before_it_had_a_name_is_looked_for(tmp_path, comes):
+    """The worker's report says that one was begun; until its name is found the record may miss it."""
+    async with open_rig(tmp_path) as rig:
+        call_id = name_of(await rig.switchboard.answer(rig.form()))
+        said = {"attached": False, "conversation_id": None, "is_unnamed": True}
+        if comes == "before the end":
+            rig.pool.report(call_id, "cancelled", **said)
+            await rig.status(None, "completed")
+        else:
+            await rig.status(None, "completed")
+            rig.expire(call_id)
+            if comes == "behind the record":
+                await rig.ended(call_id)
+            rig.pool.report(call_id, "cancelled", **said)
+        record = await rig.ended(call_id)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        agent = (await rig.record(call_id)).legs["agent"]
+        assert agent["unheard"] in ("unnamed", "unreported")
+        assert "is_unnamed" not in agent
+        assert conversations.may_miss_one(record)
 
 
 async def _is_heard(rig, call_id):

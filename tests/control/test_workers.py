@@ -54,6 +54,13 @@ TALKATIVE = (
     + "while link.recv(1 << 20): pass\n"
 )
 
+LAST_WORDS = (
+    READY
+    + "while b'Prepare' not in link.recv(1 << 20): pass\n"
+    + "for n in range(20): tell('CallEvent', call_id='call_1', name=str(n), at_ms=n)\n"
+)
+"""Says a lot about its call, and dies."""
+
 
 @pytest.fixture
 def logged():
@@ -172,6 +179,25 @@ async def test_calls_without_a_report_are_lost_calls_even_after_drained(play):
         pool.prepare(PLAN)
         assert (await until(pool, WorkerLost)).call_ids == ("call_1",)
         assert not pool.holds("call_1")
+
+
+async def test_loss_of_a_worker_is_told_when_the_switchboard_is_behind_with_what_it_said(
+    play, monkeypatch
+):
+    """Behind its last words, though there was no room for it: nobody else would ever speak of its calls again."""
+    monkeypatch.setattr(workers, "EVENTS_MAX", 2)
+    async with running(play(LAST_WORDS, LISTENING)) as pool:
+        pool.prepare(PLAN)
+        said = []
+        with trio.fail_after(20):
+            while not said or not isinstance(said[-1], WorkerLost):
+                # Read only what makes room for a message that waits already: at the worker's end there is none.
+                while pool.holds("call_1") and not pool.events.statistics().tasks_waiting_send:
+                    await trio.sleep(0)
+                said.append(await pool.events.receive())
+        assert said[-1].call_ids == ("call_1",)
+        told = [event.name for event in said if isinstance(event, CallEvent)]
+        assert told == [str(n) for n in range(20)]
 
 
 async def test_drain_while_a_seat_waits_for_its_next_worker_ends(play, monkeypatch):

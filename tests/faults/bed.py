@@ -45,6 +45,8 @@ class Bed:
     rig: Rig
     numbers: dict[str, str]
     bystanders: list[SimCall] = field(default_factory=list)
+    gaps_s: dict[str, float] = field(default_factory=dict)
+    """By row: from the fault until the caller was answered."""
 
     def about(self, row: Row) -> bytes:
         """How the agent's conversation sockets of a row are known on the wire."""

@@ -168,7 +168,8 @@ def _talk(bed: Bed, row: Row, played: Played) -> Iterator[str]:
         yield "nobody answered the caller after the fault"
         return
     spoken_s = PAUSE_S + QUESTION.duration_s + GREETING.duration_s + 0.3
-    if row.gap_max_s is not None and (gap_s := played.gap_s - spoken_s) > row.gap_max_s:
+    bed.gaps_s[row.name] = gap_s = max(0.0, played.gap_s - spoken_s)
+    if row.gap_max_s is not None and gap_s > row.gap_max_s:
         yield f"the caller was answered after {gap_s:.1f} s, not {row.gap_max_s:g} s"
     if row.answers and (part := share(REPLY_ULAW, played.call.heard[played.fault_at :])) < WHOLE:
         yield f"the caller heard {part:.0%} of the agent's reply"

@@ -8,6 +8,7 @@ import pytest
 
 from tests.faults.bed import open_bed
 from tests.faults.groups import GROUPS, SMOKE, TITLES
+from tests.faults.outcomes import OUTCOMES, outcomes
 from tests.faults.play import MachineWasLate, play_all
 from tests.faults.rows import Row
 from tests.faults.table import PAGE, page
@@ -20,8 +21,10 @@ TRIES = 3
 ROWS = {row.name: row for rows in TITLES.values() for row in rows}
 
 
-async def _failures(tmp_path, rows: tuple[Row, ...], tries: int) -> dict[str, str] | str:
-    """What is wrong, by row; or in words why nothing can be said."""
+async def _failures(
+    tmp_path, rows: tuple[Row, ...], tries: int, record_property
+) -> dict[str, str] | str:
+    """What is wrong, by row; or in words why nothing can be said. What was measured goes into the table at the end."""
     why = ""
     for attempt in range(tries):
         try:
@@ -30,21 +33,23 @@ async def _failures(tmp_path, rows: tuple[Row, ...], tries: int) -> dict[str, st
         except* MachineWasLate as late:
             why = f"inconclusive, {tries} times: {late.exceptions[0]!r}"
         else:
+            record_property(OUTCOMES, outcomes(rows, failures, bed.gaps_s, attempt + 1))
             return failures
+    record_property(OUTCOMES, outcomes(rows, dict.fromkeys([r.name for r in rows], why), {}, tries))
     return why
 
 
 @whole_table
 @pytest.mark.parametrize("group", GROUPS)
-async def test_faults_cost_what_the_table_says_and_others_nothing(tmp_path, group):
+async def test_faults_cost_what_the_table_says_and_others_nothing(tmp_path, group, record_property):
     """All rows of a group in one daemon, beside two calls that go on undisturbed."""
-    found = await _failures(tmp_path, GROUPS[group], TRIES)
+    found = await _failures(tmp_path, GROUPS[group], TRIES, record_property)
     assert found == {}
 
 
-async def test_some_faults_cost_what_the_table_says(tmp_path):
+async def test_some_faults_cost_what_the_table_says(tmp_path, record_property):
     """One of each kind, in every run of the tests. Where the machine was late it is skipped, and says so."""
-    found = await _failures(tmp_path, tuple(ROWS[name] for name in SMOKE), 1)
+    found = await _failures(tmp_path, tuple(ROWS[name] for name in SMOKE), 1, record_property)
     if isinstance(found, str):
         pytest.skip(found)
     assert found == {}

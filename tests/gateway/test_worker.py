@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import gc
 import socket
+import threading
 
 import pytest
 import trio
@@ -269,6 +270,28 @@ async def test_crashed_call_closes_its_recording(rig, monkeypatch, tmp_path):
     await until(rig.link, CallReport)
     assert await trio.to_thread.run_sync(taps[0].finished.wait, 30)
     assert taps[0].file is None
+
+
+async def test_calls_that_wait_for_a_hanging_disk_keep_no_thread_from_others():
+    """Trio's own threads resolve the names of agents' hosts: new calls must not wait behind recordings."""
+
+    class Tap:
+        finished = threading.Event()
+
+        def finish(self, _at_s: float) -> None:
+            """The disk hangs: nothing is ever finished."""
+
+    call = object.__new__(Call)
+    call._ended_s = 0.0
+    threads = int(trio.to_thread.current_default_thread_limiter().total_tokens)
+    async with trio.open_nursery() as ending:
+        for _ in range(threads):
+            ending.start_soon(call._finish_recording, Tap())
+        await trio.testing.wait_all_tasks_blocked()
+        assert not Tap.finished.is_set()
+        borrowed = trio.to_thread.current_default_thread_limiter().borrowed_tokens
+        Tap.finished.set()
+    assert borrowed == 0
 
 
 # ---- tools of the agent --------------------------------------------------------------------------

@@ -262,6 +262,24 @@ async def test_agent_legs_that_cannot_be_opened_are_each_reported_with_their_rea
         assert {(r.result, r.blame, r.attached) for r in reports.values()} == {
             ("agent_fault", "agent", False)
         }
+        unnamed = {agent for agent, r in reports.items() if r.legs["agent"]["is_unnamed"]}
+        assert unnamed == {"silent", "garbage", "broken"}  # begun, and nobody here knows its name
+
+
+async def test_call_cancelled_before_its_conversation_has_a_name_says_so():
+    """ElevenLabs has begun one by then, and it is charged for: control has to ask for its name."""
+    async with open_rig() as rig:
+        for call_id, agent, name in (
+            ("call_1", "silent", "agent_connected"),
+            ("call_2", "good", "agent_ready"),
+        ):
+            rig.pool.prepare(rig.plan(call_id, agent))
+            await rig.until(CallEvent, call_id, name)
+            rig.pool.cancel(call_id, "busy")
+            report = await rig.until(CallReport, call_id)
+            assert report.result == "cancelled"
+            assert report.legs["agent"]["is_unnamed"] is (agent == "silent")
+            assert (report.conversation_id is None) is (agent == "silent")
 
 
 async def test_agent_lost_in_mid_call_closes_the_stream_without_hanging_up():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+import psycopg
 import trio
 
 from bench.checker import check, read_history
@@ -36,3 +37,31 @@ async def nothing_is_wrong(rig, patience_s=20.0):
             await trio.sleep(0.2)
     if problems:
         raise AssertionError("\n".join(problems))
+
+
+def _rows_of(rig):
+    """The rows of the dial queue that this node holds: its name ends with the address of its API."""
+    return f"lease_owner LIKE '%|{rig.api.base_url.netloc.decode()}#%'"
+
+
+def sent_by(rig):
+    """Whom this node was about to have called, or had asked Twilio for, without an answer so far."""
+    with psycopg.connect(rig.store_url) as store:
+        found = store.execute(
+            "SELECT c.to_number FROM dial_queue q JOIN calls c ON c.id = q.call_id"
+            f" WHERE q.state = 'sent' AND q.{_rows_of(rig)}"
+        )
+        return {number for (number,) in found}
+
+
+def time_passes(dead):
+    """As if two minutes had gone by: the leases of a node that was killed have run out, and what ElevenLabs was asked for once
+    and did not know by now, it will not know.
+    """
+    with psycopg.connect(dead.store_url) as store:
+        store.execute(f"UPDATE dial_queue SET lease_until = now() WHERE {_rows_of(dead)}")
+        store.execute(
+            "UPDATE outbox SET created_at = created_at - interval '2 minutes', due_at = now()"
+            " WHERE kind = 'analysis' AND status = 'pending' AND attempts > 0"
+            " AND lease_owner IS NULL AND due_at > now() + interval '1 second'"
+        )
