@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.faults.outcomes import OUTCOMES, table
+from tests.faults.outcomes import OUTCOMES, Outcome, table
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -16,7 +16,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         if getattr(report, "when", "") == "call"
     ]
     found = [
-        outcome
+        Outcome(*outcome)
         for report in sorted(reports, key=lambda report: str(report.nodeid))
         for name, value in report.user_properties
         if name == OUTCOMES

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tests.faults.rows import Row
 
 OUTCOMES = "fault rows"
-"""The property of a test's report that holds its `Outcome`s."""
+"""The property of a test's report that holds its `Outcome`s, as plain tuples."""
 GOOD = "as stated"
 
 
