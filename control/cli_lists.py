@@ -13,6 +13,7 @@ import trio
 from sqlalchemy import Connection
 from tqdm import tqdm
 
+from control.clock import Clock
 from control.compliance import imports
 from control.config import Settings
 from control.ids import DEFAULT_TENANT_ID
@@ -58,8 +59,8 @@ def _import(options: argparse.Namespace, settings: Settings) -> int:
             print(f"{record.entries} numbers are list {record.list_id}, as of {as_of:%Y-%m-%d}")
             return 0
         store.read(_must_exist, tenant_id)
-        found = imports.read(options.kind, _lines(options.file))
-        now = datetime.now(UTC)
+        now = Clock.of_environment().now()
+        found = imports.read(options.kind, _lines(options.file), now)
         added = store.write(imports.write, options.kind, found, tenant_id, now, "import")
         print(f"{added} added, {len(found) - added} were there already")
         return 0

@@ -16,14 +16,16 @@ from contextvars import ContextVar
 from datetime import timedelta
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
-from control.compliance.reassigned import Reassigned
 from control.config import PolicySettings
 from control.config_sources import ConfigError
 from policy import PackError, PolicyConfigError, Rule, RuleResult, load_rules, packaged_and
 from policy.facts import Direction, Facts
 from policy.law import Law
+
+if TYPE_CHECKING:
+    from control.compliance.reassigned import Reassigned
 
 ANSWER_TIMEOUT_S = 0.5
 """Of one plug-in for one decision, however often the look ahead asks it."""
@@ -213,6 +215,9 @@ def build_reassigned(settings: PolicySettings) -> Reassigned | None:
         ) from error
     if not callable(found):
         raise ConfigError(f"policy.reassigned: {settings.reassigned!r} cannot be called")
+    # Here, not above: the command line answers at once and needs none of it.
+    from control.compliance.reassigned import Reassigned
+
     days = settings.tables.get("rnd_stale", {}).get("max_age_days", 30)
     return Reassigned(found, timedelta(days=days))
 

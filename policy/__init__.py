@@ -31,7 +31,7 @@ from policy.masking import mask_number, mask_numbers, mask_written, replace_numb
 from policy.pack_reading import PackError
 from policy.preview import Change, preview
 from policy.registry import PolicyConfigError, RuleSet, expanded, load_rules
-from policy.rules.consent_kinds import fitting
+from policy.rules.consent_kinds import fitting, verified_at
 
 __all__ = [
     "BUILT_IN",
@@ -60,4 +60,5 @@ __all__ = [
     "packaged_and",
     "preview",
     "replace_numbers",
+    "verified_at",
 ]

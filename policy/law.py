@@ -25,7 +25,7 @@ class Place:
     region: str | None
     zones: tuple[str, ...]
     states: tuple[str, ...]
-    """US states whose rules bind: of the address and of the area code."""
+    """US states whose rules bind: of the address and of the area code. One that does not exist is not known."""
     basis: str
     """What the zones come from: `stated`, `postcode`, `number`, `none`."""
 
@@ -141,7 +141,8 @@ class Law:
             zones, basis = (stated,), "stated"
         if any(self._zone(name) is None for name in zones):
             zones, basis = (), "none"
-        return Place(region, zones, tuple(sorted({one for one in states if one})), basis)
+        known_states = {one for one in states if one in self.plan.zones_of_state}
+        return Place(region, zones, tuple(sorted(known_states)), basis)
 
     def _schedule_of(self, same: _SameRows, zones: tuple[str, ...], mode: Mode) -> Schedule:
         found = [self._zone(name) for name in zones]

@@ -162,6 +162,8 @@ async def add_consent() -> Response:
     now = known.clock.now()
     if given.occurred_at > now + CLOCK_MARGIN:
         raise invalid("occurred_at", "is in the future")
+    if given.last_verified_at is not None and given.last_verified_at > now + CLOCK_MARGIN:
+        raise invalid("last_verified_at", "is in the future")
     if given.expires_at is not None and given.expires_at <= given.occurred_at:
         raise invalid("expires_at", "is not after occurred_at")
     text = given.disclosure_text
@@ -179,8 +181,8 @@ async def add_consent() -> Response:
         location=place or None,
         tenant_id=await tenant_for_new(given.tenant_id),
     )
-    await known.store.write(consents.insert_consent, record)
-    return answer(_shown(record), 201)
+    kept = await known.store.write(consents.insert_consent, record)
+    return answer(_shown(kept), 201)
 
 
 @blueprint.delete("/v2/consents/<consent_id>")

@@ -92,16 +92,17 @@ async def _import(kind: str) -> Response:
     tenant_id = await tenant_for_new(read_query(WhoseList).tenant_id)
     raw = await request.get_data(cache=True)
     assert isinstance(raw, bytes)
+    known = dependencies()
+    now = known.clock.now()
     try:
-        found = imports.read(kind, raw.decode("utf-8-sig").splitlines(keepends=True))
+        found = imports.read(kind, raw.decode("utf-8-sig").splitlines(keepends=True), now)
     except UnicodeDecodeError as error:
         raise invalid("body", f"is not UTF-8: byte {error.start}") from error
     except imports.ImportRefused as refused:
         errors = [(f"line {one.line}: {one.field}", one.reason) for one in refused.errors]
         raise Problem("invalid", str(refused), errors=errors) from refused
-    known = dependencies()
     actor = principal().key_id or "admin"
-    added = await known.store.write(imports.write, kind, found, tenant_id, known.clock.now(), actor)
+    added = await known.store.write(imports.write, kind, found, tenant_id, now, actor)
     return answer(Imported(lines=len(found), added=added))
 
 

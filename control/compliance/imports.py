@@ -10,7 +10,7 @@ import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -25,6 +25,7 @@ from control.store import consents, dnc, opt_outs
 from control.store.records import OptOutRecord
 from policy.facts import Purpose
 
+CLOCK_MARGIN = timedelta(minutes=5)
 ERRORS_MAX = 1000
 """Wrong lines that are named; the others are counted."""
 E164 = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$")]
@@ -98,6 +99,8 @@ class ConsentLine(_Line):
     evidence_ref: str | None = Field(None, max_length=1000)
     evidence_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     last_verified_at: Instant | None = None
+    revoked_at: Instant | None = None
+    revoked_reason: str | None = Field(None, max_length=1000)
     zone: str | None = Field(None, max_length=64)
     postcode: str | None = Field(None, max_length=16)
     state: str | None = Field(None, pattern="^[A-Z]{2}$")
@@ -164,8 +167,9 @@ class _Errors:
             raise ImportRefused(self.errors, self.count)
 
 
-def read(kind: str, lines: Iterable[str]) -> list[_Line]:
-    """Every line of a CSV file, checked. Raises ImportRefused, which names each wrong one."""
+def read(kind: str, lines: Iterable[str], now: datetime) -> list[_Line]:
+    """Every line of a CSV file, checked, also for what has not happened yet. Raises ImportRefused, which names each
+    wrong one."""
     model, errors, found = LINES[kind], _Errors(), []
     reader = csv.DictReader(lines, strict=True)
     try:
@@ -180,6 +184,7 @@ def read(kind: str, lines: Iterable[str]) -> list[_Line]:
         for row in reader:
             line = _checked(model, row, reader.line_num, errors)
             if line is not None:
+                _check_past(line, reader.line_num, now, errors)
                 found.append(line)
     except csv.Error as error:
         errors.add(reader.line_num, "line", str(error))
@@ -200,6 +205,14 @@ def _checked(
             name = str(one["loc"][0]) if one["loc"] else "line"
             errors.add(line, name, one["msg"][:1].lower() + one["msg"][1:])
         return None
+
+
+def _check_past(line: _Line, number: int, now: datetime, errors: _Errors) -> None:
+    """A consent of tomorrow would outlive a stop of today, and an answer of next year never grow old."""
+    for name in ("occurred_at", "last_verified_at", "asked_at"):
+        at = getattr(line, name, None)
+        if at is not None and at > now + CLOCK_MARGIN:
+            errors.add(number, name, "is in the future")
 
 
 def write(

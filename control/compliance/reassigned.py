@@ -22,7 +22,7 @@ from control import log
 from control.compliance.facts import region_of
 from control.store import Store, consents
 from control.store.consents import ReassignedRecord
-from policy import Facts, fitting, packaged
+from policy import Facts, fitting, packaged, verified_at
 
 Ask = Callable[[str, date], Any]
 
@@ -74,7 +74,7 @@ class Reassigned:
         grants = fitting(known)
         if not grants:
             return None  # there is nothing to rely on
-        verified = max(one.last_verified_at or one.occurred_at for one in grants)
+        verified = max(verified_at(one, known) for one in grants)
         is_young = known.at - verified <= self.max_age
         if is_young and not _ALWAYS & set(law.place(known).states):
             return None

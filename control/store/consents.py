@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -79,15 +79,51 @@ class ReassignedRecord:
     """`YYYY-MM-DD`: was it disconnected on or after that day?"""
 
 
-def insert_consent(conn: Connection, record: ConsentRecord) -> None:
-    """Add a grant."""
-    conn.execute(insert(consents).values(rows.values(record)))
+def insert_consent(conn: Connection, record: ConsentRecord) -> ConsentRecord:
+    """Add a grant; as it is kept."""
+    (kept,) = insert_consents(conn, [record])
+    return kept
 
 
-def insert_consents(conn: Connection, records: list[ConsentRecord]) -> None:
-    """Add many grants."""
-    if records:
-        conn.execute(insert(consents), [rows.values(record) for record in records])
+def insert_consents(conn: Connection, records: list[ConsentRecord]) -> list[ConsentRecord]:
+    """Add many grants. What a person withdrew stays withdrawn, also when somebody brings the same grant once more."""
+    kept: list[ConsentRecord] = []
+    for start in range(0, len(records), _AT_ONCE):
+        batch = records[start : start + _AT_ONCE]
+        former = _withdrawn(conn, batch)
+        found = [_as_left(one, former) for one in batch]
+        conn.execute(insert(consents), [rows.values(one) for one in found])
+        kept += found
+    return kept
+
+
+def _withdrawn(conn: Connection, records: list[ConsentRecord]) -> list[ConsentRecord]:
+    """Withdrawn grants of the numbers of these."""
+    of_these = consents.c.tenant_id.in_({one.tenant_id for one in records}) & consents.c.e164.in_(
+        {one.e164 for one in records}
+    )
+    statement = rows.query(consents, ConsentRecord).where(
+        of_these, consents.c.revoked_at.is_not(None)
+    )
+    return [rows.build(ConsentRecord, row) for row in conn.execute(statement)]
+
+
+def _as_left(record: ConsentRecord, former: list[ConsentRecord]) -> ConsentRecord:
+    """The grant, withdrawn if one of this seller and a channel of it was withdrawn at its time or later."""
+    for one in former:
+        if (
+            one.revoked_at is not None
+            and record.revoked_at is None
+            and (one.tenant_id, one.e164) == (record.tenant_id, record.e164)
+            and one.seller.casefold() == record.seller.casefold()
+            and set(one.channels) & set(record.channels)
+            and record.occurred_at <= one.revoked_at
+        ):
+            record = replace(record, revoked_at=one.revoked_at, revoked_reason=one.revoked_reason)
+    return record
+
+
+_AT_ONCE = 500
 
 
 def get(conn: Connection, consent_id: str) -> ConsentRecord | None:

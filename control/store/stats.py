@@ -158,14 +158,17 @@ class Recent:
 def recent(
     conn: Connection, tenant_id: str, now: datetime, from_number: str | None = None
 ) -> Recent:
-    """Of the last WINDOW_CALLS outbound attempts within WINDOW; `from_number`: of this caller id alone."""
+    """Of the last WINDOW_CALLS outbound attempts within WINDOW; `from_number`: of this caller id alone.
+
+    By when they were dialled: one that waited for its day counts on that day, one that never left not at all.
+    """
     c = calls.c
     since = now - WINDOW
     mine = [
         c.tenant_id == tenant_id,
         c.direction == "outbound",
-        c.created_at >= since,
-        c.created_at <= now,
+        c.sent_at >= since,
+        c.sent_at <= now,
         c.ended_at.is_not(None),
         (c.status.not_in(_NOT_TRIED) & func.coalesce(c.result, "").not_in(_OURS))
         | c.answered_at.is_not(None),
@@ -175,7 +178,7 @@ def recent(
     newest = (
         select(c.answered_at, c.ended_at, c.to_number)
         .where(*mine)
-        .order_by(c.created_at.desc())
+        .order_by(c.sent_at.desc())
         .limit(WINDOW_CALLS)
         .subquery()
     )
@@ -224,14 +227,14 @@ def abandoned(
     mine = [
         c.tenant_id == tenant_id,
         c.campaign.is_not(None) if campaign is None else c.campaign == campaign,
-        c.created_at > now - ABANDONED_WINDOW,
-        c.created_at <= now,
+        c.sent_at > now - ABANDONED_WINDOW,
+        c.sent_at <= now,
         c.abandoned.is_not(None),
     ]
     newest = (
         select(c.campaign, c.abandoned)
         .where(*mine)
-        .order_by(c.created_at.desc())
+        .order_by(c.sent_at.desc())
         .limit(ABANDONED_CALLS)
         .subquery()
     )
@@ -256,7 +259,7 @@ def _calls_hour(
         c.from_number == from_number,
         c.direction == "outbound",
         c.status != "blocked",
-        c.created_at > now - timedelta(hours=1),
-        c.created_at <= now,
+        c.sent_at > now - timedelta(hours=1),
+        c.sent_at <= now,
     )
     return int(conn.execute(statement).scalar_one())

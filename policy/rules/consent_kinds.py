@@ -64,6 +64,14 @@ def fitting(facts: Facts) -> list[Consent]:
     return [one for one in usable(facts) if mismatch(one, facts) is None]
 
 
+def verified_at(consent: Consent, facts: Facts) -> datetime:
+    """When the number was last known to be this person's; a contact that lies ahead is none."""
+    seen = consent.last_verified_at
+    if seen is None or seen > facts.known_at:
+        return consent.occurred_at
+    return max(seen, consent.occurred_at)
+
+
 def is_signed_writing(consent: Consent) -> bool:
     """Signed, with both disclosures (47 CFR 64.1200(f)(9))."""
     return (

@@ -8,10 +8,14 @@ from typing import Any
 from policy.masking import mask_number
 from policy.pack import states_of
 from policy.rules.base import DIALLED, Answer, Ask, Define, Number
-from policy.rules.consent_kinds import fitting, is_signed_writing
+from policy.rules.consent_kinds import fitting, is_signed_writing, verified_at
 
 _REASSIGNED_ALWAYS_ASKED = frozenset({"ME"})
 """10 M.R.S. 1499-B makes the check mandatory, however young the consent."""
+
+
+_AHEAD_MAX = timedelta(days=1)
+"""A date that is given as a day may lie ahead of ours by a time zone; one further ahead would never grow old."""
 
 
 def _internal(ask: Ask) -> Answer:
@@ -78,6 +82,8 @@ def _stale(ask: Ask) -> Answer:
         return ask.say.missing("dnc_national.as_of")
     # As of when the lists were read: looking ahead over a night, the next copy is not there yet.
     age = ask.facts.known_at - entry.as_of
+    if age < -_AHEAD_MAX:
+        return ask.say.deny("registry_copy_of_the_future", as_of=entry.as_of)
     inputs = {"as_of": entry.as_of, "age_days": age.days, "max_days": ask.set["max_age_days"]}
     if age > timedelta(days=ask.set["max_age_days"]):
         return ask.say.deny("registry_copy_too_old", **inputs)
@@ -121,7 +127,7 @@ def _reassigned_stale(ask: Ask) -> Answer:
     found = fitting(ask.facts)
     if not found:
         return ask.say.allow("left_to_con_scope")
-    known = max(one.last_verified_at or one.occurred_at for one in found)
+    known = max(verified_at(one, ask.facts) for one in found)
     states = set(ask.law.place(ask.facts).states)
     limit = timedelta(days=ask.set["max_age_days"])
     answer = ask.facts.reassigned
@@ -132,6 +138,8 @@ def _reassigned_stale(ask: Ask) -> Answer:
         return ask.say.deny("never_asked", **inputs)
     if answer.answer not in ("yes", "no"):
         return ask.say.deny("no_usable_answer", **inputs)
+    if answer.asked_at - ask.facts.known_at > _AHEAD_MAX:
+        return ask.say.deny("asked_in_the_future", asked_at=answer.asked_at, **inputs)
     if ask.facts.at - answer.asked_at > limit:
         return ask.say.deny("answer_too_old", asked_at=answer.asked_at, **inputs)
     if answer.for_date is not None and answer.for_date > known.date():
@@ -143,8 +151,8 @@ RULES = (
     Define("DNC-INT", 2, _internal, directions=frozenset({"outbound", "transfer", "inbound"})),
     Define("DNC-PLAT", 1, _platform, directions=DIALLED),
     Define("DNC-NAT", 2, _national, marketing=True),
-    Define("DNC-STALE", 2, _stale, {"max_age_days": Number(31, 1, 31)}, marketing=True),
+    Define("DNC-STALE", 3, _stale, {"max_age_days": Number(31, 1, 31)}, marketing=True),
     Define("DNC-STATE", 1, _states, marketing=True),
     Define("RND-YES", 1, _reassigned),
-    Define("RND-STALE", 1, _reassigned_stale, {"max_age_days": Number(30, 1, 30)}),
+    Define("RND-STALE", 2, _reassigned_stale, {"max_age_days": Number(30, 1, 30)}),
 )

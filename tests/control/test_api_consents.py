@@ -45,6 +45,7 @@ async def test_consent_is_recorded_listed_and_its_withdrawal_kept(rig):
         ({"channels": []}, "channels"),
         ({"purposes": ["sales"]}, "purposes.0"),
         ({"occurred_at": "2027-11-01T10:00:00Z"}, "occurred_at"),
+        ({"last_verified_at": "2027-11-01T10:00:00Z"}, "last_verified_at"),
         ({"occurred_at": "2026-11-01T10:00:00"}, "occurred_at"),
         ({"expires_at": "2026-10-01T10:00:00Z"}, "expires_at"),
         ({"level": "written_signed"}, "disclosure_text"),
@@ -83,6 +84,48 @@ async def test_consents_go_in_and_out_as_csv(rig):
     assert (await rig.ask("POST", "/v2/consents/import", raw=exported)).json["added"] == 1
     one, two = await rig.store.read(consents.of_number, "tnt_default", NUMBER)
     assert (one.channels, one.purposes) == (two.channels, two.purposes)
+
+
+async def test_withdrawn_consent_does_not_come_back_with_a_file(rig):
+    """Neither from our own export nor from a list that still has it; a later grant is another one."""
+    made = await rig.ask("POST", "/v2/consents", GRANT)
+    await rig.ask("DELETE", f"/v2/consents/{made.json['id']}")
+    exported = (await rig.ask("GET", "/v2/consents/export")).raw
+    assert (await rig.ask("POST", "/v2/consents/import", raw=exported)).status == 200
+    head = "e164,seller,channels,purposes,level,occurred_at"
+    same = (
+        f"{head}\n{NUMBER},ACME,voice_ai|sms,informational,express,2026-11-02T10:00:00Z\n".encode()
+    )
+    assert (await rig.ask("POST", "/v2/consents/import", raw=same)).json["added"] == 1
+    assert (await rig.ask("POST", "/v2/consents", GRANT)).json["revoked_at"] is not None
+    listed = (await rig.ask("GET", "/v2/consents")).json["items"]
+    assert len(listed) == 4
+    assert {one["revoked_at"] for one in listed} == {"2026-11-21T09:00:00Z"}
+    rig.clock.forward(60)
+    for change in (
+        {"seller": "Other"},
+        {"channels": ["sms"]},
+        {"occurred_at": "2026-11-21T09:00:30Z"},
+    ):
+        fresh = await rig.ask("POST", "/v2/consents", GRANT | change | {"e164": NUMBER})
+        expected = None if "channels" not in change else "2026-11-21T09:00:00Z"
+        assert fresh.json["revoked_at"] == expected, change
+
+
+async def test_file_with_what_has_not_happened_yet_is_refused(rig):
+    """The line and the field are named."""
+    head = "e164,seller,channels,purposes,level,occurred_at,last_verified_at"
+    lines = [
+        f"{NUMBER},Acme,voice_ai,informational,express,2026-11-01T10:00:00Z,",
+        f"{NUMBER},Acme,voice_ai,informational,express,2026-11-22T10:00:00Z,",
+        f"{NUMBER},Acme,voice_ai,informational,express,2026-11-01T10:00:00Z,2027-11-01T10:00:00Z",
+    ]
+    raw = "\n".join([head, *lines]).encode()
+    answered = await rig.ask("POST", "/v2/consents/import", raw=raw)
+    assert answered.status == 422
+    fields = [one["field"] for one in answered.json["errors"]]
+    assert fields == ["line 3: occurred_at", "line 4: last_verified_at"]
+    assert (await rig.ask("GET", "/v2/consents")).json["items"] == []
 
 
 async def test_operator_grants_a_tenant_and_a_wrong_grant_names_its_field(rig):

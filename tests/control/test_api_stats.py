@@ -27,6 +27,8 @@ AGENT = AgentRecord(id="agt_1", name="A", created_at=NOW, updated_at=NOW, status
 
 def call(number: int, **fields) -> CallRecord:
     given_fields = {"direction": "outbound", "created_at": NOW, "status": "completed"} | fields
+    if given_fields["direction"] == "outbound" and given_fields["status"] != "blocked":
+        given_fields.setdefault("sent_at", given_fields["created_at"])
     return CallRecord(id=f"call_{number:04d}", **given_fields)
 
 
@@ -119,10 +121,21 @@ def test_health_counts_what_reached_the_network_alone(store):
         old = NOW - timedelta(hours=30)
         table.insert(conn, call(91, created_at=old, ended_at=old, status="failed"))
 
+        # Asked for long ago and dialled now; and one that was called off before its turn.
+        waited = NOW - timedelta(days=40)
+        table.insert(
+            conn,
+            call(92, created_at=waited, sent_at=NOW, ended_at=NOW, status="busy", from_number=HERE),
+        )
+        table.insert(
+            conn, call(93, sent_at=None, ended_at=NOW, status="canceled", from_number=HERE)
+        )
+
     store._write_now(fill)
+    assert store._read_now(health.traffic, "tnt_default", NOW, HERE).caller_id_calls_hour == 1
     figures = store._read_now(health.traffic, "tnt_default", NOW)
-    assert figures.calls == 80
-    assert figures.answer_share == 0.75
+    assert figures.calls == 81
+    assert figures.answer_share == pytest.approx(60 / 81)
     assert figures.short_share == pytest.approx(0.2)
     assert figures.mean_connected_s == pytest.approx(50.0, abs=0.01)
     verdicts = health.judge(figures)

@@ -1,5 +1,7 @@
 """The opt-out inside a call: committed, told, ended, and in force for the next request."""
 
+from dataclasses import replace
+
 import pytest
 
 from control.calls import advance
@@ -83,8 +85,6 @@ async def test_request_cut_in_two_by_the_transcription_is_found(tmp_path):
 
 async def test_informational_call_goes_on_after_the_opt_out(tmp_path):
     """The agent is told, says goodbye itself, and the suppression is in force."""
-    from dataclasses import replace
-
     agent = replace(AGENT, settings={"purpose": "informational"})
     async with open_rig(tmp_path, agent=agent) as rig:
         record = await live(rig)
@@ -92,6 +92,21 @@ async def test_informational_call_goes_on_after_the_opt_out(tmp_path):
         await rig.until(lambda: on_the_list(rig))
         await rig.until(lambda: told(rig))
         assert rig.twilio.instructed == []
+
+
+async def test_call_that_owed_the_offer_of_an_opt_out_ends_whatever_it_calls_itself(tmp_path):
+    """An emergency that nobody vouched for was judged as marketing, and ends like it."""
+    agent = replace(
+        AGENT,
+        settings={"purpose": "emergency", "script": {"callback_number": True}},
+        elevenlabs={"created": True, "first_message": "Hello."},
+    )
+    async with open_rig(tmp_path, agent=agent, rules=("system", "opt_out", "disc_script")) as rig:
+        record = await live(rig)
+        rig.pool.turn(record.id, 1, "user", "Please stop calling me!")
+        await rig.until(lambda: rig.twilio.instructed)
+        ((_, document),) = rig.twilio.instructed
+        assert verbs(document) == ["Say", "Hangup"]
 
 
 async def test_doubtful_words_suppress_and_the_call_goes_on(tmp_path):

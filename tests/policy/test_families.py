@@ -146,6 +146,20 @@ def test_evidence_is_that_of_the_writing_that_a_sale_relies_on():
     assert fires(replace(SALE, consents=(bare, written(NOON - 3 * DAY)))) == ()
 
 
+def test_dates_that_lie_ahead_are_no_fresh_ones():
+    """A list, an answer or a contact of next year would never grow old."""
+    ahead = ListEntry("us", False, NOON + 2 * DAY, "2027-01")
+    assert fires(replace(SALE, dnc_national=ahead)) == ("DNC-STALE",)
+    assert fires(replace(SALE, dnc_national=replace(ahead, as_of=NOON + DAY / 2))) == ()
+    old = (written(NOON - 400 * DAY, last_verified_at=NOON + 400 * DAY),)
+    assert fires(replace(SALE, consents=old, reassigned=None)) == ("RND-STALE",)
+    answered = ReassignedAnswer("no", NOON + 400 * DAY)
+    assert fires(replace(SALE, consents=old, reassigned=answered)) == ("RND-STALE",)
+    assert (
+        fires(replace(SALE, consents=old, reassigned=replace(answered, asked_at=NOON - DAY))) == ()
+    )
+
+
 def test_emergency_needs_no_consent_and_no_hour_where_an_operator_vouched_for_it():
     """Whoever may only say so gets the rules of marketing: the word opens no night and lends no consent."""
     facts = replace(NY, purpose="emergency", at=at("2027-01-13T07:00:00Z"), consents=())

@@ -19,6 +19,7 @@ from tests.policy.law_compared import (
     NOBODYS,
     Rules,
     differences,
+    law_without_states,
     places,
     sale,
 )
@@ -199,6 +200,17 @@ def test_postcode_of_last_year_adds_its_zones_to_those_of_the_number():
         "TIME-ST-CA",
         "TIME-ST-NY",
     ]
+
+
+def test_state_that_does_not_exist_binds_like_nobodys():
+    """Two letters that are no state must not free a number of an unknown area from the strictest hours."""
+    at = datetime(2027, 1, 13, 23, 30, tzinfo=UTC)  # 17:30 in Chicago: too late for Maine's devices
+    facts = replace(sale("+13125550123", devices=True), at=at, location=Location(state="ZZ"))
+    law = law_without_states(SHIPPED.packs)
+    assert law.place(facts).states == ()
+    assert law.place(replace(facts, location=Location(state="TX"))).states == ("TX",)
+    assert not SHIPPED.permits("time_st", facts, state_is_known=False)
+    assert SHIPPED.permits("time_st", facts)  # Illinois
 
 
 def test_zone_that_nobody_knows_denies_and_names_what_is_missing():

@@ -180,7 +180,7 @@ calls = Table(
     Index("ix_calls_tenant_id_ended_at_dial_state", "tenant_id", "ended_at", "dial_state"),
     Index("ix_calls_tenant_id_sent_at", "tenant_id", "sent_at"),
     # With the figure in it: thirty days of a campaign are read for each of its calls.
-    Index("ix_calls_campaign", "tenant_id", "campaign", "created_at", "abandoned"),
+    Index("ix_calls_campaign", "tenant_id", "campaign", "sent_at", "abandoned"),
 )
 
 

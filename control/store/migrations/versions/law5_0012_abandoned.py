@@ -15,7 +15,7 @@ def upgrade() -> None:
     """Of older calls it is not known: they count for nothing."""
     op.add_column("calls", sa.Column("campaign", sa.Text()))
     op.add_column("calls", sa.Column("abandoned", sa.Boolean()))
-    columns = ["tenant_id", "campaign", "created_at", "abandoned"]
+    columns = ["tenant_id", "campaign", "sent_at", "abandoned"]
     op.create_index("ix_calls_campaign", "calls", columns)
 
 
