@@ -176,10 +176,13 @@ def take(
             .values(state=TAKEN, lease_owner=seat.owner, lease_until=seat.until)
         )
         gap = timedelta(seconds=1.0 / (limit.cps * lane.factor))
+        # Turns lie on a grid: a round that comes late (a slow store) delays this one, and not all that follow. More than
+        # a turn late begins a new grid, so that nothing is made up for in a rush.
+        is_on_grid = lane.next_at <= now < lane.next_at + gap
         conn.execute(
             sql_update(pace)
             .where(pace.c.tenant_id == lane.tenant_id)
-            .values(next_at=now + gap, served_at=now)
+            .values(next_at=(lane.next_at if is_on_grid else now) + gap, served_at=now)
         )
         taken.append(record)
     return taken
@@ -193,7 +196,7 @@ def _open_lanes(conn: Connection, now: datetime) -> Sequence[Any]:
         .exists()
     )
     statement = (
-        select(pace.c.tenant_id, pace.c.factor, tenants.c.limits)
+        select(pace.c.tenant_id, pace.c.factor, pace.c.next_at, tenants.c.limits)
         .join(tenants, tenants.c.id == pace.c.tenant_id)
         .where(or_(pace.c.next_at <= now, pace.c.next_at > now + NEXT_AT_MAX), due)
         .order_by(pace.c.served_at, pace.c.tenant_id)
