@@ -75,7 +75,7 @@ thousand-calls: $(INSTALLED)
 FAULTS ?=
 faults: $(INSTALLED)
 	$(BIN)/python -m tests.faults.table
-	TANDEM_FAULTS=1 $(BIN)/python -m pytest -n 0 tests/faults $(FAULTS)
+	TANDEM_FAULTS=1 $(BIN)/python -m pytest -n 0 -o faulthandler_timeout=600 tests/faults $(FAULTS)
 
 # 200 SIGKILLs of workers and control at random and 40 at named points, under 20 calls, in ten rounds with the checker's
 # verdict after each; about an hour. An interrupted run goes on with CHAOS_MORE=--resume.
