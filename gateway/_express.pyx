@@ -11,8 +11,8 @@ stream that the lane carries, its audio exactly where it was expected (`gateway.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.errno cimport EAGAIN, EINTR, errno
 from cpython.list cimport PyList_GET_SIZE
+from libc.errno cimport EAGAIN, EINTR, errno
 from libc.math cimport fabs
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdio cimport snprintf

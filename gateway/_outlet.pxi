@@ -312,10 +312,14 @@ cdef list _tick(list outlets, double now_s, uint8_t *out):
         if outlet.due_s <= now_s:
             rest.append((outlet.owner, None))
         elif outlet.plays and outlet.playout.due_s <= now_s:
-            if outlet._may_send():
-                unsent = outlet._send(now_s, out)
-                if unsent is not None:
-                    rest.append((outlet.owner, unsent))
-            else:
+            if not outlet._may_send():
                 rest.append((outlet.owner, None))
+                continue
+            try:
+                unsent = outlet._send(now_s, out)
+            except Exception:
+                rest.append((outlet.owner, None))  # to the boundary around this call, the others go on
+                continue
+            if unsent is not None:
+                rest.append((outlet.owner, unsent))
     return rest

@@ -7,7 +7,8 @@
     intake.tick(outlets, now_s)      the usual agent audio goes out; what is left for Python: `(owner, unsent)`
 
 Only the compiled intake has express lanes; for `PlainIntake` `join` and `part` mean nothing, every byte comes
-out of `poll` and every call that is due out of `tick`. What reaches the peers and the call's record is the same with both. A shell.
+out of `poll` and every call that is due out of `tick`. What reaches the peers and the call's record is the
+same with both. A shell.
 """
 
 from __future__ import annotations

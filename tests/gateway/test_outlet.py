@@ -29,21 +29,7 @@ from tests.peers import FRAME, STREAM_SID, b64
 pytestmark = pytest.mark.skipif(not flow.IS_COMPILED, reason="the outlet was not built here")
 
 SPEECH = bytes((3 * n) % 251 for n in range(8_000))
-COUNTED = (
-    "burstiness_s",
-    "due_s",
-    "flushed_bytes",
-    "horizon_s",
-    "late_ms",
-    "late_underruns",
-    "lead_s",
-    "overrun_bytes",
-    "pushed_bytes",
-    "queued_bytes",
-    "sent_bytes",
-    "underrun_ms",
-    "underruns",
-)
+COUNTED = [name for name in PlainPlayout.__slots__ if not name.startswith("_")]
 
 
 class PlayoutTwins(RuleBasedStateMachine):
