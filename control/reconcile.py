@@ -110,9 +110,16 @@ class Reconcile:
 
     async def _taken_back(self, call: LiveCall) -> None:
         """What Twilio may have told while nobody listened."""
-        seen = await self._ask(call) if call.twilio_call_sid else None
-        if seen is not None and not call.closing:
-            self._ending.catch_up(call, seen.status)
+        while call.twilio_call_sid is not None and not call.closing:
+            seen = await self._ask(call)
+            if seen is None:
+                with trio.move_on_after(ASK_AGAIN_S):  # it may be talking: no deadline ends it
+                    await call.closed.wait()
+            elif not call.closing:
+                self._ending.catch_up(call, seen.status)
+                if not call.closing and seen.status in RINGS:
+                    self._office.watch(call, RINGING_S)
+                return
 
     async def left_open(self, call: LiveCall) -> None:
         """A call that a daemon which is no more has left to us."""

@@ -150,7 +150,9 @@ class Switchboard:
         limit_of = limits_in(settings)
         self._intake = Intake(self._office, desk, limit_of)
         self._dialer = Dialer(self._office, self._ending, desk)
-        self._pump = Pump(self._office, desk, self._dialer, limit_of)
+        self._reconcile = Reconcile(self._office, self._ending)
+        left_open = self._reconcile.left_open
+        self._pump = Pump(self._office, desk, self._dialer, limit_of, left_open)
         self._machines = Machines(self._office, self._ending)
         self._transfers = Transferring(self._office, self._warming, self._ending)
         tools = ToolDesk(self._office, actions(self._office, self._transfers, self.initiate))
@@ -161,7 +163,6 @@ class Switchboard:
         self._answering = Answering(
             self._office, self._warming, self._ending, self._dialer, self._transfers
         )
-        self._reconcile = Reconcile(self._office, self._ending)
         self._unseen = Unseen(self._office)
         self._callbacks = Callbacks(
             self._office,
@@ -175,7 +176,7 @@ class Switchboard:
         )
         self._cluster = Cluster(
             self._office,
-            self._reconcile.left_open,
+            left_open,
             self._callbacks.on_message,
             self._warming.ready_again,
             self._unseen,

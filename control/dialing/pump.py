@@ -6,6 +6,7 @@ thousand calls delays nobody else by more than a turn.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -49,11 +50,19 @@ class Turn(NamedTuple):
 class Pump:
     """One per process; runs in the switchboard's nursery."""
 
-    def __init__(self, office: Office, desk: Desk, dialer: Dialer, limit_of: LimitOf) -> None:
+    def __init__(
+        self,
+        office: Office,
+        desk: Desk,
+        dialer: Dialer,
+        limit_of: LimitOf,
+        left_open: Callable[[LiveCall], Awaitable[None]],
+    ) -> None:
         self._office = office
         self._desk = desk
         self._dialer = dialer
         self._limit_of = limit_of
+        self._left_open = left_open
         self._renew_at_s = 0.0
 
     async def run(self) -> None:
@@ -154,21 +163,27 @@ class Pump:
         self, record: CallRecord, agent: AgentRecord | None, sent_at: datetime | None
     ) -> None:
         """Its dial request may have left, with a daemon that is gone: find out, and never dial again."""
+        is_new = self._office.book.get(record.id) is None
         call = self._enlist(record, agent)
         call.sent_at = sent_at or call.sent_at
-        call.lost = "the daemon was restarted"
+        if is_new:
+            call.lost = "the daemon was restarted"
         if record.ended_at is not None:
             _mark_over(call)
         self._office.conversations.expect([call])  # until an agent leg is prepared, or it is over
-        self._office.spawn(self._looked_for, call)
+        # Its name was written down, the row's end was not: what has become of it is for Twilio to say.
+        is_left = is_new and call.twilio_call_sid is not None
+        self._office.spawn(self._looked_for, call, is_left)
 
-    async def _looked_for(self, call: LiveCall) -> None:
+    async def _looked_for(self, call: LiveCall, is_left: bool) -> None:
         try:
             await self._dialer.look_for(
                 call, self._desk.dial_of(call.id), "the daemon that dialled it is gone"
             )
         finally:
             self._desk.under_way.discard(call.id)
+        if is_left and not call.closing:
+            await self._left_open(call)
 
 
 def _mark_over(call: LiveCall) -> None:

@@ -159,10 +159,11 @@ def hasten(conn: Connection, kind: str, key: str, due_at: datetime, now: datetim
 
 
 def revive(conn: Connection, kind: str, key: str, now: datetime) -> bool:
-    """Begin anew with an item that is done or dead: attempts count from zero."""
-    statement = sql_update(table).where(
-        table.c.kind == kind, table.c.key == key, table.c.status != PENDING
-    )
+    """Begin anew with an item, attempts count from zero; false when there is none.
+
+    One that is still leased is taken away: whoever has it may have done it, and not written that down yet.
+    """
+    statement = sql_update(table).where(table.c.kind == kind, table.c.key == key)
     fresh = {"status": PENDING, "attempts": 0, "due_at": now, "updated_at": now}
     return (
         conn.execute(statement.values(fresh | {"lease_owner": None, "lease_until": None})).rowcount

@@ -80,7 +80,7 @@ def emit(
 
 
 def queue(conn: Connection, record: webhooks.DeliveryRecord, now: datetime) -> None:
-    """Have a delivery sent now; also one that was given up."""
+    """Have a delivery sent now: a new one, or one that was delivered or given up."""
     known = outbox.revive(conn, webhooks.OUTBOX_KIND, record.id, now)
     if not known:
         outbox.add(

@@ -527,14 +527,21 @@ async def test_drain_while_twilio_cannot_be_reached_leaves_the_call_in_the_queue
         assert len(rig.twilio.created) == 1
 
 
-async def test_drain_before_a_slot_leaves_the_call_in_the_queue(tmp_path):
+async def test_drain_before_a_slot_leaves_the_call_in_the_queue(tmp_path, monkeypatch):
     """Its turn had come, its slot had not."""
+    slot_has_come = trio.Event()
+
+    async def slot(_tenant_id, _limit):
+        await slot_has_come.wait()
+
     async with open_rig(tmp_path) as rig:
-        rig.switchboard._dialer._last_sent_s["tnt_default"] = trio.current_time() + 0.2
+        monkeypatch.setattr(rig.switchboard._dialer, "_slot", slot)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_dialled, rig)
             await rig.until(lambda: len(rig.switchboard._office.book))
-            await rig.switchboard.drain()
+            nursery.start_soon(rig.switchboard.drain)
+            await rig.until(lambda: rig.switchboard._office.is_draining)
+            slot_has_come.set()
         record = await rig.only_record()
         assert (record.ended_at, record.result, record.dial_state) == (None, None, "intent")
         assert [entry.call_id for entry in await rig.waiting()] == [record.id]

@@ -157,6 +157,25 @@ async def test_item_given_up_is_buried_at_once(store: Store) -> None:
     assert (revived.status, revived.attempts) == ("pending", 0)
 
 
+async def test_item_revived_before_its_end_is_written_down_is_done_once_more(store: Store) -> None:
+    """Whoever saw its effect and asks for it anew is not forgotten because the runner was still about to settle."""
+    done: list[int] = []
+
+    async def handler(item: OutboxItem) -> None:
+        done.append(item.attempts)
+        if len(done) == 1:
+            assert await store.write(table.revive, "work", "a", Clock().now())
+
+    counts: list[tuple[str, str]] = []
+    outbox = Outbox(store, Clock(), count=lambda *told: counts.append(told))
+    outbox.handle("work", handler, schedule=steps())
+    await put(store, "a")
+    async with running(outbox):
+        item = await settled(store, "a")
+    assert (done, item.status, item.attempts) == ([1, 1], "done", 1)
+    assert counts == [("work", "lost"), ("work", "done")]
+
+
 async def test_item_that_wants_to_be_asked_again_is(store: Store) -> None:
     """A handler that returns a moment is run again then, and that is no failure."""
     seen: list[int] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import trio
@@ -10,7 +11,7 @@ import trio.testing
 
 from control import ending, leaving, reconcile, switchboard, warming
 from control.routing.callers import UNKNOWN
-from control.store import StoreUnavailable, consents, conversations
+from control.store import StoreUnavailable, consents, conversations, dialing
 from control.store import calls as table
 from control.store.records import CallRecord
 from control.switchboard import CallNotFound, CallOver, PolicyRefused, TicketRefused
@@ -684,6 +685,28 @@ async def test_start_call_that_rings_on_and_whose_end_nobody_tells_is_asked_abou
     async with open_rig(tmp_path, before=before) as rig:
         record = await rig.ended("call_old")
         assert (record.status, record.result, asked) == ("no-answer", "no_answer", [SID] * 3)
+
+
+async def test_start_call_with_a_name_whose_row_was_left_in_the_dial_queue_is_asked_about(
+    tmp_path, monkeypatch
+):
+    """Killed between the record's flush and the end of its row: nobody dials again, and Twilio says how it ended."""
+    monkeypatch.setattr(
+        FakeTwilio, "fetch_call", _fetch_answering(CallSeen(SID, "busy", "", "", NOW, None))
+    )
+    insert_record = _left_open(status="ringing", twilio_call_sid=SID, dial_state="created")
+
+    def before(conn):
+        insert_record(conn)
+        row = dialing.QueueRecord("call_old", "tnt_default", NOW, NOW, NOW)
+        dialing.add(conn, replace(row, state=dialing.SENT, lease_owner="gone#1", lease_until=NOW))
+
+    async with open_rig(tmp_path, before=before) as rig:
+        record = await rig.ended("call_old")
+        assert (record.status, record.result) == ("busy", "busy")
+        assert rig.twilio.created == []
+        leases = await rig.store.read(dialing.is_anything_run_out, NOW + timedelta(days=9))
+        assert not leases
 
 
 async def test_call_left_open_is_not_forgotten_when_the_store_is_away_at_the_start(
