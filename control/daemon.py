@@ -24,7 +24,7 @@ from pathlib import Path
 
 import trio
 
-from control import log, returning, verticals
+from control import heap, log, returning, verticals
 from control.after import AfterCall, Needs
 from control.api import call_models
 from control.api.app import create_api
@@ -81,6 +81,7 @@ def run(settings: Settings) -> int:
     log.configure(level=settings.log.level, format=settings.log.format, secrets=settings.secrets())
     log.install_exception_hooks()
     _allow_descriptors()
+    heap.share_one()
     for warning in warnings(settings):
         log.event("config_warning", level="warning", about=warning)
     try:

@@ -99,8 +99,11 @@ class LinkWriter:
                     # Control is gone; the link reader sees it too and looks for another.
                     return
                 message = self._queue.popleft()
+                now_s = trio.current_time()
                 if is_of_a_call(message):
-                    self._sent.append((trio.current_time(), message))
+                    self._sent.append((now_s, message))
+                while self._sent and self._sent[0][0] < now_s - RETOLD_S:
+                    self._sent.popleft()
 
     def _packet(self, message: Up) -> bytes:
         try:

@@ -25,6 +25,7 @@ from gateway.link import (
     Drained,
     Ending,
     HangUp,
+    Heartbeat,
     Prepare,
     Ready,
     ToolRequest,
@@ -92,6 +93,22 @@ async def test_link_writer_flushed_by_two_tasks_sends_each_message_once_in_order
         assert [await receive(control_end) for _ in messages] == messages
     with pytest.raises(BlockingIOError):
         control_end.recv(1)
+
+
+async def test_link_writer_forgets_what_control_has_surely_written_down(ends, autojump_clock):
+    """Only the newest seconds are told again after a kill: the rest would be kept for a day's calls."""
+    worker_end, control_end = ends
+    writer = LinkWriter(worker_end, Voice())
+    for n in range(6):
+        writer.tell(event(n))
+        await writer.flush()
+        await trio.sleep(link_writer.RETOLD_S / 4)
+    writer.tell(Heartbeat("w1", 0, {}))
+    await writer.flush()
+    assert len(writer._sent) == 4
+    writer.lose()
+    assert writer.untold() == [event(n) for n in range(2, 6)]
+    control_end.close()
 
 
 @pytest.mark.parametrize(
