@@ -308,6 +308,7 @@ class Stream(Peer):
         if self._rest:
             data = self._rest + data
             self._rest = b""
+            self._note_split(False)
         pos, end = 0, len(data)
         prefix = self._prefix
         while end - pos >= 2:
@@ -339,6 +340,11 @@ class Stream(Peer):
             pos = stop
         if pos < end:
             self._rest = data[pos:]
+            self._note_split(True)
+
+    def _note_split(self, is_split: bool) -> None:
+        if self._hot is not None:
+            self._hot.is_split = is_split
 
     def _other(self, opcode: int, message: bytes, at_s: float) -> None:
         if opcode == 8:
