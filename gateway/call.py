@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import PurePath
 from typing import Any
 
-import httpx
+import httpcore
 import orjson
 import trio
 
@@ -72,7 +72,7 @@ class CallSurroundings:
 
     plane: MediaPlane
     settings: MediaSettings
-    http: httpx.AsyncClient
+    http: httpcore.AsyncConnectionPool
     tls: ssl.SSLContext
     recorder: Recorder
     tell: Callable[[Up], None]

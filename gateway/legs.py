@@ -11,9 +11,9 @@ import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
-import httpx
+import httpcore
 import orjson
 import trio
 
@@ -29,6 +29,10 @@ from gateway.link import CallPlan
 from gateway.settings import MediaSettings
 
 SIGNED_URL_MAX_BYTES = 64 * 1024
+SIGNED_URL_CONNECTIONS_MAX = 64
+SIGNED_URL_IDLE_MAX = 16
+SIGNED_URL_IDLE_S = 5.0
+"""A connection that is kept for the next call; servers close idle ones soon after."""
 _RECV_BYTES = 64 * 1024
 _AGENT_HOST_SUFFIX = ".elevenlabs.io"
 
@@ -46,13 +50,27 @@ def agent_tls_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def http_client(tls: ssl.SSLContext) -> httpx.AsyncClient:
-    """The client for signed URLs: connections are kept, redirects are not followed."""
-    return httpx.AsyncClient(
-        verify=tls,
-        limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
-        follow_redirects=False,
-        trust_env=False,
+_NO_ANSWER = (
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.TimeoutException,
+    httpcore.UnsupportedProtocol,
+)
+
+
+def http_client(
+    tls: ssl.SSLContext, network: httpcore.AsyncNetworkBackend | None = None
+) -> httpcore.AsyncConnectionPool:
+    """The client for signed URLs: HTTP/1.1, connections are kept, redirects are not followed.
+
+    httpcore is what is under httpx: one short GET of a known form needs no more, and costs less.
+    """
+    return httpcore.AsyncConnectionPool(
+        ssl_context=tls,
+        max_connections=SIGNED_URL_CONNECTIONS_MAX,
+        max_keepalive_connections=SIGNED_URL_IDLE_MAX,
+        keepalive_expiry=SIGNED_URL_IDLE_S,
+        network_backend=network or httpcore.TrioBackend(),
     )
 
 
@@ -68,7 +86,7 @@ def _deadline(leg: str, what: str, seconds: float) -> Iterator[None]:
 async def open_agent_leg(
     plan: CallPlan,
     settings: MediaSettings,
-    http: httpx.AsyncClient,
+    http: httpcore.AsyncConnectionPool,
     tls: ssl.SSLContext,
     note: Callable[[str], None],
 ) -> OpenLeg:
@@ -105,27 +123,33 @@ async def open_agent_leg(
     return OpenLeg(sock, rest)
 
 
-async def _signed_url(plan: CallPlan, http: httpx.AsyncClient) -> str:
+async def _signed_url(plan: CallPlan, http: httpcore.AsyncConnectionPool) -> str:
     """GET /v1/convai/conversation/get-signed-url. The answer is a credential and is never logged."""
     base = plan.elevenlabs_base_url.rstrip("/")
+    agent_id = quote_plus(plan.elevenlabs_agent_id)
     try:
         async with http.stream(
             "GET",
-            f"{base}/v1/convai/conversation/get-signed-url",
-            params={"agent_id": plan.elevenlabs_agent_id},
-            headers={"xi-api-key": plan.elevenlabs_api_key, "accept-encoding": "identity"},
-            timeout=None,  # the caller's deadline covers connect and reply
+            f"{base}/v1/convai/conversation/get-signed-url?agent_id={agent_id}",
+            headers=[
+                ("host", urlsplit(base).netloc.rpartition("@")[2]),
+                ("accept", "*/*"),
+                ("accept-encoding", "identity"),
+                ("user-agent", "tandem"),
+                ("xi-api-key", plan.elevenlabs_api_key),
+            ],
+            # No timeouts of its own: the caller's deadline covers connect and reply.
         ) as response:
-            if response.status_code != 200:
-                raise LegRefused("agent", "signed URL was refused", code=response.status_code)
+            if response.status != 200:
+                raise LegRefused("agent", "signed URL was refused", code=response.status)
             body = b""
-            async for piece in response.aiter_raw():
+            async for piece in response.aiter_stream():
                 # Read to its end, but not kept: an iterator left half-way would leave its closing to chance.
                 body += piece[: SIGNED_URL_MAX_BYTES + 1 - len(body)]
         if len(body) > SIGNED_URL_MAX_BYTES:
             raise LegProtocolError("agent", "answer to the signed-URL request is too large")
         url = orjson.loads(body).get("signed_url")
-    except httpx.TransportError as error:
+    except _NO_ANSWER as error:
         raise LegClosed("agent", f"signed URL: {type(error).__name__}") from error
     except (ValueError, AttributeError) as error:
         raise LegProtocolError(

@@ -23,7 +23,7 @@ import trio
 
 from gateway.bridge import Bridge
 from gateway.grid import PHASES, Grid, Histogram, Load, Window
-from gateway.intake import RECV_BYTES, NewIntake, Ready, new_intake
+from gateway.intake import NewIntake, Ready, new_intake
 from gateway.outlet import PlainOutlet
 from gateway.planecall import CallObserver, Leg, PlaneCall
 from gateway.playout import Pace
@@ -300,7 +300,7 @@ class MediaPlane:
         feed = leg.feed
         for _ in range(_READS_PER_WAKE):
             try:
-                data = leg.sock.recv(RECV_BYTES)
+                data = leg.sock.recv(leg.recv_bytes)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 return
             except OSError as error:
@@ -390,7 +390,7 @@ class MediaPlane:
             self._intake.join(
                 caller.fd,
                 agent.fd,
-                agent.sock.send if agent.is_tls else None,
+                agent.lane_write,
                 bridge.flow,
                 stream_sid,
                 bridge.uplink.fir,

@@ -142,7 +142,7 @@ NOT_IN_PURE = (
     "urllib.request",
 )
 PURE_MAY_USE = frozenset({"numpy", "orjson", "h11", "websockets", "audioop"})
-SHELLS_MAY_USE = PURE_MAY_USE | {"trio", "httpx"}
+SHELLS_MAY_USE = PURE_MAY_USE | {"trio", "httpcore"}
 CONTROL_MAY_USE = {
     "gateway": (
         "gateway",  # to know where the package lies when a worker is started

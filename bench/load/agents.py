@@ -84,7 +84,12 @@ class Agent(Peer):
             PlainAgentHot(self._frame_bytes)
             if is_plain
             else swift.AgentHot(
-                self, sock.fileno(), self._frame_bytes, self.arrived_at, CHECK_EVERY
+                self,
+                sock.fileno(),
+                self._frame_bytes,
+                self.arrived_at,
+                CHECK_EVERY,
+                self._is_relay,
             )
         )
         """`usual`: the bytes of a message with one whole frame, once one was read with care."""
@@ -111,6 +116,7 @@ class Agent(Peer):
         if self._rest:
             data = self._rest + data
             self._rest = b""
+            self._hot.is_split = False
         pos, end = 0, len(data)
         overhead = self._overhead
         hot = self._hot
@@ -155,6 +161,7 @@ class Agent(Peer):
             pos = stop
         if pos < end:
             self._rest = data[pos:]
+            self._hot.is_split = True
 
     def _heard(self, size: int, at_s: float) -> None:
         hot = self._hot

@@ -55,7 +55,7 @@ class Callers:
     turn_bytes: int
     ended: Callable[[Caller], None]
     audio_is_relayed: bool = False
-    slots: list[list[Stream]] = field(default_factory=lambda: [[] for _ in range(20)])
+    slots: list[list[Any]] = field(default_factory=lambda: [[] for _ in range(20)])
 
 
 class Caller:
@@ -246,12 +246,13 @@ class Stream(Peer):
                 tally.lead_s,
                 tally.lead_at_s,
             )
-            self.frame = hot.frame  # type: ignore[method-assign]
             shared.loop.hand(sock, hot)
+        self._speaker: Any = self if self._hot is None else self._hot
+        """Who sends the frames: asked for nothing else, so that no frame needs an attribute of Python's."""
         self._started_s = now()
         door = shared.door
         self.send(wire.CONNECTED + wire.start(self._sid, caller.call_sid, door.account_sid, {}))
-        self._slot.append(self)
+        self._slot.append(self._speaker)
 
     def keep(self, data: bytes) -> None:
         super().keep(data)
@@ -289,8 +290,8 @@ class Stream(Peer):
 
     def leave(self) -> None:
         """Say nothing more."""
-        if self in self._slot:
-            self._slot.remove(self)
+        if self._speaker in self._slot:
+            self._slot.remove(self._speaker)
 
     def stop(self) -> None:
         """`stop`, and the closing handshake."""
@@ -308,6 +309,7 @@ class Stream(Peer):
         if self._rest:
             data = self._rest + data
             self._rest = b""
+            self._note_split(False)
         pos, end = 0, len(data)
         prefix = self._prefix
         while end - pos >= 2:
@@ -339,6 +341,11 @@ class Stream(Peer):
             pos = stop
         if pos < end:
             self._rest = data[pos:]
+            self._note_split(True)
+
+    def _note_split(self, is_split: bool) -> None:
+        if self._hot is not None:
+            self._hot.is_split = is_split
 
     def _other(self, opcode: int, message: bytes, at_s: float) -> None:
         if opcode == 8:

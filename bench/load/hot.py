@@ -36,6 +36,7 @@ class PlainAgentHot:
 
     def __init__(self, frame_bytes: int) -> None:
         self.usual = 0
+        self.is_split = False
         self.audio_bytes = 0
         # The middle of a frame counts: a resampler may hold the end of it back.
         self.next_middle = frame_bytes / 2

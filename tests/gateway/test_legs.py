@@ -6,7 +6,7 @@ import os
 import socket
 import ssl
 
-import httpx
+import httpcore
 import orjson
 import pytest
 import trio
@@ -29,22 +29,62 @@ HEAD = (
 )
 
 
-def answering(reply, delay_s: float = 0.0) -> httpx.AsyncClient:
-    """An HTTP client whose server is a function in memory."""
+class Memory(httpcore.AsyncNetworkBackend):
+    """A network in memory, behind the client as the worker makes it: whoever connects, reaches `reply`.
 
-    async def handle(request: httpx.Request) -> httpx.Response:
-        await trio.sleep(delay_s)
-        if isinstance(reply, Exception):
-            raise reply
-        response = reply(request) if callable(reply) else reply
-        body = httpx.ByteStream(b"".join(response.stream))  # not read yet, like one from a socket
-        return httpx.Response(response.status_code, headers=response.headers, stream=body)
+    `reply`: the bytes of the answer, what makes them of a request's head, or why nobody can connect.
+    """
 
-    return httpx.AsyncClient(transport=httpx.MockTransport(handle))
+    def __init__(self, reply, delay_s: float = 0.0) -> None:
+        self.reply, self.delay_s = reply, delay_s
+        self.connected: list[tuple[str, int]] = []
+
+    async def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):
+        self.connected.append((host, port))
+        if isinstance(self.reply, Exception):
+            raise self.reply
+        return MemoryStream(self)
 
 
-def signed(url: str, **more: object) -> httpx.Response:
-    return httpx.Response(200, content=orjson.dumps({"signed_url": url, **more}))
+class MemoryStream(httpcore.AsyncNetworkStream):
+    def __init__(self, network: Memory) -> None:
+        self.network = network
+        self.head = self.answer = b""
+
+    async def write(self, buffer, timeout=None):
+        self.head += buffer
+
+    async def read(self, max_bytes, timeout=None):
+        if self.head:
+            await trio.sleep(self.network.delay_s)
+            reply = self.network.reply
+            self.answer = reply(self.head) if callable(reply) else reply
+            self.head = b""
+        piece, self.answer = self.answer[:max_bytes], self.answer[max_bytes:]
+        return piece
+
+    async def start_tls(self, ssl_context, server_hostname=None, timeout=None):
+        return self
+
+    async def aclose(self):
+        pass
+
+    def get_extra_info(self, info):
+        return None
+
+
+def answering(reply, delay_s: float = 0.0) -> httpcore.AsyncConnectionPool:
+    """The worker's HTTP client, its server a function in memory."""
+    return http_client(ssl.create_default_context(), Memory(reply, delay_s))
+
+
+def answer(status: int, body: bytes = b"", more: str = "") -> bytes:
+    head = f"HTTP/1.1 {status} Whatever\r\nContent-Length: {len(body)}\r\n{more}\r\n"
+    return head.encode() + body
+
+
+def signed(url: str) -> bytes:
+    return answer(200, orjson.dumps({"signed_url": url}))
 
 
 async def dial(http, *, plan=PLAN, settings=SETTINGS, tls=None, notes=None):
@@ -67,40 +107,88 @@ async def refused(error: type[LegError], http, **options) -> LegError:
 # ---- the signed URL ------------------------------------------------------------------------------
 
 
-async def test_signed_url_is_asked_for_with_the_key_of_the_plan(monkeypatch):
-    """The agent is named in the query, the key goes in its header."""
-    seen = []
+async def test_signed_url_is_asked_for_with_the_key_of_the_plan():
+    """The agent is named in the query, whatever is in its name; the key goes in its header."""
+    heads = []
 
-    def reply(request):
-        seen.append(request)
+    def reply(head):
+        heads.append(head.decode().split("\r\n"))
         return signed("http://127.0.0.1:1/")
 
-    await refused(LegProtocolError, answering(reply))
-    (request,) = seen
-    assert request.url.path == "/v1/convai/conversation/get-signed-url"
-    assert dict(request.url.params) == {"agent_id": "agent_1"}
-    assert request.headers["xi-api-key"] == "key-secret"
+    plan = dataclasses.replace(PLAN, elevenlabs_agent_id="agent 1&x=ä")
+    await refused(LegProtocolError, answering(reply), plan=plan)
+    ((first, *headers),) = heads
+    path = "/v1/convai/conversation/get-signed-url?agent_id=agent+1%26x%3D%C3%A4"
+    assert first == f"GET {path} HTTP/1.1"
+    assert {"host: 127.0.0.1:1", "xi-api-key: key-secret", "accept-encoding: identity"} <= {
+        header.replace("Host:", "host:") for header in headers
+    }
+
+
+@pytest.mark.parametrize(
+    ("base", "host", "connected"),
+    [
+        ("https://api.elevenlabs.io", "api.elevenlabs.io", ("api.elevenlabs.io", 443)),
+        ("https://api.elevenlabs.io/", "api.elevenlabs.io", ("api.elevenlabs.io", 443)),
+        ("http://[::1]:8080", "[::1]:8080", ("::1", 8080)),
+    ],
+)
+async def test_signed_url_is_asked_for_where_the_plan_says(base, host, connected):
+    """The configured host, its port, and both in the header that names them."""
+    heads = []
+
+    def reply(head):
+        heads.append(head)
+        return signed("http://127.0.0.1:1/")
+
+    network = Memory(reply)
+    plan = dataclasses.replace(PLAN, elevenlabs_base_url=base)
+    http = http_client(ssl.create_default_context(), network)
+    await refused(LegProtocolError, http, plan=plan)
+    assert network.connected == [connected]
+    assert f"\r\nhost: {host}\r\n".encode() in heads[0]
+
+
+async def test_connection_for_signed_urls_is_kept_for_the_next_call():
+    """After an answer that was read to its end."""
+    network = Memory(answer(200, b"{}"))
+    http = http_client(ssl.create_default_context(), network)
+    async with http:
+        for _ in range(3):
+            with pytest.raises(LegProtocolError):
+                await open_agent_leg(
+                    PLAN, SETTINGS, http, ssl.create_default_context(), lambda _: None
+                )
+    assert len(network.connected) == 1
 
 
 @pytest.mark.parametrize(
     ("reply", "error", "words"),
     [
-        (httpx.Response(401), LegRefused, "refused (401)"),
-        (httpx.Response(502, content=b"<html>" * 100_000), LegRefused, "refused (502)"),
-        (httpx.Response(307, headers={"location": "http://evil/"}), LegRefused, "(307)"),
-        (httpx.Response(200, content=b"nonsense"), LegProtocolError, "no JSON object"),
-        (httpx.Response(200, content=b"[]"), LegProtocolError, "no JSON object"),
-        (httpx.Response(200, content=b"{}"), LegProtocolError, "no signed_url"),
-        (httpx.Response(200, content=b" " * 100_000), LegProtocolError, "too large"),
+        (answer(401), LegRefused, "refused (401)"),
+        (answer(502, b"<html>" * 100_000), LegRefused, "refused (502)"),
+        (answer(307, more="location: http://evil/\r\n"), LegRefused, "(307)"),
+        (answer(200, b"nonsense"), LegProtocolError, "no JSON object"),
+        (answer(200, b"[]"), LegProtocolError, "no JSON object"),
+        (answer(200, b"{}"), LegProtocolError, "no signed_url"),
+        (answer(200, b" " * 100_000), LegProtocolError, "too large"),
         (
-            lambda _: httpx.Response(
-                200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"not asked for")
-            ),
+            answer(200, b"not asked for", "content-encoding: gzip\r\n"),
             LegProtocolError,
             "no JSON object",
         ),
-        (httpx.ConnectError("no"), LegClosed, "ConnectError"),
-        (httpx.RemoteProtocolError("no"), LegClosed, "RemoteProtocolError"),
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+            LegProtocolError,
+            "no signed_url",
+        ),
+        (answer(200, b"{}")[:-1], LegClosed, "RemoteProtocolError"),
+        (b"", LegClosed, "RemoteProtocolError"),
+        (b"nonsense\r\n\r\n", LegClosed, "RemoteProtocolError"),
+        (b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200_000, LegClosed, "RemoteProtocolError"),
+        (httpcore.ConnectError("no"), LegClosed, "ConnectError"),
+        (httpcore.ReadError("no"), LegClosed, "ReadError"),
+        (httpcore.ConnectTimeout("no"), LegClosed, "ConnectTimeout"),
     ],
     ids=[
         "status",
@@ -111,8 +199,14 @@ async def test_signed_url_is_asked_for_with_the_key_of_the_plan(monkeypatch):
         "no_url",
         "too_large",
         "compressed",
-        "no_connection",
+        "chunked",
+        "cut_short",
+        "closed",
         "no_http",
+        "endless_head",
+        "no_connection",
+        "connection_lost",
+        "no_connection_in_time",
     ],
 )
 async def test_signed_url_that_is_not_given_has_its_reason(reply, error, words):

@@ -14,11 +14,12 @@ import trio
 import trio.testing
 
 from bench.sim_elevenlabs.tls import throwaway_tls
-from gateway import mediaplane
+from gateway import mediaplane, planecall
 from gateway.events import Note
 from gateway.intake import new_intake, plain_intake
 from gateway.mediaplane import MediaPlane
 from gateway.outlet import Outlet
+from gateway.planecall import Leg
 from gateway.playout import Playout
 from gateway.settings import MediaSettings
 
@@ -486,12 +487,33 @@ async def test_tls_write_that_has_to_wait_is_finished_later(stage, contexts):
     assert await trio.to_thread.run_sync(receive) == sent
 
 
+async def test_lane_writes_to_tls_as_send_does(stage, contexts):
+    """The same bytes, the same count, the same answer to a full socket. A plain socket is the lane's own."""
+    _bridge, _, call = stage.call()
+    ours, theirs = await tls_pair(stage, contexts)
+    leg = Leg(call, ours, is_agent=True)
+    write = leg.lane_write
+    assert write is not None
+    assert write != ours.send
+    assert write(b"by the lane, ") == 13
+    assert ours.send(b"by hand") == 7
+    received = b""
+    while len(received) < 20:
+        received += await trio.to_thread.run_sync(theirs.recv, 100)
+    assert received == b"by the lane, by hand"
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with pytest.raises(ssl.SSLWantWriteError):
+        while True:
+            write(bytes(30_000))
+    assert Leg(call, stage.pair()[0], is_agent=True).lane_write is None
+
+
 async def test_leg_that_waits_to_be_read_again_is_not_confused_with_a_later_one(
     stage, contexts, monkeypatch
 ):
     """Its descriptor number may belong to another call's socket by the time it is its turn."""
     monkeypatch.setattr(mediaplane, "_READS_PER_WAKE", 1)
-    monkeypatch.setattr(mediaplane, "RECV_BYTES", 1)
+    monkeypatch.setattr(planecall, "TLS_RECORD_BYTES", 1)
     _bridge, _, call = stage.call()
     ours, theirs = await tls_pair(stage, contexts)
     await trio.to_thread.run_sync(theirs.sendall, b"x" * 5)
