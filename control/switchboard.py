@@ -24,12 +24,13 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trio
 
-from control import failpoints, ledger, log, verdict
+from control import failpoints, hanging_up, ledger, log, verdict
 from control.answering import Answering
 from control.callbacks import Callbacks
 from control.calls import LiveCall
@@ -40,7 +41,7 @@ from control.compliance.in_call import InCallOptOut
 from control.compliance.reassigned import Reassigned
 from control.compliance.silence import Silence
 from control.config import Settings
-from control.dialer import HUNG_UP, Dialer, find_agent
+from control.dialer import Dialer, find_agent
 from control.dialing.desk import Desk
 from control.dialing.intake import Intake
 from control.dialing.limits import limits_in
@@ -100,7 +101,6 @@ __all__ = [
     "TicketRefused",
 ]
 
-HANG_UP_WAIT_S = 5.0
 EVENTS_AT_ONCE = 64
 """What workers tell is looked at in one go up to so many, before others have a turn."""
 RESUME_PATH = "/twilio/continue"
@@ -172,7 +172,7 @@ class Switchboard:
             self._transfers,
             self._answering,
             self._unseen,
-            self._end_now,
+            partial(hanging_up.end_now, self._office, self._ending),
         )
         self._cluster = Cluster(
             self._office,
@@ -448,15 +448,9 @@ class Switchboard:
         Another node's call is passed on to it: what comes of it is in the record alone.
         Raises CallNotFound, CallOver, PolicyRefused, NotAdmitted, DialRefused, StoreUnavailable.
         """
-        office = self._office
-        call = await office.find(call_id, None)
-        if call is None:
-            if await self._callbacks.relayed("transfer", as_form(order), call_id):
-                return await self._record(call_id)
-            await self._record(call_id)  # CallNotFound
-            raise CallOver("the call is over")
-        await self._transfers.start(call, order)
-        await office.ledger.save([call])
+        if (call := await self._here("transfer", call_id, as_form(order))) is not None:
+            await self._transfers.start(call, order)
+            await self._office.ledger.save([call])
         return await self._record(call_id)
 
     async def usage(self, tenant_id: str, first: date, last: date) -> Usage:
@@ -472,36 +466,19 @@ class Switchboard:
 
         Raises CallNotFound, CallOver, StoreUnavailable.
         """
-        office = self._office
         if (cancelled := await self._intake.call_off(call_id)) is not None:
             return cancelled
-        call = await office.find(call_id, None)
-        if call is None:
-            if await self._callbacks.relayed("hang_up", {}, call_id):
-                return await self._record(call_id)
-            await self._record(call_id)  # CallNotFound
-            raise CallOver("the call is over")
-        if call.closing or call.ended_status:
-            raise CallOver("the call is over")
-        call.hang_up_wanted = True
-        office.note(call, "hang_up_requested")
-        with trio.move_on_after(HANG_UP_WAIT_S):
-            await self._end_now(call)
-        await office.ledger.save([call])
+        if (call := await self._here("hang_up", call_id, {})) is not None:
+            await hanging_up.hang_up(self._office, self._ending, call)
         return await self._record(call_id)
 
-    async def _end_now(self, call: LiveCall) -> None:
-        pool = self._office.pool
-        if call.attached and pool.holds(call.id):
-            pool.hang_up(call.id, "hung up by request")
-            await call.closed.wait()
-            return
-        pool.cancel(call.id, "hung up by request")
-        if call.dial_state in ("sent", "uncertain"):
-            await call.bound.wait()  # then the dialer ends it
-            await call.closed.wait()
-        elif call.twilio_call_sid is None or await self._ending.end_by_rest(call):
-            self._ending.close(call, HUNG_UP)
+    async def _here(self, what: str, call_id: str, form: Form) -> LiveCall | None:
+        """The live call; None when it is another node's, which was asked instead. Raises CallNotFound, CallOver."""
+        call = await self._office.find(call_id, None)
+        if call is None and not await self._callbacks.relayed(what, form, call_id):
+            await self._record(call_id)  # CallNotFound
+            raise CallOver("the call is over")
+        return call
 
     async def _record(self, call_id: str) -> CallRecord:
         record = await self._office.store.read(table.get, call_id)

@@ -18,8 +18,9 @@ from typing import Any, TypeAlias
 
 import trio
 
-from control import returning
+from control import placement, returning
 from control.headroom import Headroom
+from control.placement import PoolBusy, PoolFull
 from control.returning import Outliving, SpoolRead, receive
 from control.worker_process import Worker, linked, spawn
 from gateway import link, scheduling
@@ -45,6 +46,8 @@ from gateway.link import (
 )
 from gateway.settings import MediaSettings
 
+__all__ = ["PoolBusy", "PoolFull", "WorkerGone", "WorkerLost", "WorkerPool", "WorkerStats"]
+
 START_TIMEOUT_S = 20.0
 HEARTBEAT_TIMEOUT_S = 10.0
 """A worker that says nothing for so long hangs: it is killed and replaced."""
@@ -58,20 +61,6 @@ ATTACH_TIMEOUT_S = 2.0
 EVENTS_MAX = 10_000
 """Messages that wait for the switchboard. When it is full the readers wait, and then the workers' own bounded
 queues fill: they drop timeline lines, never the end of a call."""
-
-
-class PoolFull(Exception):
-    """No worker takes the call; the text says why."""
-
-    def __init__(self, why: str = "all media workers are full") -> None:
-        super().__init__(why)
-
-
-class PoolBusy(PoolFull):
-    """There would be room, but no worker has headroom for a new call: see `control.headroom`."""
-
-    def __init__(self) -> None:
-        super().__init__("all media workers are busy to their limit")
 
 
 class WorkerGone(Exception):
@@ -350,26 +339,9 @@ class WorkerPool:
         return len(self._workers) == self.count
 
     def prepare(self, plan: CallPlan, *, goes_on: bool = False) -> str:
-        """Place a call on the worker with the least load. Returns its id; raises PoolFull.
-
-        `goes_on`: somebody is on the line already, so a worker that takes no new calls will do as well.
-        """
-        free = self._with_room()
-        if not free:
-            raise PoolFull
-        now_s = trio.current_time()
-        if not goes_on:
-            free = [worker for worker in free if worker.headroom.takes(now_s)]
-            if not free:
-                raise PoolBusy
-        worker = min(
-            free,
-            key=lambda candidate: (
-                not candidate.headroom.takes(now_s),
-                candidate.headroom.expected_percent(now_s),
-                len(candidate.calls),
-            ),
-        )
+        """Place a call, see `control.placement.choose`. Returns the worker's id; raises PoolFull."""
+        limit, now_s = self._settings.max_calls_per_worker, trio.current_time()
+        worker = placement.choose(self._open(), limit, now_s, goes_on=goes_on)
         if not self._queue(worker, Prepare(plan)):
             raise PoolFull
         worker.headroom.place(now_s)
@@ -377,23 +349,13 @@ class WorkerPool:
         self._homes[plan.call_id] = worker
         return worker.worker_id
 
-    def _with_room(self) -> list[Worker]:
-        """By count. What they measure is another matter."""
-        limit = self._settings.max_calls_per_worker
-        return [
-            worker
-            for worker in self._workers.values()
-            if not self._is_draining and not worker.is_draining and len(worker.calls) < limit
-        ]
+    def _open(self) -> list[Worker]:
+        return [] if self._is_draining else list(self._workers.values())
 
     def room(self) -> int:
         """How many new calls may be placed now, as far as one can tell."""
         limit, now_s = self._settings.max_calls_per_worker, trio.current_time()
-        return sum(
-            limit - len(worker.calls)
-            for worker in self._with_room()
-            if worker.headroom.takes(now_s)
-        )
+        return placement.room(self._open(), limit, now_s)
 
     async def attach(
         self, call_id: str, sock: socket.socket, head: bytes, twilio_call_sid: str | None = None

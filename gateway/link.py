@@ -329,7 +329,8 @@ def encode(message: Down | Up) -> bytes:
 def shortened(message: Up) -> Up:
     """The same message with its strings cut and its details left out, for one that does not fit.
 
-    Control must hear of every end of a call, whatever a peer has put into it.
+    Control must hear of every end of a call, whatever a peer has put into it; and of a report, whether a conversation
+    is missing from it, which they all but the newest are once they are left out.
     """
     changes: dict[str, Any] = {}
     for item in dataclasses.fields(message):
@@ -338,6 +339,10 @@ def shortened(message: Up) -> Up:
             changes[item.name] = value[:SHORT_CHARS].encode("utf-8", "replace").decode()
         elif isinstance(value, dict) and item.name != "recording":
             changes[item.name] = {}
+    if isinstance(message, CallReport):
+        agent = message.legs.get("agent") or {}
+        if agent.get("is_unnamed") or agent.get("earlier_conversation_ids"):
+            changes["legs"] = {"agent": {"is_unnamed": True}}
     return dataclasses.replace(message, **changes)
 
 

@@ -22,10 +22,11 @@ from typing import Any
 import trio
 
 from gateway.bridge import Bridge
-from gateway.grid import PHASES, Grid, Histogram, Load, Window
+from gateway.grid import PHASES, Grid, Load
 from gateway.intake import NewIntake, Ready, new_intake
 from gateway.outlet import PlainOutlet
 from gateway.planecall import CallObserver, Leg, PlaneCall
+from gateway.planetimes import PlaneTimes
 from gateway.playout import Pace
 
 _READ = select.EPOLLIN | select.EPOLLRDHUP
@@ -62,14 +63,7 @@ class MediaPlane:
         self.load = Load()
         self.calls = 0
         self.wakes = 0
-        self.uplink_latency = Histogram()
-        self.clear_latency = Histogram()
-        self._timings = {
-            "tick_lateness": self.grid.lateness,
-            "uplink_latency": self.uplink_latency,
-            "clear_latency": self.clear_latency,
-        }
-        self._newest = {name: Window(histogram) for name, histogram in self._timings.items()}
+        self._times = PlaneTimes(self.grid)
 
     # ---- calls and their sockets ---------------------------------------------------------------
 
@@ -220,9 +214,8 @@ class MediaPlane:
         if samples:
             self._intake.samples = []
             for call, latency_ms in samples:
-                self.uplink_latency.add(latency_ms)
-                if isinstance(call, PlaneCall):
-                    call.uplink_latency.add(latency_ms)
+                own = call.uplink_latency if isinstance(call, PlaneCall) else None
+                self._times.uplink(own, latency_ms)
 
     def _wake(self, ready: list[Ready], now_s: float) -> None:
         """Think about all that was received, then send.
@@ -358,18 +351,14 @@ class MediaPlane:
                 self._write(call.agent, data, now_s)
                 call.uplink_count += 1
                 if not call.uplink_count % LATENCY_SAMPLE:
-                    latency_ms = (trio.current_time() - now_s) * 1000.0
-                    self.uplink_latency.add(latency_ms)
-                    call.uplink_latency.add(latency_ms)
+                    self._times.uplink(call.uplink_latency, (trio.current_time() - now_s) * 1000.0)
         if bridge.to_caller:
             data = bridge.take_caller()
             if data and call.caller is not None:
                 self._write(call.caller, data, now_s)
                 if bridge.barge_ins != call.barge_ins_seen:
                     call.barge_ins_seen = bridge.barge_ins
-                    latency_ms = (trio.current_time() - now_s) * 1000.0
-                    self.clear_latency.add(latency_ms)
-                    call.clear_latency.add(latency_ms)
+                    self._times.clear(call.clear_latency, (trio.current_time() - now_s) * 1000.0)
         if bridge.ended is not None and bridge.caller_is_done:
             caller = call.caller
             if caller is not None and not caller.pending:
@@ -483,9 +472,6 @@ class MediaPlane:
     def report(self) -> dict[str, int | float]:
         """Figures for the worker's heartbeat, which asks once a beat: counters since the start, and what was
         measured in the newest `WINDOW_BEATS` beats (`_ms`, `load_percent`)."""
-        for newest in self._newest.values():
-            newest.roll()
-        ticks = self._newest["tick_lateness"]
         return {
             "calls": self.calls,
             "wakes": self.wakes,
@@ -493,16 +479,12 @@ class MediaPlane:
             "grid_resets": self.grid.resets,
             "load_percent": round(self.load.beat(trio.current_time()) * 100.0, 1),
             "frames_per_message": self.load.frames_per_message,
-            "tick_lateness_p95_ms": round(ticks.quantile(0.95), 3),
-            "tick_lateness_p99_ms": round(ticks.quantile(0.99), 3),
-            "tick_lateness_max_ms": round(ticks.max_ms, 3),
-            "uplink_latency_p99_ms": round(self._newest["uplink_latency"].quantile(0.99), 3),
-            "clear_latency_p99_ms": round(self._newest["clear_latency"].quantile(0.99), 3),
+            **self._times.beat(),
         }
 
     def timings(self) -> dict[str, dict[str, Any]]:
         """All latencies since the start, in buckets; see `Histogram.buckets`."""
-        return {name: histogram.buckets() for name, histogram in self._timings.items()}
+        return self._times.buckets()
 
 
 def _why_lost(data: bytes | int) -> str:

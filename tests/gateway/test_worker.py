@@ -136,6 +136,31 @@ async def test_report_that_does_not_fit_is_sent_without_its_details(ends, detail
     assert "link_message_shortened" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("agent", "kept"),
+    [
+        ({"is_unnamed": True, "formats": ["x"]}, {"agent": {"is_unnamed": True}}),
+        (
+            {"is_unnamed": False, "earlier_conversation_ids": ["conv_1"]},
+            {"agent": {"is_unnamed": True}},
+        ),
+        ({"is_unnamed": False, "earlier_conversation_ids": []}, {}),
+        (None, {}),
+    ],
+    ids=["unnamed", "cut", "all_named", "no_agent"],
+)
+async def test_report_that_does_not_fit_still_tells_that_a_conversation_is_missing(
+    ends, agent, kept
+):
+    """Or else the record would pass for complete and nobody would look for what was charged."""
+    worker_end, control_end = ends
+    writer = LinkWriter(worker_end, Voice())
+    legs = {"caller": {}} if agent is None else {"agent": agent}
+    writer.tell(dataclasses.replace(REPORT, reason="x" * 500_000, legs=legs))
+    await writer.flush()
+    assert (await until(control_end, CallReport)).legs == kept
+
+
 def test_link_queue_drops_timeline_first_and_the_end_of_a_call_never(ends, monkeypatch):
     """Every queue has a bound and an order in which things go."""
     monkeypatch.setattr(link_writer, "LINK_QUEUE_MAX", 10)
