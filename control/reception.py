@@ -249,7 +249,7 @@ class Reception:
             order.kind,
             order.address,
             action=office.urls.dial_done(call.id),
-            leg_status=office.urls.leg(call.id),
+            leg_status=office.urls.leg(call.id, leg["number"]),
             timeout_s=order.timeout_s,
             time_limit_s=limit_s,
             announce=order.announce,

@@ -41,9 +41,9 @@ class PublicUrls:
         """Where Twilio asks how to go on after somebody was dialled."""
         return self._with_call("/twilio/dial", call_id) + RETRY
 
-    def leg(self, call_id: str) -> str:
-        """Where Twilio tells of the leg to a person."""
-        return self._with_call("/twilio/leg", call_id) + RETRY
+    def leg(self, call_id: str, transfer: int) -> str:
+        """Where Twilio tells of the leg to a person; `transfer` is its number among those of the call."""
+        return f"{self._with_call('/twilio/leg', call_id)}&transfer={transfer}{RETRY}"
 
     def message_left(self, call_id: str) -> str:
         """Where Twilio asks how to go on after a message was recorded."""

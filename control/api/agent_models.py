@@ -152,7 +152,7 @@ class AgentSettings(Body):
 class AgentCreate(AgentSettings):
     """A new agent."""
 
-    name: str = Field(min_length=1, max_length=200)
+    name: str = Field(min_length=1, max_length=200, pattern=r"\S")
     number: NumberIn
     numbers: list[FurtherNumberIn] = Field(
         [], max_length=NUMBERS_MAX, description="Further numbers of the same agent."
@@ -204,7 +204,7 @@ class AgentCreate(AgentSettings):
 class AgentPatch(AgentSettings):
     """Changes: a field that is given replaces the old value whole; null takes it away."""
 
-    name: str = Field("", min_length=1, max_length=200)
+    name: str = Field("", min_length=1, max_length=200, pattern=r"\S")
     number: NumberIn = Field(
         default_factory=lambda: NumberIn.model_validate({}),
         description="In place of the number that was asked for, while there is none yet and the agent has "

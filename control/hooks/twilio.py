@@ -9,6 +9,7 @@ from quart import Blueprint, Response, request
 
 from control.metrics import Metrics
 from control.store import StoreUnavailable
+from control.transfer.order import TRANSFER
 from control.twilio import signature, twiml
 from control.warming import REGRET
 
@@ -115,7 +116,8 @@ class _TwilioHooks:
         return await self._once(form, call_id, self._switchboard.message_left)
 
     async def leg(self, form: Form, call_id: str | None) -> Response:
-        return await _noted(self._switchboard.leg_status(form, call_id))
+        told = {**form, TRANSFER: request.args.get("transfer", "")}
+        return await _noted(self._switchboard.leg_status(told, call_id))
 
     async def recorded(self, form: Form, call_id: str | None) -> Response:
         return await _noted(self._switchboard.message_recorded(form, call_id))

@@ -27,6 +27,9 @@ AWAY = frozenset({"dialling", "connected"})
 OPEN = AWAY | {"asked", "ringing"}
 GOOD_ENDS = frozenset({"completed", "answered"})
 
+TRANSFER = "transfer"
+"""With a callback about a leg to a person: which of the call's transfers it belongs to. Twilio's own names begin with a capital."""
+
 Kind = Literal["number", "client", "sip", "conference"]
 KINDS: tuple[Kind, ...] = ("number", "client", "sip", "conference")
 

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import trio
 
 from control import verdict
-from control.calls import LiveCall, Outcome
+from control.calls import TERMINAL, LiveCall, Outcome
 from control.ending import CONTINUE_DEADLINE_S, STREAM_DEADLINE_S, Ending, outcome_of
 from control.office import HANG_UP_TIMEOUT_S, Office
 from control.refusals import CallOver, DialRefused, NotAdmitted, PolicyRefused, Refusal
@@ -29,6 +29,7 @@ from control.transfer.fallback import Fallback
 from control.transfer.order import (
     GOOD_ENDS,
     OPEN,
+    TRANSFER,
     TRANSFERS_MAX,
     Order,
     in_words,
@@ -154,7 +155,7 @@ class Transferring:
             order.kind,
             order.address,
             action=urls.dial_done(call.id),
-            leg_status=urls.leg(call.id),
+            leg_status=urls.leg(call.id, call.legs["transfer"]["number"]),
             timeout_s=order.timeout_s,
             time_limit_s=limit_s,
             announce=order.announce,
@@ -332,6 +333,9 @@ class Transferring:
         leg = call.legs.get("transfer") or {}
         if form.get("CallSid") in leg.get("earlier_call_sids", ()):
             return  # of a former transfer
+        if form.get(TRANSFER) and form.get(TRANSFER) != str(leg.get("number")):
+            await self._of_a_former_one(call, form)
+            return
         if leg.get("mode") == "warm":
             await self._warm.leg_status(call, form)
             return
@@ -346,6 +350,17 @@ class Transferring:
             )
             call.move_to("in-progress", self._office.clock.now())
             self._office.note(call, "transfer_connected")
+
+    async def _of_a_former_one(self, call: LiveCall, form: Form) -> None:
+        """Twilio made a leg, and its answer was lost: nobody waits for this person any more, and it is paid for."""
+        leg, sid = call.legs.get("transfer"), form.get("CallSid", "")
+        status = form.get("CallStatus")
+        if not leg or not sid or sid == leg.get("call_sid"):
+            return
+        if status in ("in-progress", "completed"):
+            self._mark(call, earlier_call_sids=[*leg.get("earlier_call_sids", ()), sid])
+        if status not in TERMINAL and not form.get("ParentCallSid"):
+            await self._warm.dismiss(call, sid)
 
     def _mark(self, call: LiveCall, **changes: object) -> None:
         mark(call, **changes)

@@ -61,7 +61,7 @@ class Warm:
                 else f"{_SCHEME[order.kind]}{order.address}",
                 from_=_our_number(call),
                 twiml=whisper,
-                status_callback=office.urls.leg(call.id),
+                status_callback=office.urls.leg(call.id, call.legs["transfer"]["number"]),
                 ring_timeout_s=order.timeout_s,
             )
         except TwilioUncertain as error:
@@ -87,9 +87,9 @@ class Warm:
         if leg.get("number") != number:
             return
         if call.closing:
-            await self._dismiss(call, leg.get("call_sid"))
+            await self.dismiss(call, leg.get("call_sid"))
         elif leg.get("status") == "ringing":
-            await self._dismiss(call, leg.get("call_sid"))
+            await self.dismiss(call, leg.get("call_sid"))
             self._unanswered(call, "no-answer")
 
     async def leg_status(self, call: LiveCall, form: Form) -> None:
@@ -106,7 +106,7 @@ class Warm:
                 self._office.note(call, "transfer_answered")
                 self._office.spawn(self._fetch_caller, call, str(leg.get("room", "")))
             elif known not in ("asked", "dialling", "connected"):
-                await self._dismiss(call, sid)
+                await self.dismiss(call, sid)
         elif status in TERMINAL:
             if known == "ringing":
                 self._unanswered(call, status)
@@ -149,7 +149,7 @@ class Warm:
         except TwilioError as error:
             log.event("caller_not_fetched", level="error", call_id=call.id, error=str(error))
 
-    async def _dismiss(self, call: LiveCall, sid: object) -> None:
+    async def dismiss(self, call: LiveCall, sid: object) -> None:
         """End the person's leg."""
         if not isinstance(sid, str) or not sid:
             return

@@ -46,6 +46,9 @@ class FakeSwitchboard:
     async def machine_detected(self, form, call_id=None):
         self._note("amd", form, call_id)
 
+    async def leg_status(self, form, call_id):
+        self._note("leg", form, call_id)
+
     def _note(self, what, form, call_id):
         self.asked.append((what, dict(form), call_id))
         if self.raises is not None:
@@ -177,6 +180,13 @@ async def test_callbacks_are_noted_without_content(rig, path):
     response = await rig.post(path + "?call_id=call_1")
     assert (response.status_code, await response.get_data()) == (204, b"")
     assert rig.switchboard.asked == [(path.rpartition("/")[2], FORM, "call_1")]
+
+
+async def test_callback_about_a_person_names_the_transfer_that_its_url_was_made_for(rig):
+    """The number is in what Twilio signs; one that Twilio's form had under that name would not count."""
+    response = await rig.post("/twilio/leg?call_id=call_1&transfer=2", FORM | {"transfer": "9"})
+    assert response.status_code == 204
+    assert rig.switchboard.asked == [("leg", FORM | {"transfer": "2"}, "call_1")]
 
 
 @pytest.mark.parametrize("path", ["/twilio/status", "/twilio/stream", "/twilio/amd"])

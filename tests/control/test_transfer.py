@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
 import pytest
@@ -18,7 +19,7 @@ from control.store.records import CallRecord
 from control.store.routes import Acquaintance
 from control.transfer import service, warm
 from control.transfer.order import Order, call_sids
-from control.twilio.rest import TwilioRefused
+from control.twilio.rest import TwilioRefused, TwilioUncertain
 from tests.control.switchboard_rig import AGENT, OURS, SID, THEIRS, open_rig, opt_out, verbs
 
 PERSON = "+14155550123"
@@ -371,6 +372,47 @@ async def test_late_callback_of_a_former_person_is_not_taken_for_the_next_ones(
         assert (leg["status"], leg.get("call_sid")) == ("ringing", None)
         called[1][1].set()
         await rig.until(lambda: call.legs["transfer"].get("call_sid"))
+        assert call_sids(call.legs) == ["CAfirst", "CAsecond"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_person_of_a_former_transfer_whose_answer_was_lost_is_not_taken_for_the_next_one(
+    tmp_path, monkeypatch
+):
+    """Its first callback comes when the next person rings already: nobody waits for it, and it stays in the record."""
+    second_may_answer, asked = trio.Event(), []
+
+    async def ring_person(twilio, **parameters):
+        asked.append(parameters["status_callback"])
+        if len(asked) == 1:
+            raise TwilioUncertain("no answer")
+        await second_may_answer.wait()
+        return "CAsecond"
+
+    monkeypatch.setattr(warm, "ring_person", ring_person)
+    monkeypatch.setattr(warm, "RING_MARGIN_S", 0.0)
+    order = Order("number", PERSON, is_warm=True, timeout_s=0)
+    async with talking(tmp_path) as (rig, call_id), trio.open_nursery() as nursery:
+        call = rig.switchboard._office.book.get(call_id)
+        await rig.switchboard.transfer(call_id, order)
+        await rig.until(lambda: call.legs["transfer"]["status"] == "no-answer")
+        nursery.start_soon(rig.switchboard.transfer, call_id, replace(order, timeout_s=60))
+        await rig.until(lambda: len(asked) == 2)
+        numbers = [parse_qs(urlsplit(url).query)["transfer"] for url in asked]
+        assert numbers == [["1"], ["2"]]
+        late = {"CallSid": "CAfirst", "CallStatus": "in-progress", "transfer": "1"}
+        await rig.switchboard.leg_status(late, call_id)
+        leg = call.legs["transfer"]
+        assert (leg["status"], leg.get("call_sid"), rig.twilio.ended) == (
+            "ringing",
+            None,
+            ["CAfirst"],
+        )
+        second_may_answer.set()
+        await rig.until(lambda: call.legs["transfer"].get("call_sid"))
+        own = {"CallSid": "CAsecond", "CallStatus": "busy", "transfer": "2"}
+        await rig.switchboard.leg_status(own, call_id)
+        assert call.legs["transfer"]["status"] == "busy"
         assert call_sids(call.legs) == ["CAfirst", "CAsecond"]
         nursery.cancel_scope.cancel()
 
