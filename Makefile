@@ -29,7 +29,7 @@ live-demo: $(INSTALLED)
 # Most of the slow tests wait for processes and clocks, so more of them run at once than there are cores. With
 # TANDEM_SPECS naming a folder with the providers' OpenAPI documents, what is asked of them is checked by these.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 4 --dist loadfile
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-postgresql
 # Everything about the control plane once more, with every store of the tests on a PostgreSQL server.

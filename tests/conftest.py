@@ -9,6 +9,24 @@ import pytest
 from control.store import Store
 from tests.postgresql_server import NoPostgresql, PostgresqlServer, is_required
 
+SLOW = ("walks", "processes", "faults", "package")
+"""Folders whose tests start daemons: few tests a file, and minutes of waiting."""
+
+
+def pytest_collection_modifyitems(items):
+    """Files with daemons are spread among the others, so that they neither come all at once nor hold up the end."""
+    files = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    slow = [path for path in files if any(part in SLOW for part in path.parts)]
+    others = [path for path in files if path not in set(slow)]
+    step = max(1, len(others) * 2 // (3 * len(slow) or 1))
+    order = []
+    while slow or others:
+        order += slow[:1] + others[:step]
+        slow, others = slow[1:], others[step:]
+    items[:] = [item for path in order for item in files[path]]
+
 
 @pytest.fixture(scope="session")
 def postgresql():
