@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select, true
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+)
 
 from control.store.spans import seconds_between
 from control.store.tables.after_call import messages
@@ -27,22 +37,92 @@ CONVERSATION_S = 12.0
 
 RegionOf = Callable[[str], str | None]
 
-_WITH_TWILIO = calls.c.dial_state.in_(("sent", "uncertain", "created"))
+# ---- statements, built once (see `control.store.rows`) ---------------------------------------------
+
+c, m, q = calls.c, messages.c, dial_queue.c
+_WITH_TWILIO = c.dial_state.in_(("sent", "uncertain", "created"))
 """The dial request left, or may have; Twilio has not said that it made nothing."""
-_PICKED_UP = or_(calls.c.ringing_at.is_not(None), calls.c.answered_at.is_not(None))
+_PICKED_UP = or_(c.ringing_at.is_not(None), c.answered_at.is_not(None))
 # Callbacks get lost: a line that was busy, or where nobody answered, counts as one that rang. What is under way
 # holds the slot that it may need.
 _RANG = or_(
     _PICKED_UP,
-    _WITH_TWILIO
-    & or_(calls.c.ended_at.is_(None), calls.c.status.in_(("completed", "busy", "no-answer"))),
+    _WITH_TWILIO & or_(c.ended_at.is_(None), c.status.in_(("completed", "busy", "no-answer"))),
 )
-_rang_at = func.coalesce(calls.c.ringing_at, calls.c.answered_at, calls.c.sent_at)
+_rang_at = func.coalesce(c.ringing_at, c.answered_at, c.sent_at)
+_NUMBER: BindParameter[str] = bindparam("number")
+_BUT = bindparam("but", type_=c.id.type)
+_SINCE = bindparam("since", type_=c.sent_at.type)
+_NOW = bindparam("now", type_=c.sent_at.type)
+NOBODY = ""
+"""No call has this id."""
+_MINE = (c.tenant_id == bindparam("tenant_id"), c.direction == "outbound", c.id != _BUT)
+
+_CALLS_TO = (
+    select(_rang_at.label("at"), c.from_number, c.metadata, c.answered_at, c.ended_at)
+    .where(*_MINE, _RANG, c.to_number == _NUMBER, _rang_at > _SINCE)
+    .order_by(_rang_at.desc())
+    .limit(ROWS_MAX)
+)
+_sent_at = func.coalesce(m.sent_at, m.created_at)
+_TEXTS_TO = (
+    select(_sent_at.label("at"), m.from_number)
+    .where(
+        m.tenant_id == bindparam("tenant_id"),
+        m.direction == "outbound",
+        m.to_number == _NUMBER,
+        _sent_at > _SINCE,
+        or_(m.send_state.is_(None), m.send_state.in_(("sent", "uncertain", "created"))),
+    )
+    .limit(ROWS_MAX)
+)
+_is_due = exists().where(q.call_id == c.id, q.state != "sent", q.due_at <= _NOW)
+_IN_FLIGHT = select(func.count()).where(
+    *_MINE,
+    c.to_number == _NUMBER,
+    c.ended_at.is_(None),
+    or_(
+        c.dial_state.is_(None),
+        c.dial_state != "intent",
+        and_(_is_due, or_(_BUT == NOBODY, c.id < _BUT)),
+    ),
+)
+_SENT = (*_MINE, _WITH_TWILIO)
+_STARTS = (
+    select(c.sent_at.label("at"), c.to_number)
+    .where(*_SENT, c.sent_at > _SINCE, c.sent_at <= _NOW)
+    .order_by(c.sent_at.desc())
+    .limit(ROWS_MAX)
+)
+_LIVE = select(func.count()).where(*_SENT, c.ended_at.is_(None))
+_alike = (c.to_number >= bindparam("begin")) & (c.to_number < bindparam("end"))
+_KNOWN_ALIKE = select(c.id).where(*_SENT, _alike).limit(1)
+_ALIKE = select(c.to_number).where(*_SENT, _alike).order_by(c.id.desc()).limit(REGION_ROWS_MAX)
 
 
-def _mine(tenant_id: str, but: str | None) -> list[ColumnElement[bool]]:
-    found = [calls.c.tenant_id == tenant_id, calls.c.direction == "outbound"]
-    return found if but is None else [*found, calls.c.id != but]
+# What was talked has been sent, at whatever time it was asked for: read from `ix_calls_talked` alone.
+_MINUTES = select(func.sum(func.ceil(seconds_between(c.answered_at, c.ended_at) / 60.0))).where(
+    *_MINE,
+    c.answered_at.is_not(None),
+    c.ended_at.is_not(None),
+    c.sent_at >= _SINCE,
+    c.sent_at < bindparam("until", type_=c.sent_at.type),
+)
+_DAY = bindparam("day", type_=c.sent_at.type)
+# All that are open, and only then those of the time: else SQLite reads everything of the month to find them.
+_of_day, _of_month = (
+    func.sum(case((or_(c.created_at >= since, c.sent_at >= since), 1), else_=0))
+    for since in (_DAY, _SINCE)
+)
+_OPEN = select(_of_day, _of_month).where(*_MINE, c.ended_at.is_(None))
+_EVER = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+def _whose(tenant_id: str, but: str | None) -> dict[str, Any]:
+    return {"tenant_id": tenant_id, "but": but or NOBODY}
+
+
+# ---- the counters --------------------------------------------------------------------------------
 
 
 def attempts(
@@ -52,27 +132,12 @@ def attempts(
 
     At the time at which they rang, however long before they were asked for.
     """
-    c = calls.c
-    rows = conn.execute(
-        select(_rang_at.label("at"), c.from_number, c.metadata, c.answered_at, c.ended_at)
-        .where(*_mine(tenant_id, but), _RANG, c.to_number == number, _rang_at > now - HISTORY)
-        .order_by(_rang_at.desc())
-        .limit(ROWS_MAX)
-    )
-    found = [_attempt(row) for row in rows]
-    m = messages.c
-    texts = conn.execute(
-        select(func.coalesce(m.sent_at, m.created_at).label("at"), m.from_number)
-        .where(
-            m.tenant_id == tenant_id,
-            m.direction == "outbound",
-            m.to_number == number,
-            func.coalesce(m.sent_at, m.created_at) > now - HISTORY,
-            or_(m.send_state.is_(None), m.send_state.in_(("sent", "uncertain", "created"))),
-        )
-        .limit(ROWS_MAX)
-    )
-    found += [Attempt(row.at, "sms", from_number=row.from_number) for row in texts]
+    asked = _whose(tenant_id, but) | {"number": number, "since": now - HISTORY}
+    found = [_attempt(row) for row in conn.execute(_CALLS_TO, asked)]
+    found += [
+        Attempt(row.at, "sms", from_number=row.from_number)
+        for row in conn.execute(_TEXTS_TO, asked)
+    ]
     return tuple(sorted(found, key=lambda one: one.at))
 
 
@@ -114,16 +179,8 @@ def in_flight(conn: Connection, tenant_id: str, number: str, now: datetime, but:
 
     One that is to be dialled another day is not, and of two that wait only the later one has to.
     """
-    c, q = calls.c, dial_queue.c
-    is_due = exists().where(q.call_id == c.id, q.state != "sent", q.due_at <= now)
-    is_earlier = true() if but is None else c.id < but
-    mine = [
-        *_mine(tenant_id, but),
-        c.to_number == number,
-        c.ended_at.is_(None),
-        or_(c.dial_state.is_(None), c.dial_state != "intent", and_(is_due, is_earlier)),
-    ]
-    return int(conn.execute(select(func.count()).where(*mine)).scalar_one())
+    asked = _whose(tenant_id, but) | {"number": number, "now": now}
+    return int(conn.execute(_IN_FLIGHT, asked).scalar_one())
 
 
 def usage(
@@ -135,46 +192,41 @@ def usage(
     region_of: RegionOf,
 ) -> Usage:
     """Velocity of the last hour, concurrency, and whether the destination is a new kind of place."""
-    c = calls.c
-    mine = [*_mine(tenant_id, but), _WITH_TWILIO]
-    rows = conn.execute(
-        select(c.sent_at.label("at"), c.to_number)
-        .where(*mine, c.sent_at > now - HOUR, c.sent_at <= now)
-        .order_by(c.sent_at.desc())
-        .limit(ROWS_MAX)
-    ).all()
+    whose = _whose(tenant_id, but)
+    rows = conn.execute(_STARTS, whose | {"since": now - HOUR, "now": now}).all()
     latest: dict[str, datetime] = {}
-    for row in rows:
-        latest.setdefault(row.to_number, row.at)
+    for at, to_number in rows:
+        latest.setdefault(to_number, at)
     region, prefix = region_of(number), prefix_of(number)
-    live = select(func.count()).where(*mine, c.ended_at.is_(None))
-    near = (c.to_number >= prefix) & (c.to_number < prefix + ":")
-    known_prefix = conn.execute(select(c.id).where(*mine, near).limit(1)).first()
+    to_region = tuple(at for at, to_number in rows if region_of(to_number) == region)
+    known_prefix = conn.execute(_KNOWN_ALIKE, whose | _beginning(prefix)).first()
     return Usage(
-        starts=tuple(row.at for row in rows),
+        starts=tuple(row[0] for row in rows),
         destinations=tuple(latest.values()),
-        to_prefix=tuple(row.at for row in rows if row.to_number.startswith(prefix)),
-        to_region=tuple(row.at for row in rows if region_of(row.to_number) == region),
-        concurrent=int(conn.execute(live).scalar_one()),
+        to_prefix=tuple(at for at, to_number in rows if to_number.startswith(prefix)),
+        to_region=to_region,
+        concurrent=int(conn.execute(_LIVE, whose).scalar_one()),
         region_is_new=known_prefix is None
-        and not _knows_region(conn, mine, region, region_of, number),
+        and not to_region
+        and not _knows_region(conn, whose, region, region_of, number),
         prefix_is_new=known_prefix is None,
     )
 
 
+def _beginning(digits: str) -> dict[str, str]:
+    """Of numbers that begin with these: `:` is what follows the digit 9."""
+    return {"begin": digits, "end": digits + ":"}
+
+
 def _knows_region(
     conn: Connection,
-    mine: list[ColumnElement[bool]],
+    whose: dict[str, Any],
     region: str | None,
     region_of: RegionOf,
     number: str,
 ) -> bool:
     """Whether a destination of this region was called before, among those that begin alike."""
-    c = calls.c
-    begin = number[:2]
-    alike = (c.to_number >= begin) & (c.to_number < begin + ":")
-    statement = select(c.to_number).where(*mine, alike).order_by(c.id.desc())
-    found = conn.execute(statement.limit(REGION_ROWS_MAX)).scalars()
+    found = conn.execute(_ALIKE, whose | _beginning(number[:2])).scalars()
     return any(region_of(known) == region for known in found)
 
 
@@ -190,25 +242,21 @@ def spend(
 ) -> Spend:
     """Of the UTC day and month: minutes of ended calls, and the estimate for those that are open."""
     day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    month = day.replace(day=1)
+    whose = _whose(tenant_id, but)
+    of_day = _minutes(conn, whose, day, _EVER)
+    of_month = _minutes(conn, whose, month, day) + of_day
+    open_of_day, open_of_month = conn.execute(_OPEN, whose | {"day": day, "since": month}).one()
     estimate = ESTIMATED_MINUTES * MINUTE_MICRO_USD
     return Spend(
         call_estimate_micro_usd=estimate,
-        day_micro_usd=_spent(conn, tenant_id, day, but, estimate),
-        month_micro_usd=_spent(conn, tenant_id, day.replace(day=1), but, estimate),
+        day_micro_usd=of_day * MINUTE_MICRO_USD + int(open_of_day or 0) * estimate,
+        month_micro_usd=of_month * MINUTE_MICRO_USD + int(open_of_month or 0) * estimate,
         **limits,
     )
 
 
-def _spent(
-    conn: Connection, tenant_id: str, since: datetime, but: str | None, estimate: int
-) -> int:
-    c = calls.c
-    minutes = func.ceil(seconds_between(c.answered_at, c.ended_at) / 60.0)
-    talked = c.answered_at.is_not(None) & c.ended_at.is_not(None)
-    row = conn.execute(
-        select(
-            func.coalesce(func.sum(case((talked, minutes), else_=0)), 0).label("minutes"),
-            func.coalesce(func.sum(case((c.ended_at.is_(None), 1), else_=0)), 0).label("open"),
-        ).where(*_mine(tenant_id, but), or_(c.created_at >= since, c.sent_at >= since))
-    ).one()
-    return int(row.minutes) * MINUTE_MICRO_USD + int(row.open) * estimate
+def _minutes(conn: Connection, whose: dict[str, Any], since: datetime, until: datetime) -> int:
+    if since == until:
+        return 0  # the first of the month
+    return int(conn.execute(_MINUTES, whose | {"since": since, "until": until}).scalar_one() or 0)

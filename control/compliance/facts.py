@@ -11,7 +11,7 @@ from datetime import date, datetime
 from functools import lru_cache
 from typing import Any, cast, get_args
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, bindparam, select
 
 from control import log
 from control.compliance import counters, platform_stop, profile
@@ -30,6 +30,7 @@ from control.store import (
     opt_outs,
     permissions,
     routes,
+    stats,
     tenants,
 )
 from control.store.records import AgentRecord, OptOutRecord
@@ -304,8 +305,9 @@ def _setting(agent: AgentRecord, name: str) -> str | None:
 
 
 def _lists(conn: Connection, asked: Asked, facts: Facts, shelf: Shelf) -> Facts:
-    records = dnc.lists_for(conn, asked.tenant_id)
-    shelf.keep_only(record.file_name for record in dnc.all_lists(conn))
+    lists = dnc.all_lists(conn)
+    records = dnc.binding(lists, asked.tenant_id)
+    shelf.keep_only(record.file_name for record in lists)
     entries: list[ListEntry] = []
     for record in records:
         try:
@@ -333,7 +335,7 @@ def _traffic(
     permission, risk = as_facts(kept, region_of(number), number)
     campaign = health.campaign_of(facts.subject, asked.agent_id)
     figures = health.traffic(conn, tenant_id, now, campaign=campaign)
-    of_number = health.traffic(conn, tenant_id, now, asked.from_number)
+    of_number = stats.calls_of_hour(conn, tenant_id, now, asked.from_number)
     return replace(
         facts,
         from_number_owned=_owns(conn, tenant_id, asked.from_number),
@@ -344,7 +346,7 @@ def _traffic(
         spend=counters.spend(conn, tenant_id, now, but, limits),
         provider_permission=permission,
         prefix_risk=risk,
-        traffic=replace(figures, caller_id_calls_hour=of_number.caller_id_calls_hour),
+        traffic=replace(figures, caller_id_calls_hour=of_number),
     )
 
 
@@ -360,13 +362,16 @@ def _is_ours(conn: Connection, number: str) -> bool:
     """A number of anybody on this gateway: a call to it would come back to us."""
     if numbers.active(conn, number) is not None:
         return True
-    first = select(agents_table.c.id).where(
-        agents_table.c.number_e164 == number, agents_table.c.status != "closed"
-    )
-    if conn.execute(first.limit(1)).first() is not None:
-        return True
-    further = select(agent_numbers.c.id).where(or_(agent_numbers.c.e164 == number))
-    return conn.execute(further.limit(1)).first() is not None
+    asked = {"number": number}
+    return any(conn.execute(one, asked).first() is not None for one in _USED_BY_AGENTS)
+
+
+_USED_BY_AGENTS = (
+    select(agents_table.c.id)
+    .where(agents_table.c.number_e164 == bindparam("number"), agents_table.c.status != "closed")
+    .limit(1),
+    select(agent_numbers.c.id).where(agent_numbers.c.e164 == bindparam("number")).limit(1),
+)
 
 
 @lru_cache(maxsize=10_000)

@@ -38,6 +38,9 @@ FOUND = "conversation_found"
 POLL_S = (3.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 """Waits between polls, the first one before the first; the last one again and again."""
 ANALYSIS_MAX = timedelta(hours=24)
+UNTALKED_POLL_S = 30.0
+"""The shortest wait before each poll about a call that nobody answered: its agent has waited and said nothing, a
+webhook is as welcome as ever, and of a campaign's calls most are such."""
 UNFOUND_MAX = timedelta(minutes=15)
 """For a call whose conversation has no id here: when ElevenLabs does not know it by then, there is none."""
 UNTALKED_UNFOUND_MAX = timedelta(minutes=2)
@@ -131,7 +134,8 @@ class Results:
             self._ask(conn, PRICE, record, now, self._price_s[0])
         told = conversations.of_call(conn, record)
         is_there = bool(told) and all(map(_is_final, told.values()))
-        self._ask(conn, ANALYSIS, record, now, 0.0 if is_there else self._poll_s[0])
+        wait_s = self._poll_s[0] if was_talk else max(self._poll_s[0], UNTALKED_POLL_S)
+        self._ask(conn, ANALYSIS, record, now, 0.0 if is_there else wait_s)
         return False
 
     def _ask(
@@ -165,7 +169,9 @@ class Results:
         if problem and waited < ANALYSIS_MAX:
             if news:
                 await self._store.write(_keep, news)
-            raise TryAgain(problem, latest=None if told else item.created_at + _search_max(record))
+            after_s = UNTALKED_POLL_S if record.answered_at is None else None
+            latest = None if told else item.created_at + _search_max(record)
+            raise TryAgain(problem, after_s, latest=latest)
         if not told and record.answered_at is None:
             await self._store.write(self._untalked, record.id, self._clock.now())
             self._wake()

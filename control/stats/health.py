@@ -59,7 +59,9 @@ def traffic(
         short_share=_part(seen.short, seen.finished),
         answer_share=_part(seen.answered, seen.attempts),
         opt_out_share=_part(seen.opt_outs, seen.answered),
-        caller_id_calls_hour=seen.caller_id_calls_hour,
+        caller_id_calls_hour=(
+            None if from_number is None else stats.calls_of_hour(conn, tenant_id, now, from_number)
+        ),
         campaign_calls=0 if left is None else left.answered,
         abandoned_share=None if left is None else _part(left.abandoned, left.answered),
     )
@@ -67,6 +69,7 @@ def traffic(
 
 def _worst(campaigns: list[stats.Abandoned]) -> stats.Abandoned | None:
     """Of those with enough calls, else of the small ones."""
+    campaigns = [one for one in campaigns if one.answered]
     enough = [one for one in campaigns if one.answered >= CALLS_MIN] or campaigns
     return max(enough, key=lambda one: one.abandoned / one.answered, default=None)
 

@@ -49,7 +49,7 @@ def by_number(conn: Connection, e164: str) -> AgentRecord | None:
     row = conn.execute(_BY_NUMBER, {"e164": e164}).one_or_none()
     if row is not None:
         return rows.build(AgentRecord, row)
-    number = _number(conn, agent_numbers.c.e164 == e164)
+    number = rows.find(conn, agent_numbers, AgentNumberRecord, e164=e164)
     if number is None:
         return None
     agent = get(conn, number.agent_id)

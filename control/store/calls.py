@@ -45,7 +45,7 @@ def update(conn: Connection, call_id: str, **columns: Any) -> None:
     """Set the named columns. Raises RecordNotFound."""
     if not columns:
         return
-    done = conn.execute(sql_update(calls).where(calls.c.id == call_id).values(columns))
+    done = conn.execute(_update(tuple(columns)), {_KEY: call_id, **columns})
     if done.rowcount == 0:
         raise RecordNotFound(f"no call {call_id}")
     after_call.ended_by(conn, call_id, columns)
@@ -289,8 +289,11 @@ def _query() -> Select[Any]:
     return rows.query(calls, CallRecord)
 
 
+_TENANT = select(calls.c.tenant_id).where(calls.c.id == bindparam("call_id"))
+
+
 def _tenant_of(conn: Connection, call_id: str) -> str:
-    tenant_id = conn.execute(select(calls.c.tenant_id).where(calls.c.id == call_id)).scalar()
+    tenant_id = conn.execute(_TENANT, {"call_id": call_id}).scalar()
     if tenant_id is None:
         raise RecordNotFound(f"no call {call_id}")
     return str(tenant_id)

@@ -232,9 +232,16 @@ def of_call(conn: Connection, call_id: str) -> list[DecisionRecord]:
 
 def newest(conn: Connection, tenant_id: str) -> DecisionRecord | None:
     """The last link of a chain."""
-    statement = rows.query(decisions, DecisionRecord).where(decisions.c.tenant_id == tenant_id)
-    row = conn.execute(statement.order_by(decisions.c.seq.desc()).limit(1)).first()
+    row = conn.execute(_NEWEST, {"whose": tenant_id}).first()
     return None if row is None else rows.build(DecisionRecord, row)
+
+
+_NEWEST = (
+    rows.query(decisions, DecisionRecord)
+    .where(decisions.c.tenant_id == bindparam("whose"))
+    .order_by(decisions.c.seq.desc())
+    .limit(1)
+)
 
 
 def between(

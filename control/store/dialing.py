@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import BindParameter, Connection, and_, bindparam, case, func, or_, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
@@ -73,9 +73,8 @@ LimitOf = Callable[[Any], Limit]
 
 def add(conn: Connection, record: QueueRecord) -> None:
     """Queue a call."""
-    conn.execute(sql_insert(queue).values(rows.values(record)))
-    known = conn.execute(select(pace.c.tenant_id).where(pace.c.tenant_id == record.tenant_id))
-    if known.scalar() is None:
+    rows.insert(conn, queue, record)
+    if conn.execute(_PACE, {"tenant_id": record.tenant_id}).first() is None:
         long_ago = record.created_at - timedelta(days=1)
         conn.execute(
             sql_insert(pace).values(
@@ -86,10 +85,7 @@ def add(conn: Connection, record: QueueRecord) -> None:
 
 def get(conn: Connection, call_id: str) -> QueueRecord | None:
     """The row of a call, while it has one."""
-    row = conn.execute(
-        rows.query(queue, QueueRecord).where(queue.c.call_id == call_id)
-    ).one_or_none()
-    return None if row is None else rows.build(QueueRecord, row)
+    return rows.find(conn, queue, QueueRecord, call_id=call_id)
 
 
 def of_calls(conn: Connection, call_ids: Sequence[str]) -> dict[str, QueueRecord]:
@@ -103,7 +99,7 @@ def of_calls(conn: Connection, call_ids: Sequence[str]) -> dict[str, QueueRecord
 
 def remove(conn: Connection, call_id: str) -> None:
     """The outcome is in the record."""
-    conn.execute(sql_delete(queue).where(queue.c.call_id == call_id))
+    conn.execute(_REMOVE, {"call_id": call_id})
 
 
 def call_off(conn: Connection, call_id: str) -> bool:
@@ -135,16 +131,7 @@ def put_back(
 
 def mark_sent(conn: Connection, call_id: str, owner: str, at: datetime) -> None:
     """Twilio is asked after this is committed. Raises LeaseLost: then it must not be asked."""
-    done = conn.execute(
-        sql_update(queue)
-        .where(
-            queue.c.call_id == call_id,
-            queue.c.lease_owner == owner,
-            queue.c.state.in_((TAKEN, SENT)),  # ours already, if it was decided a second time
-            queue.c.lease_until > at,
-        )
-        .values(state=SENT, sent_at=at)
-    )
+    done = conn.execute(_SEND, {"which": call_id, "whose": owner, "at": at})
     _must_be_ours(done.rowcount, call_id)
 
 
@@ -170,63 +157,31 @@ def take(
             conn, lane.tenant_id, record.call_id, limit, now, is_recorded=True
         ):
             continue
-        conn.execute(
-            sql_update(queue)
-            .where(queue.c.call_id == record.call_id)
-            .values(state=TAKEN, lease_owner=seat.owner, lease_until=seat.until)
-        )
+        conn.execute(_TAKE, {"which": record.call_id, "whose": seat.owner, "until": seat.until})
         gap = timedelta(seconds=1.0 / (limit.cps * lane.factor))
         # Turns lie on a grid: a round that comes late (a slow store) delays this one, and not all that follow. More than
         # a turn late begins a new grid, so that nothing is made up for in a rush.
         is_on_grid = lane.next_at <= now < lane.next_at + gap
-        conn.execute(
-            sql_update(pace)
-            .where(pace.c.tenant_id == lane.tenant_id)
-            .values(next_at=(lane.next_at if is_on_grid else now) + gap, served_at=now)
-        )
+        next_at = (lane.next_at if is_on_grid else now) + gap
+        conn.execute(_TURN, {"whose": lane.tenant_id, "next": next_at, "now": now})
         taken.append(record)
     return taken
 
 
 def _open_lanes(conn: Connection, now: datetime) -> Sequence[Any]:
-    due = (
-        select(queue.c.call_id)
-        .where(queue.c.tenant_id == pace.c.tenant_id)
-        .where(queue.c.state == WAITING, queue.c.due_at <= now)
-        .exists()
-    )
-    statement = (
-        select(pace.c.tenant_id, pace.c.factor, pace.c.next_at, tenants.c.limits)
-        .join(tenants, tenants.c.id == pace.c.tenant_id)
-        .where(or_(pace.c.next_at <= now, pace.c.next_at > now + NEXT_AT_MAX), due)
-        .order_by(pace.c.served_at, pace.c.tenant_id)
-        .with_for_update(of=pace, skip_locked=True)
-    )
-    return conn.execute(statement).all()
+    return conn.execute(_LANES, {"now": now, "far": now + NEXT_AT_MAX}).all()
 
 
 def _first(conn: Connection, tenant_id: str, now: datetime) -> QueueRecord | None:
-    statement = (
-        rows.query(queue, QueueRecord)
-        .where(queue.c.tenant_id == tenant_id, queue.c.state == WAITING, queue.c.due_at <= now)
-        .order_by(queue.c.due_at, queue.c.call_id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    row = conn.execute(statement).one_or_none()
+    row = conn.execute(_FIRST, {"tenant_id": tenant_id, "now": now}).one_or_none()
     return None if row is None else rows.build(QueueRecord, row)
 
 
 def next_due(conn: Connection, now: datetime) -> datetime | None:
     """When somebody's turn comes next, as far as pace and times decide; None when nobody waits."""
-    first = (
-        select(func.min(queue.c.due_at))
-        .where(queue.c.tenant_id == pace.c.tenant_id, queue.c.state == WAITING)
-        .scalar_subquery()
-    )
     turns = [
         max(row.due_at, row.next_at if row.next_at <= now + NEXT_AT_MAX else now)
-        for row in conn.execute(select(pace.c.next_at, first.label("due_at")))
+        for row in conn.execute(_NEXT)
         if row.due_at is not None
     ]
     return min(turns, default=None)
@@ -234,14 +189,8 @@ def next_due(conn: Connection, now: datetime) -> datetime | None:
 
 def position(conn: Connection, record: QueueRecord) -> int:
     """How many of the tenant's calls are dialled before this one, as things stand."""
-    earlier = or_(
-        queue.c.due_at < record.due_at,
-        and_(queue.c.due_at == record.due_at, queue.c.call_id < record.call_id),
-    )
-    statement = select(func.count()).where(
-        queue.c.tenant_id == record.tenant_id, queue.c.state == WAITING, earlier
-    )
-    return int(conn.execute(statement).scalar_one())
+    asked = {"tenant_id": record.tenant_id, "call_id": record.call_id, "due_at": record.due_at}
+    return int(conn.execute(_POSITION, asked).scalar_one())
 
 
 def expected_wait_s(
@@ -252,22 +201,18 @@ def expected_wait_s(
     What is due earlier goes first, and so does what is due at the same moment and is queued already.
     """
     factor, held_until = pace_of(conn, tenant_id)
-    mine = (queue.c.tenant_id == tenant_id, queue.c.state.in_((WAITING, TAKEN)))
-    earlier = select(func.count()).where(*mine, queue.c.due_at <= due_at)
-    together = select(func.count()).where(
-        *mine, queue.c.due_at <= due_at, queue.c.due_at > due_at - timedelta(seconds=1)
-    )
+    asked = {"tenant_id": tenant_id, "due_at": due_at, "since": due_at - timedelta(seconds=1)}
+    earlier, together = conn.execute(_AHEAD, asked).one()
     starts_at = max(now, held_until or now)
-    until_all_are_out = int(conn.execute(earlier).scalar_one()) / (cps * factor)
+    until_all_are_out = int(earlier) / (cps * factor)
     through_at = starts_at + timedelta(seconds=until_all_are_out)
     of_earlier_s = (through_at - max(due_at, now)).total_seconds()
-    return max(0.0, of_earlier_s, int(conn.execute(together).scalar_one()) / (cps * factor))
+    return max(0.0, of_earlier_s, int(together or 0) / (cps * factor))
 
 
 def length(conn: Connection, tenant_id: str) -> int:
     """How many calls of the tenant wait."""
-    statement = select(func.count()).where(queue.c.tenant_id == tenant_id, queue.c.state == WAITING)
-    return int(conn.execute(statement).scalar_one())
+    return int(conn.execute(_LENGTH, {"tenant_id": tenant_id}).scalar_one())
 
 
 # ---- the pace ------------------------------------------------------------------------------------
@@ -282,8 +227,7 @@ class Pace(NamedTuple):
 
 def pace_of(conn: Connection, tenant_id: str) -> Pace:
     """The pace of a tenant."""
-    statement = select(pace.c.factor, pace.c.held_until).where(pace.c.tenant_id == tenant_id)
-    row = conn.execute(statement).one_or_none()
+    row = conn.execute(_PACE, {"tenant_id": tenant_id}).one_or_none()
     return Pace(1.0, None) if row is None else Pace(row.factor, row.held_until)
 
 
@@ -357,5 +301,75 @@ def claim(conn: Connection, seat: Seat, call_ids: Iterable[str]) -> None:
 
 def is_anything_run_out(conn: Connection, now: datetime) -> bool:
     """Whether `take_over` would find something."""
-    statement = select(queue.c.call_id).where(queue.c.lease_until <= now).limit(1)
-    return conn.execute(statement).scalar() is not None
+    return conn.execute(_RUN_OUT, {"now": now}).scalar() is not None
+
+
+# ---- statements, built once (see `control.store.rows`) ---------------------------------------------
+
+_TENANT: BindParameter[str] = bindparam("tenant_id")
+_NOW = bindparam("now", type_=queue.c.due_at.type)
+_DUE_AT = bindparam("due_at", type_=queue.c.due_at.type)
+_WAITS = (queue.c.tenant_id == _TENANT, queue.c.state == WAITING)
+_PACE = select(pace.c.factor, pace.c.held_until).where(pace.c.tenant_id == _TENANT)
+_REMOVE = sql_delete(queue).where(queue.c.call_id == bindparam("call_id"))
+_SEND = (
+    sql_update(queue)
+    .where(
+        queue.c.call_id == bindparam("which"),
+        queue.c.lease_owner == bindparam("whose"),
+        queue.c.state.in_((TAKEN, SENT)),  # ours already, if it was decided a second time
+        queue.c.lease_until > bindparam("at"),
+    )
+    .values(state=SENT, sent_at=bindparam("at"))
+)
+_TAKE = (
+    sql_update(queue)
+    .where(queue.c.call_id == bindparam("which"))
+    .values(state=TAKEN, lease_owner=bindparam("whose"), lease_until=bindparam("until"))
+)
+_TURN = (
+    sql_update(pace)
+    .where(pace.c.tenant_id == bindparam("whose"))
+    .values(next_at=bindparam("next"), served_at=bindparam("now"))
+)
+_LANES = (
+    select(pace.c.tenant_id, pace.c.factor, pace.c.next_at, tenants.c.limits)
+    .join(tenants, tenants.c.id == pace.c.tenant_id)
+    .where(
+        or_(pace.c.next_at <= _NOW, pace.c.next_at > bindparam("far")),
+        select(queue.c.call_id)
+        .where(queue.c.tenant_id == pace.c.tenant_id)
+        .where(queue.c.state == WAITING, queue.c.due_at <= _NOW)
+        .exists(),
+    )
+    .order_by(pace.c.served_at, pace.c.tenant_id)
+    .with_for_update(of=pace, skip_locked=True)
+)
+_FIRST = (
+    rows.query(queue, QueueRecord)
+    .where(*_WAITS, queue.c.due_at <= _NOW)
+    .order_by(queue.c.due_at, queue.c.call_id)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+_NEXT = select(
+    pace.c.next_at,
+    select(func.min(queue.c.due_at))
+    .where(queue.c.tenant_id == pace.c.tenant_id, queue.c.state == WAITING)
+    .scalar_subquery()
+    .label("due_at"),
+)
+_POSITION = select(func.count()).where(
+    *_WAITS,
+    or_(
+        queue.c.due_at < _DUE_AT,
+        and_(queue.c.due_at == _DUE_AT, queue.c.call_id < bindparam("call_id")),
+    ),
+)
+_AHEAD = select(
+    func.count(), func.sum(case((queue.c.due_at > bindparam("since"), 1), else_=0))
+).where(
+    queue.c.tenant_id == _TENANT, queue.c.state.in_((WAITING, TAKEN)), queue.c.due_at <= _DUE_AT
+)
+_LENGTH = select(func.count()).where(*_WAITS)
+_RUN_OUT = select(queue.c.call_id).where(queue.c.lease_until <= _NOW).limit(1)

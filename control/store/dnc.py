@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from control.store import cursor as cursors
 from control.store import rows
@@ -84,23 +84,22 @@ def put_list(conn: Connection, record: DncListRecord) -> str | None:
 
 def lists_for(conn: Connection, tenant_id: str) -> list[DncListRecord]:
     """The files that bind a tenant: its own copies, and those for everybody where it has none."""
-    t = dnc_lists
-    statement = rows.query(t, DncListRecord).where(
-        or_(t.c.tenant_id == tenant_id, t.c.tenant_id == EVERYBODY)
-    )
+    return binding(all_lists(conn), tenant_id)
+
+
+def binding(lists: list[DncListRecord], tenant_id: str) -> list[DncListRecord]:
+    """Of `all_lists` those that `lists_for` names."""
     # The tenant's own comes last and stays.
-    found = {
-        row.list_id: rows.build(DncListRecord, row)
-        for row in conn.execute(statement.order_by(t.c.tenant_id))
-    }
+    found = {one.list_id: one for one in lists if one.tenant_id in (EVERYBODY, tenant_id)}
     return [found[list_id] for list_id in sorted(found)]
 
 
 def all_lists(conn: Connection) -> list[DncListRecord]:
     """Every file in force."""
-    statement = rows.query(dnc_lists, DncListRecord)
-    statement = statement.order_by(dnc_lists.c.tenant_id, dnc_lists.c.list_id)
-    return [rows.build(DncListRecord, row) for row in conn.execute(statement)]
+    return [rows.build(DncListRecord, row) for row in conn.execute(_LISTS)]
+
+
+_LISTS = rows.query(dnc_lists, DncListRecord).order_by(dnc_lists.c.tenant_id, dnc_lists.c.list_id)
 
 
 def get_profile(conn: Connection, tenant_id: str) -> dict[str, Any] | None:

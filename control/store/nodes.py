@@ -10,7 +10,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, update
 
 from control.store import calls as call_table
 from control.store.records import CallRecord
@@ -101,9 +101,17 @@ def is_alive(conn: Connection, name: str | None, now: datetime) -> bool:
 
 def claim(conn: Connection, record: CallRecord, node: str) -> bool:
     """The call is `node`'s now, unless it has ended or gone to another since `record` was read."""
-    seen = calls.c.node.is_(None) if record.node is None else calls.c.node == record.node
-    mine = (calls.c.id == record.id, calls.c.ended_at.is_(None), seen)
-    return conn.execute(update(calls).where(*mine).values(node=node)).rowcount > 0
+    asked = {"call_id": record.id, "heir": node}
+    if record.node is None:
+        return conn.execute(_CLAIM_NOBODYS, asked).rowcount > 0
+    return conn.execute(_CLAIM, asked | {"seen": record.node}).rowcount > 0
+
+
+_OPEN = (calls.c.id == bindparam("call_id"), calls.c.ended_at.is_(None))
+_CLAIM, _CLAIM_NOBODYS = (
+    update(calls).where(*_OPEN, seen).values(node=bindparam("heir"))
+    for seen in (calls.c.node == bindparam("seen"), calls.c.node.is_(None))
+)
 
 
 def give(conn: Connection, *, call_id: str, node: str, heir: str, now: datetime) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, exc, select
+from sqlalchemy import Connection, Select, bindparam, exc, select
 from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
 
@@ -111,7 +111,13 @@ def get(conn: Connection, key: str, *, tenant_id: str | None = None) -> NumberRe
 
 def active(conn: Connection, e164: str) -> NumberRecord | None:
     """The record, of whichever tenant, by which this number is ours."""
-    return _one(conn, _query().where(numbers.c.e164 == e164, numbers.c.status == ACTIVE))
+    row = conn.execute(_ACTIVE, {"e164": e164}).one_or_none()
+    return None if row is None else rows.build(NumberRecord, row)
+
+
+_ACTIVE = rows.query(numbers, NumberRecord).where(
+    numbers.c.e164 == bindparam("e164"), numbers.c.status == ACTIVE
+)
 
 
 def holder(conn: Connection, e164: str) -> str | None:

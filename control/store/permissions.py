@@ -34,9 +34,7 @@ def put(conn: Connection, record: PermissionsRecord) -> None:
 
 def get(conn: Connection, tenant_id: str) -> PermissionsRecord | None:
     """None when they were never read."""
-    statement = rows.query(dialling_permissions, PermissionsRecord)
-    row = conn.execute(statement.where(dialling_permissions.c.tenant_id == tenant_id)).one_or_none()
-    return None if row is None else rows.build(PermissionsRecord, row)
+    return rows.find(conn, dialling_permissions, PermissionsRecord, tenant_id=tenant_id)
 
 
 def unread_since(conn: Connection, since: datetime, limit: int) -> list[str]:

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    case,
+    func,
+    select,
+)
 
 from control.store.spans import seconds_between, utc_day
 from control.store.tables import calls, opt_outs
@@ -20,6 +31,8 @@ WINDOW = timedelta(hours=24)
 ABANDONED_WINDOW = timedelta(days=30)
 """47 CFR 64.1200(a)(7): over thirty days, for each campaign."""
 ABANDONED_CALLS = 20_000
+HOUR_CALLS_MAX = 1000
+"""More than any rule asks for: a busy caller id is not counted to its end for each of its calls."""
 
 # What never left us says nothing about lines and people.
 _NOT_TRIED = ("blocked",)
@@ -151,7 +164,6 @@ class Recent:
     talk_s: float
     short: int
     opt_outs: int
-    caller_id_calls_hour: int | None
     since: datetime
 
 
@@ -162,19 +174,44 @@ def recent(
 
     By when they were dialled: one that waited for its day counts on that day, one that never left not at all.
     """
-    c = calls.c
     since = now - WINDOW
+    asked = {"tenant_id": tenant_id, "since": since, "now": now}
+    if from_number is not None:
+        asked["from_number"] = from_number
+    figures, opted = _recent(from_number is not None)
+    row = conn.execute(figures, asked).one()
+    opt_outs_seen = conn.execute(opted, asked).scalar_one() if row.answered else 0
+    return Recent(
+        attempts=row.attempts or 0,
+        answered=int(row.answered or 0),
+        finished=int(row.answered or 0),
+        talk_s=float(row.talk_s or 0.0),
+        short=int(row.short or 0),
+        opt_outs=int(opt_outs_seen or 0),
+        since=since,
+    )
+
+
+_TENANT: BindParameter[str] = bindparam("tenant_id")
+_SINCE = bindparam("since", type_=calls.c.sent_at.type)
+_NOW = bindparam("now", type_=calls.c.sent_at.type)
+
+
+@cache  # built once, see `control.store.rows`
+def _recent(of_one_number: bool) -> tuple[Select[Any], Select[Any]]:
+    """The figures; and how many of those who picked up have opted out."""
+    c = calls.c
     mine = [
-        c.tenant_id == tenant_id,
+        c.tenant_id == _TENANT,
         c.direction == "outbound",
-        c.sent_at >= since,
-        c.sent_at <= now,
+        c.sent_at >= _SINCE,
+        c.sent_at <= _NOW,
         c.ended_at.is_not(None),
         (c.status.not_in(_NOT_TRIED) & func.coalesce(c.result, "").not_in(_OURS))
         | c.answered_at.is_not(None),
     ]
-    if from_number is not None:
-        mine.append(c.from_number == from_number)
+    if of_one_number:
+        mine.append(c.from_number == bindparam("from_number"))
     newest = (
         select(c.answered_at, c.ended_at, c.to_number)
         .where(*mine)
@@ -185,29 +222,18 @@ def recent(
     n = newest.c
     answered = n.answered_at.is_not(None)
     talk_s = seconds_between(n.answered_at, n.ended_at)
-    row = conn.execute(
-        select(
-            func.count().label("attempts"),
-            _count(answered, "answered"),
-            _sum(answered, talk_s, "talk_s"),
-            _count(and_(answered, talk_s <= SHORT_S), "short"),
-        ).select_from(newest)
-    ).one()
-    opted = conn.execute(
+    figures = select(
+        func.count().label("attempts"),
+        _count(answered, "answered"),
+        _sum(answered, talk_s, "talk_s"),
+        _count(and_(answered, talk_s <= SHORT_S), "short"),
+    ).select_from(newest)
+    opted = (
         select(func.count(func.distinct(opt_outs.c.e164)))
         .select_from(newest.join(opt_outs, opt_outs.c.e164 == n.to_number))
-        .where(opt_outs.c.tenant_id == tenant_id, opt_outs.c.created_at >= since, answered)
-    ).scalar_one()
-    return Recent(
-        attempts=row.attempts or 0,
-        answered=int(row.answered or 0),
-        finished=int(row.answered or 0),
-        talk_s=float(row.talk_s or 0.0),
-        short=int(row.short or 0),
-        opt_outs=int(opted or 0),
-        caller_id_calls_hour=_calls_hour(conn, tenant_id, now, from_number),
-        since=since,
+        .where(opt_outs.c.tenant_id == _TENANT, opt_outs.c.created_at >= _SINCE, answered)
     )
+    return figures, opted
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,43 +249,54 @@ def abandoned(
     conn: Connection, tenant_id: str, now: datetime, campaign: str | None = None
 ) -> list[Abandoned]:
     """Of the last ABANDONED_WINDOW, by campaign; `campaign`: of this one alone. ABANDONED_CALLS at most."""
+    asked = {"tenant_id": tenant_id, "since": now - ABANDONED_WINDOW, "now": now}
+    if campaign is not None:
+        asked["campaign"] = campaign
+    found = conn.execute(_abandoned(campaign is not None), asked)
+    return [Abandoned(row.campaign, row.answered, int(row.abandoned or 0)) for row in found]
+
+
+@cache
+def _abandoned(of_one_campaign: bool) -> Select[Any]:
     c = calls.c
-    mine = [
-        c.tenant_id == tenant_id,
-        c.campaign.is_not(None) if campaign is None else c.campaign == campaign,
-        c.sent_at > now - ABANDONED_WINDOW,
-        c.sent_at <= now,
-        c.abandoned.is_not(None),
-    ]
     newest = (
         select(c.campaign, c.abandoned)
-        .where(*mine)
+        .where(
+            c.tenant_id == _TENANT,
+            c.campaign == bindparam("campaign") if of_one_campaign else c.campaign.is_not(None),
+            c.sent_at > _SINCE,
+            c.sent_at <= _NOW,
+            c.abandoned.is_not(None),
+        )
         .order_by(c.sent_at.desc())
         .limit(ABANDONED_CALLS)
         .subquery()
     )
     n = newest.c
-    rows = conn.execute(
-        select(n.campaign, func.count().label("answered"), _count(n.abandoned, "abandoned"))
-        .select_from(newest)
-        .group_by(n.campaign)
-        .order_by(n.campaign)
-    )
-    return [Abandoned(row.campaign, row.answered, int(row.abandoned or 0)) for row in rows]
+    figures = [func.count().label("answered"), _count(n.abandoned, "abandoned")]
+    if of_one_campaign:
+        return select(func.min(n.campaign).label("campaign"), *figures).select_from(newest)
+    return select(n.campaign, *figures).group_by(n.campaign).order_by(n.campaign)
 
 
-def _calls_hour(
-    conn: Connection, tenant_id: str, now: datetime, from_number: str | None
-) -> int | None:
-    if from_number is None:
-        return None
-    c = calls.c
-    statement = select(func.count()).where(
-        c.tenant_id == tenant_id,
-        c.from_number == from_number,
-        c.direction == "outbound",
-        c.status != "blocked",
-        c.sent_at > now - timedelta(hours=1),
-        c.sent_at <= now,
+def calls_of_hour(conn: Connection, tenant_id: str, now: datetime, from_number: str) -> int:
+    """Outbound calls with this caller id in the last hour, counted as far as HOUR_CALLS_MAX."""
+    asked = {"tenant_id": tenant_id, "from_number": from_number, "now": now}
+    return int(
+        conn.execute(_CALLS_OF_HOUR, asked | {"since": now - timedelta(hours=1)}).scalar_one()
     )
-    return int(conn.execute(statement).scalar_one())
+
+
+_CALLS_OF_HOUR = select(func.count()).select_from(
+    select(calls.c.id)
+    .where(
+        calls.c.tenant_id == _TENANT,
+        calls.c.from_number == bindparam("from_number"),
+        calls.c.direction == "outbound",
+        calls.c.status != "blocked",
+        calls.c.sent_at > _SINCE,
+        calls.c.sent_at <= _NOW,
+    )
+    .limit(HOUR_CALLS_MAX)
+    .subquery()
+)

@@ -16,7 +16,7 @@ from control.hooks.elevenlabs import parse_secrets, signed
 from control.outbox import GiveUp, OutboxItem, TryAgain
 from control.results import ANALYSIS, PRICE, SMS, Results
 from control.results.initiation import Initiation
-from control.results.service import UNTALKED_UNFOUND_MAX
+from control.results.service import UNTALKED_POLL_S, UNTALKED_UNFOUND_MAX
 from control.retention import erase
 from control.store import Store, agents, calls, conversations, messages, outbox, webhooks
 from control.store.records import AgentRecord, CallRecord
@@ -392,10 +392,14 @@ async def test_call_that_nobody_answered_may_have_had_a_conversation(store: Stor
     desk = results(store, service)
     await desk.begin(item)
     assert await pushed(store) == ["call.ended"]
+    asked = await store.read(outbox.get, ANALYSIS, "call_1")
+    assert asked is not None
+    assert (asked.due_at - asked.created_at).total_seconds() == UNTALKED_POLL_S
     search = item_of(ANALYSIS)
     with pytest.raises(TryAgain) as caught:
         await desk.analyse(search)
     assert caught.value.latest == search.created_at + UNTALKED_UNFOUND_MAX
+    assert caught.value.after_s == UNTALKED_POLL_S
     service.found = [CONVERSATION]
     await desk.analyse(item_of(ANALYSIS))
     record = await record_of(store)
