@@ -165,7 +165,7 @@ class Rig:
                 agent = await self.get(f"/v2/agents/{agent['id']}")
         return agent
 
-    async def record_of(self, call_sid: str, *, timeout_s: float = 15.0) -> Any:
+    async def record_of(self, call_sid: str, *, timeout_s: float = 60.0) -> Any:
         """The complete record of a call, when it has ended."""
         with trio.fail_after(timeout_s):
             while True:

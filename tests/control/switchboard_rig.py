@@ -321,7 +321,7 @@ class Rig:
 
     async def until(self, condition: Any) -> Any:
         """Wait for threads and tasks: the condition, or its awaited value, becomes true."""
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while True:
                 value = condition()
                 if hasattr(value, "__await__"):

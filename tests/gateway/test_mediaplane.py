@@ -554,7 +554,10 @@ async def test_plane_ticks_bridges_that_are_due_and_leaves_the_others(stage):
     while any(len(bridge.ticks) < 5 for bridge in due):
         await trio.sleep(0.01)
     assert idle.ticks == []
-    assert len({round((b.ticks[0] - due[0].ticks[0]) * 200) for b in due}) > 1
+    # On a busy machine those of one late turn of the grid come together; not those of every turn.
+    assert any(
+        len({round((b.ticks[n] - due[0].ticks[n]) * 200) for b in due}) > 1 for n in range(5)
+    )
 
 
 async def test_plane_without_calls_sleeps_and_wakes_for_the_next(stage):

@@ -19,7 +19,7 @@ GREETER = AgentScript(first_message=SHORT, response_latency_s=0.05)
 
 
 @contextlib.asynccontextmanager
-async def two_nodes(folder, store_url, agents, *, patience_s=150.0, **options):
+async def two_nodes(folder, store_url, agents, *, patience_s=400.0, **options):
     """The first node's rig, with the other one as its peer."""
     with trio.fail_after(patience_s):
         async with open_rig(
@@ -28,7 +28,7 @@ async def two_nodes(folder, store_url, agents, *, patience_s=150.0, **options):
             yield first, first.peers[0]
 
 
-async def nothing_is_wrong(rig, patience_s=20.0):
+async def nothing_is_wrong(rig, patience_s=90.0):
     """The checker finds nothing, once what is under way has settled. Raises AssertionError with what it finds."""
     problems = ["not looked yet"]
     with trio.move_on_after(patience_s):

@@ -21,7 +21,7 @@ THEM = "+14155550100"
 CALLEE = "+14155550123"
 HOLD = Utterance.of("agent_hold")
 SHORT = Utterance("Hello.", HOLD.pcm16[: 2 * 8_000])
-PATIENCE_S = 100.0
+PATIENCE_S = 300.0
 LEAVES_SOON = Caller(hangs_up=HangsUp(at_s=1.5))
 EXTRACTIONS = {
     "name": {"type": "string", "required": True},

@@ -17,7 +17,7 @@ from bench.rig import open_rig
 from bench.sim_twilio import Caller, HangsUp
 from control.failpoints import VARIABLE
 
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0
 """Of each walk, on a machine that others use as well; alone they take a fraction of it."""
 ALIVE_WITHIN_S = 90.0
 REST_LATENCY_S = 0.35

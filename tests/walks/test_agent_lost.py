@@ -23,7 +23,7 @@ async def test_agent_killed_in_mid_sentence_comes_back_on_the_same_stream(tmp_pa
     script = AgentScript(
         first_message=HOLD, faults=Faults(drop_after_s=1.5), response_latency_s=0.05
     )
-    with trio.fail_after(120):
+    with trio.fail_after(400):
         async with open_rig(tmp_path, agents={"agent_1": script}) as rig:
             await rig.create_agent(OURS, "agent_1", record=True)
             call = await rig.twilio.call_in(THEM, OURS, Caller(hangs_up=HangsUp(at_s=5.0)))
@@ -59,7 +59,7 @@ async def test_agent_lost_when_nothing_is_queued_leaves_noise_on_the_line_at_onc
     script = AgentScript(
         first_message=words, faults=Faults(metadata_delay_s=0.8), response_latency_s=0.05
     )
-    with trio.fail_after(120):
+    with trio.fail_after(400):
         async with open_rig(tmp_path, agents={"agent_1": script}, wires=("agent",)) as rig:
             await rig.create_agent(OURS, "agent_1")
             call = await rig.twilio.call_in(THEM, OURS, Caller())
@@ -106,7 +106,7 @@ async def test_call_of_two_conversations_has_what_both_found_out(tmp_path):
         summary="She wants five seats.",
     )
     fields = {"name": {"type": "string", "required": True}, "party_size": {"type": "integer"}}
-    with trio.fail_after(120):
+    with trio.fail_after(400):
         async with open_rig(tmp_path, agents={"agent_1": first}) as rig:
             await rig.create_agent(OURS, "agent_1", extractions=fields)
             call = await rig.twilio.call_in(THEM, OURS, Caller(hangs_up=HangsUp(at_s=8.0)))

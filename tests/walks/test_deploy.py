@@ -22,7 +22,7 @@ async def test_deploy_with_calls_in_progress_drops_none(tmp_path):
         say_s_per_char=0.01,
         stays_s=0.5,
     )
-    with trio.fail_after(180):
+    with trio.fail_after(400):
         outcome = await deploy.run(tmp_path, plan)
     assert outcome.dropped == []
     assert outcome.calls == 5

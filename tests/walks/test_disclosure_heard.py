@@ -24,7 +24,7 @@ async def test_lines_of_a_call_that_was_heard_to_the_end_have_their_times(tmp_pa
             hangs_up=HangsUp(after_agent_silence_s=0.5, latest_s=20.0)
         )
         made = await rig.post("/v2/calls/initiate", {"agent_id": agent["id"], "to": THEM})
-        record = await rig.record_of(made["metadata"]["twilio_call_sid"], timeout_s=30.0)
+        record = await rig.record_of(made["metadata"]["twilio_call_sid"], timeout_s=90.0)
         heard = record["disclosure"]
         assert 0 < heard["first_word_ms"] < heard["disclosed_identity_ms"]
         assert heard["disclosed_identity_ms"] <= heard["disclosed_ai_ms"]
@@ -50,7 +50,7 @@ async def test_call_that_ends_before_the_opt_out_was_offered_does_not_say_that_i
         )  # fmt: skip
         rig.twilio.destinations[THEM] = Caller(hangs_up=HangsUp(at_s=1.2))
         made = await rig.post("/v2/calls/initiate", {"agent_id": agent["id"], "to": THEM})
-        record = await rig.record_of(made["metadata"]["twilio_call_sid"], timeout_s=30.0)
+        record = await rig.record_of(made["metadata"]["twilio_call_sid"], timeout_s=90.0)
         agent_said = [turn for turn in record["transcript"] if turn["role"] == "agent"]
         assert all("press 9" not in (turn["heard"] or "") for turn in agent_said)
         assert record["disclosure"]["offered_optout_ms"] is None

@@ -22,7 +22,7 @@ async def test_agent_dead_for_good_leads_the_caller_to_the_person(tmp_path):
     agents = {"dies": DIES, "dead": DEAD, "alone": DEAD}
     # What dies is dialled again in vain: nothing of it answers from then on.
     media = {"agent_redial_s": 1.0, "workers": 1}
-    with trio.fail_after(150):
+    with trio.fail_after(400):
         async with open_rig(tmp_path, agents=agents, numbers=NUMBERS, media=media) as rig:
             fallback = {"number": PERSON, "timeout_s": 10}
             for number, name in zip(NUMBERS, agents, strict=True):

@@ -28,7 +28,7 @@ async def test_request_in_the_call_is_committed_within_a_second_and_refuses_the_
         rig.twilio.destinations[CALLEE] = callee
         body = {"agent_id": agent["id"], "to": CALLEE}
         made = await rig.post("/v2/calls/initiate", body)
-        record = await rig.record_of(made["metadata"]["twilio_call_sid"], timeout_s=30.0)
+        record = await rig.record_of(made["metadata"]["twilio_call_sid"], timeout_s=90.0)
         assert (record["result"], record["reason"]) == ("completed", "the caller opted out")
         lines = {line["name"]: line for line in record["timeline"]}
         recorded = lines["opt_out_recorded"]
@@ -67,7 +67,7 @@ async def test_other_words_are_no_opt_out(tmp_path):
         rig.twilio.destinations[CALLEE] = callee
         body = {"agent_id": agent["id"], "to": CALLEE}
         made = await rig.post("/v2/calls/initiate", body)
-        record = await rig.record_of(made["metadata"]["twilio_call_sid"], timeout_s=30.0)
+        record = await rig.record_of(made["metadata"]["twilio_call_sid"], timeout_s=90.0)
         said = [turn["text"] for turn in record["transcript"] if turn["role"] == "user"]
         assert said == [other.text]
         assert "opt_out_requested" not in {line["name"] for line in record["timeline"]}

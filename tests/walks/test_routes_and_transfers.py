@@ -15,7 +15,7 @@ from bench.sim_twilio import Caller, HangsUp, Says
 OURS = "+14155550199"
 THEM = "+14155550100"
 PERSON = "+14155550123"
-PATIENCE_S = 90.0
+PATIENCE_S = 300.0
 HOLD = Utterance.of("agent_hold")
 SHORT = Utterance("Hello.", HOLD.pcm16[: 2 * 8_000])
 GREETER = AgentScript(first_message=SHORT, response_latency_s=0.05)

@@ -20,7 +20,7 @@ HOLD = Utterance.of("agent_hold")
 BYE = Utterance.of("agent_goodbye")
 SHORT = Utterance("Hello.", HOLD.pcm16[: 2 * 8_000])
 """One second of speech."""
-PATIENCE_S = 120.0
+PATIENCE_S = 400.0
 
 GREETER = AgentScript(first_message=SHORT, response_latency_s=0.05)
 LEAVES_SOON = Caller(hangs_up=HangsUp(at_s=2.0))
