@@ -21,6 +21,9 @@ HERE = Path(__file__).resolve().parent
 TARGET = "TANDEM_FUZZ_TARGET"
 sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
 NAME = os.environ.get(TARGET) or sys.argv[1]
+HANDLERS = ("head", "post_call", "initiation", "twilio_webhook")
+HANGS_S = {True: 60, False: 10}
+"""An input that takes longer hangs; that of a handler may have to wait for a new application and its store."""
 INSTRUMENTED = (
     *("gateway", "targets", "ports", "control.config", "control.twilio", "control.journal"),
     *("control.returning", "control.hooks", "control.results", "control.sms", "control.front"),
@@ -28,7 +31,7 @@ INSTRUMENTED = (
 )
 with atheris.instrument_imports(include=list(INSTRUMENTED)):
     # Handlers need half of the program, decoders do not.
-    if NAME in ("head", "post_call", "initiation", "twilio_webhook"):
+    if NAME in HANDLERS:
         from ports import TARGETS  # type: ignore[import-not-found]
     else:
         from targets import TARGETS  # type: ignore[import-not-found]
@@ -46,7 +49,8 @@ def main() -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
         corpus = str(HERE / "corpus" / NAME)
         folders = [corpus, folder] if "-merge=1" in options else [folder, corpus]
-        limits = ["-max_len=4096", "-timeout=10", f"-artifact_prefix={folder}/"]
+        hangs_s = HANGS_S[NAME in HANDLERS]
+        limits = ["-max_len=4096", f"-timeout={hangs_s}", f"-artifact_prefix={folder}/"]
         atheris.Setup([program, *folders, *limits, *options], TARGETS[NAME])
     atheris.Fuzz()
 
