@@ -27,7 +27,8 @@ class PageQuery(Query):
     cursor: str | None = Field(
         None,
         max_length=CURSOR_MAX_CHARS,
-        description="`next_cursor` of the page before. Opaque.",
+        description="`next_cursor` of the page before. Opaque; good for this list with the same filters "
+        "and the same tenant, else 422. `limit` may differ.",
     )
 
 

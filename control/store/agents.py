@@ -11,7 +11,6 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
 
-from control.store import cursor as cursors
 from control.store import rows
 from control.store.errors import NumberTaken, RecordNotFound
 from control.store.records import AgentNumberRecord, AgentRecord
@@ -126,14 +125,13 @@ def list_agents(
     cursor: str | None = None,
 ) -> tuple[list[AgentRecord], str | None]:
     """The newest agents first, and the cursor of the next page. Raises BadCursor."""
-    statement = _query().order_by(agents.c.id.desc())
+    statement = _query()
     if tenant_id is not None:
         statement = statement.where(agents.c.tenant_id == tenant_id)
     if status is not None:
         statement = statement.where(agents.c.status == status)
-    if cursor is not None:
-        statement = statement.where(agents.c.id < cursors.decode(cursor))
-    return rows.page(conn, statement, AgentRecord, "id", limit)
+    asked = {"tenant": tenant_id, "status": status}
+    return rows.page(conn, statement, AgentRecord, agents.c.id, limit, cursor, asked)
 
 
 def waiting_ids(conn: Connection) -> list[str]:

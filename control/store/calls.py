@@ -13,7 +13,6 @@ from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
 
 from control.store import after_call, rows
-from control.store import cursor as cursors
 from control.store.errors import RecordNotFound
 from control.store.records import CallLine, CallRecord, EventRecord, TurnRecord
 from control.store.tables import call_events, call_turns, calls, decisions
@@ -87,15 +86,14 @@ def _page(
     limit: int,
     cursor: str | None,
 ) -> tuple[list[R], str | None]:
-    statement = rows.query(calls, record).order_by(calls.c.id.desc())
+    statement = rows.query(calls, record)
     if tenant_id is not None:
         statement = statement.where(calls.c.tenant_id == tenant_id)
     for name, value in (filters or {}).items():
         if value is not None:
             statement = statement.where(_FILTERS[name](value))
-    if cursor is not None:
-        statement = statement.where(calls.c.id < cursors.decode(cursor))
-    return rows.page(conn, statement, record, "id", limit)
+    asked = {"tenant": tenant_id, **(filters or {})}
+    return rows.page(conn, statement, record, calls.c.id, limit, cursor, asked)
 
 
 def open_calls(conn: Connection, *conditions: ColumnElement[bool]) -> list[CallRecord]:

@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy import Connection, Select, Table, bindparam, case, insert, update
 
 from control.ids import DEFAULT_TENANT_ID
-from control.store import cursor as cursors
 from control.store import rows
 from control.store.tables.compliance import consents, reassigned_answers, revocations
 
@@ -146,14 +145,13 @@ def list_consents(
     cursor: str | None = None,
 ) -> tuple[list[ConsentRecord], str | None]:
     """The newest first, and the cursor of the next page. Raises BadCursor."""
-    statement = rows.query(consents, ConsentRecord).order_by(consents.c.id.desc())
+    statement = rows.query(consents, ConsentRecord)
     if tenant_id is not None:
         statement = statement.where(consents.c.tenant_id == tenant_id)
     if e164 is not None:
         statement = statement.where(consents.c.e164 == e164)
-    if cursor is not None:
-        statement = statement.where(consents.c.id < cursors.decode(cursor))
-    return rows.page(conn, statement, ConsentRecord, "id", limit)
+    asked = {"tenant": tenant_id, "number": e164}
+    return rows.page(conn, statement, ConsentRecord, consents.c.id, limit, cursor, asked)
 
 
 def revoke(conn: Connection, consent_id: str, at: datetime, reason: str | None) -> bool:

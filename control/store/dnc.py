@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from control.store import cursor as cursors
 from control.store import rows
 from control.store.tables.compliance import dnc_lists, platform_blocks, tenant_policies
 
@@ -64,10 +63,9 @@ def list_blocks(
     conn: Connection, *, limit: int = 50, cursor: str | None = None
 ) -> tuple[list[BlockRecord], str | None]:
     """In order of number. Raises BadCursor."""
-    statement = rows.query(platform_blocks, BlockRecord).order_by(platform_blocks.c.e164)
-    if cursor is not None:
-        statement = statement.where(platform_blocks.c.e164 > cursors.decode(cursor))
-    return rows.page(conn, statement, BlockRecord, "e164", limit)
+    statement = rows.query(platform_blocks, BlockRecord)
+    key = platform_blocks.c.e164
+    return rows.page(conn, statement, BlockRecord, key, limit, cursor, {}, ascending=True)
 
 
 def put_list(conn: Connection, record: DncListRecord) -> str | None:

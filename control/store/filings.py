@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import Connection, insert, update
 
 from control.ids import DEFAULT_TENANT_ID
-from control.store import cursor as cursors
 from control.store import rows
 from control.store.errors import RecordNotFound
 from control.store.tables.numbers import filings
@@ -95,14 +94,11 @@ def list_filings(
     cursor: str | None = None,
 ) -> tuple[list[FilingRecord], str | None]:
     """The newest first, and the cursor of the next page. Raises BadCursor."""
-    statement = (
-        rows.query(filings, FilingRecord)
-        .where(filings.c.tenant_id == tenant_id, filings.c.kind.in_(kinds))
-        .order_by(filings.c.id.desc())
+    statement = rows.query(filings, FilingRecord).where(
+        filings.c.tenant_id == tenant_id, filings.c.kind.in_(kinds)
     )
-    if cursor is not None:
-        statement = statement.where(filings.c.id < cursors.decode(cursor))
-    return rows.page(conn, statement, FilingRecord, "id", limit)
+    asked = {"tenant": tenant_id, "kinds": sorted(kinds)}
+    return rows.page(conn, statement, FilingRecord, filings.c.id, limit, cursor, asked)
 
 
 def in_review(conn: Connection, limit: int) -> list[FilingRecord]:

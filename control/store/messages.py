@@ -11,7 +11,6 @@ from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
 from sqlalchemy.exc import IntegrityError
 
-from control.store import cursor as cursors
 from control.store import rows
 from control.store.errors import RecordNotFound
 from control.store.tables.after_call import messages as table
@@ -126,7 +125,7 @@ def list_messages(
     cursor: str | None = None,
 ) -> tuple[list[MessageRecord], str | None]:
     """The newest first, and the cursor of the next page; `number` is on either side. Raises BadCursor."""
-    statement = rows.query(table, MessageRecord).order_by(table.c.id.desc())
+    statement = rows.query(table, MessageRecord)
     for column, value in (
         (table.c.tenant_id, tenant_id),
         (table.c.direction, direction),
@@ -136,9 +135,8 @@ def list_messages(
             statement = statement.where(column == value)
     if number is not None:
         statement = statement.where((table.c.from_number == number) | (table.c.to_number == number))
-    if cursor is not None:
-        statement = statement.where(table.c.id < cursors.decode(cursor))
-    return rows.page(conn, statement, MessageRecord, "id", limit)
+    asked = {"tenant": tenant_id, "direction": direction, "call": call_id, "number": number}
+    return rows.page(conn, statement, MessageRecord, table.c.id, limit, cursor, asked)
 
 
 def _one(conn: Connection, condition: ColumnElement[bool]) -> MessageRecord | None:

@@ -11,7 +11,6 @@ from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
 
 from control.ids import DEFAULT_TENANT_ID
-from control.store import cursor as cursors
 from control.store import rows
 from control.store.errors import NumberTaken, RecordNotFound
 from control.store.tables.core import agents
@@ -157,7 +156,7 @@ def list_numbers(
     cursor: str | None = None,
 ) -> tuple[list[NumberRecord], str | None]:
     """The newest first, and the cursor of the next page. Raises BadCursor."""
-    statement = _query().order_by(numbers.c.id.desc())
+    statement = _query()
     for column, wanted in (
         (numbers.c.tenant_id, tenant_id),
         (numbers.c.status, status),
@@ -165,9 +164,8 @@ def list_numbers(
     ):
         if wanted is not None:
             statement = statement.where(column == wanted)
-    if cursor is not None:
-        statement = statement.where(numbers.c.id < cursors.decode(cursor))
-    return rows.page(conn, statement, NumberRecord, "id", limit)
+    asked = {"tenant": tenant_id, "status": status, "agent": agent_id}
+    return rows.page(conn, statement, NumberRecord, numbers.c.id, limit, cursor, asked)
 
 
 def update(conn: Connection, number_id: str, /, **columns: Any) -> NumberRecord:

@@ -8,7 +8,6 @@ from sqlalchemy import Connection, delete, insert, update
 from sqlalchemy.exc import IntegrityError
 
 from control.store import consents, rows
-from control.store import cursor as cursors
 from control.store.consents import RevocationRecord
 from control.store.records import OptOutRecord
 from control.store.tables import opt_outs
@@ -84,14 +83,11 @@ def list_opt_outs(
     conn: Connection, *, tenant_id: str, limit: int = 50, cursor: str | None = None
 ) -> tuple[list[OptOutRecord], str | None]:
     """The tenant's list in order of number, and the cursor of the next page. Raises BadCursor."""
-    statement = (
-        rows.query(opt_outs, OptOutRecord)
-        .where(opt_outs.c.tenant_id == tenant_id)
-        .order_by(opt_outs.c.e164)
+    statement = rows.query(opt_outs, OptOutRecord).where(opt_outs.c.tenant_id == tenant_id)
+    key = opt_outs.c.e164
+    return rows.page(
+        conn, statement, OptOutRecord, key, limit, cursor, {"tenant": tenant_id}, ascending=True
     )
-    if cursor is not None:
-        statement = statement.where(opt_outs.c.e164 > cursors.decode(cursor))
-    return rows.page(conn, statement, OptOutRecord, "e164", limit)
 
 
 def remove(conn: Connection, tenant_id: str, e164: str) -> bool:

@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import Connection, delete, exc, insert, select
 
 from control.ids import DEFAULT_TENANT_ID
-from control.store import cursor as cursors
 from control.store import rows
 from control.store.errors import BadCursor
 from control.store.tables import calls
@@ -98,7 +97,7 @@ def list_events(
     (before). `tenant_id` None = every tenant.
     """
     c = provider_events.c
-    statement = rows.query(provider_events, ProviderEventRecord).order_by(c.id.desc())
+    statement = rows.query(provider_events, ProviderEventRecord)
     if tenant_id is not None:
         statement = statement.where(c.tenant_id == tenant_id)
     for name, value in (filters or {}).items():
@@ -112,17 +111,13 @@ def list_events(
             statement = statement.where(c[name] == value)
         else:
             raise KeyError(name)
-    if cursor is not None:
-        statement = statement.where(c.id < _number(cursor))
-    found = [
-        rows.build(ProviderEventRecord, row) for row in conn.execute(statement.limit(limit + 1))
-    ]
-    shown = found[:limit]
-    return shown, cursors.encode(str(shown[-1].id)) if len(found) > limit else None
+    asked = {"tenant": tenant_id, **(filters or {})}
+    return rows.page(
+        conn, statement, ProviderEventRecord, c.id, limit, cursor, asked, parse=_number
+    )
 
 
-def _number(cursor: str) -> int:
-    text = cursors.decode(cursor)
+def _number(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= NUMBER_MAX_DIGITS):
         raise BadCursor("not a cursor of this list")
     return int(text)

@@ -8,7 +8,6 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
 
-from control.store import cursor as cursors
 from control.store import rows
 from control.store.records import TenantKeyRecord, TenantRecord
 from control.store.tables import tenants
@@ -39,14 +38,9 @@ def list_keys(
     conn: Connection, *, tenant_id: str, limit: int = 50, cursor: str | None = None
 ) -> tuple[list[TenantKeyRecord], str | None]:
     """The tenant's keys, revoked ones too, the newest first; the next page's cursor. Raises BadCursor."""
-    statement = (
-        rows.query(tenant_keys, TenantKeyRecord)
-        .where(tenant_keys.c.tenant_id == tenant_id)
-        .order_by(tenant_keys.c.id.desc())
-    )
-    if cursor is not None:
-        statement = statement.where(tenant_keys.c.id < cursors.decode(cursor))
-    return rows.page(conn, statement, TenantKeyRecord, "id", limit)
+    statement = rows.query(tenant_keys, TenantKeyRecord).where(tenant_keys.c.tenant_id == tenant_id)
+    asked = {"tenant": tenant_id}
+    return rows.page(conn, statement, TenantKeyRecord, tenant_keys.c.id, limit, cursor, asked)
 
 
 def count_in_force(conn: Connection, tenant_id: str) -> int:

@@ -10,7 +10,6 @@ from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
 
 from control.ids import DEFAULT_TENANT_ID
-from control.store import cursor as cursors
 from control.store import rows
 from control.store.errors import RecordNotFound
 from control.store.records import TenantRecord
@@ -66,14 +65,13 @@ def list_tenants(
     cursor: str | None = None,
 ) -> tuple[list[TenantRecord], str | None]:
     """The newest tenants first, and the next page's cursor; `tenant_id`: that one alone. Raises BadCursor."""
-    statement = rows.query(tenants, TenantRecord).order_by(tenants.c.id.desc())
+    statement = rows.query(tenants, TenantRecord)
     if tenant_id is not None:
         statement = statement.where(tenants.c.id == tenant_id)
     if status is not None:
         statement = statement.where(tenants.c.status == status)
-    if cursor is not None:
-        statement = statement.where(tenants.c.id < cursors.decode(cursor))
-    return rows.page(conn, statement, TenantRecord, "id", limit)
+    asked = {"tenant": tenant_id, "status": status}
+    return rows.page(conn, statement, TenantRecord, tenants.c.id, limit, cursor, asked)
 
 
 def change(conn: Connection, tenant_id: str, /, **columns: Any) -> None:

@@ -11,7 +11,6 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
 
-from control.store import cursor as cursors
 from control.store import rows
 from control.store.errors import RecordNotFound
 from control.store.tables.after_call import outbox, webhook_deliveries, webhooks
@@ -95,12 +94,11 @@ def list_webhooks(
     conn: Connection, *, tenant_id: str | None, limit: int = 50, cursor: str | None = None
 ) -> tuple[list[WebhookRecord], str | None]:
     """The newest first, and the cursor of the next page. Raises BadCursor."""
-    statement = rows.query(webhooks, WebhookRecord).order_by(webhooks.c.id.desc())
+    statement = rows.query(webhooks, WebhookRecord)
     if tenant_id is not None:
         statement = statement.where(webhooks.c.tenant_id == tenant_id)
-    if cursor is not None:
-        statement = statement.where(webhooks.c.id < cursors.decode(cursor))
-    return rows.page(conn, statement, WebhookRecord, "id", limit)
+    asked = {"tenant": tenant_id}
+    return rows.page(conn, statement, WebhookRecord, webhooks.c.id, limit, cursor, asked)
 
 
 def update(conn: Connection, /, webhook_id: str, **columns: Any) -> None:
@@ -156,16 +154,13 @@ def list_deliveries(
     cursor: str | None = None,
 ) -> tuple[list[DeliveryRecord], str | None]:
     """A target's deliveries, the newest first, and the cursor of the next page. Raises BadCursor."""
-    statement = (
-        rows.query(webhook_deliveries, DeliveryRecord)
-        .where(webhook_deliveries.c.webhook_id == webhook_id)
-        .order_by(webhook_deliveries.c.id.desc())
+    statement = rows.query(webhook_deliveries, DeliveryRecord).where(
+        webhook_deliveries.c.webhook_id == webhook_id
     )
     if status is not None:
         statement = statement.where(webhook_deliveries.c.status == status)
-    if cursor is not None:
-        statement = statement.where(webhook_deliveries.c.id < cursors.decode(cursor))
-    return rows.page(conn, statement, DeliveryRecord, "id", limit)
+    asked = {"webhook": webhook_id, "status": status}
+    return rows.page(conn, statement, DeliveryRecord, webhook_deliveries.c.id, limit, cursor, asked)
 
 
 def purge_deliveries(conn: Connection, before: datetime) -> int:
