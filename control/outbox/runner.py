@@ -43,7 +43,10 @@ class Clock(Protocol):
 
 
 class TryAgain(Exception):
-    """It did not work this time. `after_s` lengthens the schedule's wait, `latest` bounds it; its end stays."""
+    """It did not work this time. `after_s` lengthens the schedule's wait, `latest` bounds it; its end stays.
+
+    `after_s` is kept: whoever asked for it is not asked sooner. It may be later, as every wait is spread.
+    """
 
     def __init__(
         self, error: str, after_s: float | None = None, *, latest: datetime | None = None
@@ -207,12 +210,18 @@ class Outbox:
         if delay_s is None:
             await self._settle(item, "dead", table.bury, problem)
             return
-        wait_s = max(after_s, delay_s) if after_s is not None else delay_s * self._jitter()
+        wait_s = self._spread(delay_s, after_s)
         now = self._clock.now()
         due_at = now + timedelta(seconds=wait_s)
         if latest is not None and now < latest:
             due_at = min(due_at, latest)
         await self._settle(item, "failed", table.retry, due_at, problem)
+
+    def _spread(self, delay_s: float, after_s: float | None) -> float:
+        """What failed together is not tried again together: a tenth to either side, or only to the later one."""
+        if after_s is None:
+            return delay_s * self._jitter()
+        return max(after_s, delay_s) * (1 + abs(self._jitter() - 1))
 
     async def _settle(
         self, item: OutboxItem, outcome: str, write: Callable[..., bool], *arguments: object

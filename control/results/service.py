@@ -8,6 +8,7 @@ A step that is run twice finds what it did: keys of the outbox and ids of events
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -48,6 +49,7 @@ UNTALKED_UNFOUND_MAX = timedelta(minutes=2)
 PRICE_S = (60.0, 120.0, 300.0, 900.0, 3600.0)
 PRICE_MAX = timedelta(hours=24)
 RETRY_S = (1.0, 5.0, 30.0, 120.0, 600.0)
+SPREAD = 0.1
 TITLE_MAX_CHARS = 500
 
 Show = Callable[[CallRecord, Sequence[EventRecord], Sequence[TurnRecord]], dict[str, Any]]
@@ -85,6 +87,7 @@ class Results:
         on_over: Callable[[str], None] = lambda call_id: None,
         poll_s: Sequence[float] = POLL_S,
         price_s: Sequence[float] = PRICE_S,
+        spread: Callable[[], float] = lambda: random.uniform(1, 1 + SPREAD),
     ) -> None:
         self._store = store
         self._clock = clock
@@ -96,6 +99,8 @@ class Results:
         """Told of each call of which nothing more will be found out."""
         self._poll_s = tuple(poll_s)
         self._price_s = tuple(price_s)
+        self._spread = spread
+        """By what a first and a last wait is lengthened: of a thousand calls that ended together."""
         self._outbox: Outbox | None = None
 
     def register(self, runner: Outbox) -> None:
@@ -146,7 +151,7 @@ class Results:
             kind=kind,
             key=record.id,
             tenant_id=record.tenant_id,
-            due_at=now + timedelta(seconds=wait_s),
+            due_at=now + timedelta(seconds=wait_s * self._spread()),
             now=now,
         )
 
@@ -170,7 +175,7 @@ class Results:
             if news:
                 await self._store.write(_keep, news)
             after_s = UNTALKED_POLL_S if record.answered_at is None else None
-            latest = None if told else item.created_at + _search_max(record)
+            latest = None if told else item.created_at + _search_max(record) * self._spread()
             raise TryAgain(problem, after_s, latest=latest)
         if not told and record.answered_at is None:
             await self._store.write(self._untalked, record.id, self._clock.now())

@@ -139,6 +139,39 @@ async def test_wait_of_the_schedule_ends_at_the_latest_moment_that_the_handler_n
     assert dues["b"] > latest  # a moment that has gone by bounds nothing
 
 
+@pytest.mark.parametrize(
+    ("jitter", "after_s", "waited_s"),
+    [
+        (0.95, None, 28.5),
+        (1.08, None, 32.4),
+        (1.0, 60.0, 60.0),
+        (0.95, 60.0, 63.0),
+        (1.08, 60.0, 64.8),
+        (0.95, 10.0, 31.5),
+    ],
+)
+async def test_wait_is_spread_and_what_was_asked_for_never_shortened(
+    store: Store, jitter: float, after_s: float | None, waited_s: float
+) -> None:
+    """A thousand items that failed in one second are not tried again in one second; `Retry-After` is kept."""
+    clock = Clock()
+    at = clock.now()
+
+    async def handler(item: OutboxItem) -> None:
+        raise TryAgain("not yet", after_s)
+
+    class Still(Clock):
+        def now(self) -> datetime:
+            return at
+
+    outbox = Outbox(store, Still(), jitter=lambda: jitter)
+    outbox.handle("work", handler, schedule=steps(30.0, forever=True))
+    await put(store, "a", due_at=at, now=at)
+    async with running(outbox):
+        due_at = (await tried(store, "a")).due_at
+    assert (due_at - at).total_seconds() == pytest.approx(waited_s)
+
+
 async def test_item_given_up_is_buried_at_once(store: Store) -> None:
     """What can never work is not tried again."""
 

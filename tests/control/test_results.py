@@ -16,7 +16,7 @@ from control.hooks.elevenlabs import parse_secrets, signed
 from control.outbox import GiveUp, OutboxItem, TryAgain
 from control.results import ANALYSIS, PRICE, SMS, Results
 from control.results.initiation import Initiation
-from control.results.service import UNTALKED_POLL_S, UNTALKED_UNFOUND_MAX
+from control.results.service import SPREAD, UNTALKED_POLL_S, UNTALKED_UNFOUND_MAX
 from control.retention import erase
 from control.store import Store, agents, calls, conversations, messages, outbox, webhooks
 from control.store.records import AgentRecord, CallRecord
@@ -122,7 +122,7 @@ def results(store: Store, service: Service, twilio: Twilio | None = None, **more
         twilio or Twilio(),  # type: ignore[arg-type]
         verticals={},
         show=lambda record, timeline, turns: {"id": record.id, "extractions": record.extractions},
-        **more,
+        **({"spread": lambda: 1.0} | more),
     )
 
 
@@ -405,6 +405,27 @@ async def test_call_that_nobody_answered_may_have_had_a_conversation(store: Stor
     record = await record_of(store)
     assert (record.conversation_id, record.legs) == (CONVERSATION, {"agent": {}})
     assert await pushed(store) == ["call.ended", "call.result"]
+
+
+async def test_calls_that_end_together_are_not_asked_about_together(store: Store) -> None:
+    """Neither the first time nor the last one; never sooner than without the spread."""
+    legs = {"agent": {"unheard": conversations.LOST}}
+    item = await end_call(store, conversation_id=None, answered_at=None, legs=legs)
+    spreads = iter((1.02, 1.05, 1.09))
+    desk = results(store, Service(), spread=lambda: next(spreads))
+    await desk.begin(item)
+    first = await store.read(outbox.get, ANALYSIS, "call_1")
+    assert first is not None
+    assert (first.due_at - first.created_at).total_seconds() == UNTALKED_POLL_S * 1.02
+    for factor in (1.05, 1.09):
+        search = item_of(ANALYSIS)
+        with pytest.raises(TryAgain) as caught:
+            await desk.analyse(search)
+        assert caught.value.latest == search.created_at + UNTALKED_UNFOUND_MAX * factor
+    usual = Results.__init__.__kwdefaults__["spread"]
+    drawn = {usual() for _ in range(100)}
+    assert len(drawn) > 50
+    assert 1 <= min(drawn) <= max(drawn) <= 1 + SPREAD
 
 
 @pytest.mark.parametrize(("unheard", "ago_s"), [("lost", 150), (None, 3)])
