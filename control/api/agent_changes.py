@@ -57,6 +57,7 @@ async def new_records(given: AgentCreate) -> tuple[AgentRecord, list[AgentNumber
     may_move = principal().is_admin
     wish = agent_checks.wish_of(given.number, "number", may_move=may_move)
     agent_checks.check_vertical(given.vertical, known.provisioning.verticals)
+    agent_checks.check_business_url(given.business_url)
     now = known.clock.now()
     settings = {"record": given.record, "number": wish} | {
         name: as_setting(getattr(given, name))
@@ -167,6 +168,7 @@ def change(conn: Connection, agent_id: str, changes: dict[str, Any], now: Any) -
     columns["updated_at"] = now
     known = dependencies().provisioning.verticals
     agent_checks.check_vertical(changes.get("vertical"), known)
+    agent_checks.check_business_url(changes.get("business_url"))
     agent_checks.check_fields(replace(record, **columns), known)
     if _AT_ELEVENLABS & set(changes):
         columns |= ask_for(record, ["elevenlabs_update"], now)

@@ -71,14 +71,18 @@ def _after(text: str, field: str | None) -> str:
     return text.removeprefix(f"{field}: ") if field else text
 
 
+def check_business_url(url: str | None) -> None:
+    """Raises Problem. Of what is given, not of what is stored: what is allowed may have changed since."""
+    if url is None:
+        return
+    try:
+        check_page(url, allow_private=dependencies().settings.control.webhook_allow_private)
+    except ValueError as error:
+        raise invalid("business_url", str(error)) from error
+
+
 def check_fields(record: AgentRecord, known: Mapping[str, Vertical]) -> None:
-    """The page, extractions, the fields that a text message's template names, the fallback. Raises Problem."""
-    if record.business_url is not None:
-        try:
-            may = dependencies().settings.control.webhook_allow_private
-            check_page(record.business_url, allow_private=may)
-        except ValueError as error:
-            raise invalid("business_url", str(error)) from error
+    """Extractions, the fields that a text message's template names, the fallback. Raises Problem."""
     fallback = record.settings.get("fallback") or {}
     if fallback.get("number") is not None and fallback["number"] == record.number_e164:
         raise invalid("fallback.number", "is the agent's own: callers would come back to it")

@@ -489,6 +489,20 @@ async def test_what_an_adopted_agent_says_itself_and_what_its_calls_are_for_reac
     assert (await known()).agent.script == Script()
 
 
+async def test_change_of_another_field_does_not_look_at_the_stored_page(rig: Rig) -> None:
+    """A page that was allowed when it was given, and no longer is: a name can be changed all the same."""
+    stored = "http://192.168.1.10/"
+    await rig.store.write(agents.insert, agent(1, business_url=stored))
+    path = "/v2/agents/agt_0001"
+    changed = await rig.ask("PATCH", path, {"name": "Reception"})
+    assert (changed.status, changed.json["name"]) == (200, "Reception")
+    assert changed.json["business_url"] == stored
+    refused = await rig.ask("PATCH", path, {"name": "Desk", "business_url": stored})
+    assert (refused.status, refused.fields()) == (422, ["business_url"])
+    assert (await rig.ask("GET", path)).json["name"] == "Reception"
+    assert (await rig.ask("PATCH", path, {"business_url": None})).json["business_url"] is None
+
+
 async def test_agent_closed_cannot_be_changed(rig: Rig) -> None:
     """Closed is closed."""
     await rig.store.write(agents.insert, agent(1, status="closed"))
