@@ -24,7 +24,7 @@ import trio
 from bench.rig import ACCOUNT_SID
 from bench.sim_elevenlabs import AgentScript, ElevenLabsSim, Utterance
 from bench.sim_twilio import Caller, SimCall, TwilioSim
-from bench.systemd_machine import NETWORK, CannotRun, Machine, check
+from bench.systemd_machine import CHECK_S, NETWORK, CannotRun, Machine, check, finished
 
 CANNOT_RUN = 77
 UNIT = "tandem@blue.service"
@@ -210,7 +210,8 @@ def main() -> int:
     given = parser.parse_args()
     try:
         if given.scratch:
-            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", given.scratch], check=True)
+            mount = ["mount", "-t", "tmpfs", "tmpfs", str(given.scratch)]
+            finished(mount, CHECK_S).check_returncode()
             return trio.run(_in_namespace, given.scratch, given.package.resolve(strict=True))
         check()
         with tempfile.TemporaryDirectory(prefix="tandem-systemd-") as scratch:

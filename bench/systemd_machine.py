@@ -9,12 +9,16 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import trio
 
 BOOT_S = 90.0
 CLOSE_S = 10.0
+COMMAND_S = 150.0
+"""The longest that a command in there may take: systemd itself ends a `systemctl stop` after the unit's 120 s."""
+CHECK_S = 20.0
 NETWORK = ("unshare", "--mount", "--propagation", "private", "--net")
 """For whoever makes a Machine: the scratch folder and the addresses are seen by nobody else."""
 _PROCESSES = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
@@ -26,6 +30,10 @@ class CannotRun(Exception):
     """This machine does not permit it; the text says what."""
 
 
+class TooLate(Exception):
+    """A command does not end; the text says which, and what it had said by then."""
+
+
 def check() -> None:
     """Raises CannotRun for what can be seen beforehand."""
     if os.geteuid() != 0:
@@ -33,9 +41,27 @@ def check() -> None:
     for tool in ("unshare", "nsenter", "pivot_root", "dpkg", "/lib/systemd/systemd"):
         if shutil.which(tool) is None:
             raise CannotRun(f"there is no {tool}")
-    tried = subprocess.run([*_INSIDE, "--net", "true"], capture_output=True, text=True, check=False)
+    try:
+        tried = finished([*_INSIDE, "--net", "true"], CHECK_S)
+    except TooLate as late:
+        raise CannotRun(str(late)) from late
     if tried.returncode:
         raise CannotRun(f"namespaces are not permitted: {tried.stderr.strip()}")
+
+
+def finished(
+    command: Sequence[str], within_s: float = COMMAND_S
+) -> subprocess.CompletedProcess[str]:
+    """A command, run to its end, or killed. Raises TooLate."""
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=within_s
+        )
+    except subprocess.TimeoutExpired as late:
+        said = b"".join(part for part in (late.stdout, late.stderr) if isinstance(part, bytes))
+        text = said.decode(errors="replace").strip()[-500:] or "nothing"
+        name = " ".join(map(str, command))
+        raise TooLate(f"`{name}` was killed after {within_s:g} s; it had said: {text}") from late
 
 
 class Machine:
@@ -67,15 +93,22 @@ class Machine:
             while self._outer.poll() is None:
                 if pid := children.read_text().strip():
                     self._enter = ("nsenter", "-r", "-m", "-p", "-t", pid)
-                    if self.ask("systemctl", "is-system-running") in ("running", "degraded"):
+                    if self._is_running():
                         self.root = Path(f"/proc/{pid}/root")
                         return
                 await trio.sleep(0.1)
         raise CannotRun(f"systemd does not start in namespaces: {self._log.read_text()[-1000:]}")
 
+    def _is_running(self) -> bool:
+        try:
+            said = finished([*self._enter, "systemctl", "is-system-running"], CHECK_S).stdout
+        except TooLate:
+            return False  # it is asked again while it boots
+        return said.strip() in ("running", "degraded")
+
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """A command in there, as root."""
-        return subprocess.run([*self._enter, *command], capture_output=True, text=True, check=False)
+        """A command in there, as root. Raises TooLate after `COMMAND_S`."""
+        return finished([*self._enter, *command])
 
     def ask(self, *command: str) -> str:
         """What it says."""
@@ -84,7 +117,10 @@ class Machine:
     def close(self) -> None:
         """End all that runs in there, and wait for it."""
         self._outer.kill()
-        self._outer.wait()
+        try:
+            self._outer.wait(CLOSE_S)
+        except subprocess.TimeoutExpired as late:
+            raise TooLate(f"process {self._outer.pid} was killed and does not end") from late
         give_up_s = time.monotonic() + CLOSE_S
         while "populated 1" in (self.group / "cgroup.events").read_text():
             if time.monotonic() > give_up_s:
