@@ -35,9 +35,14 @@ class InlineStore(Store):
         return fn()
 
 
+@dataclass
 class VirtualClock:
+    """Goes with the mock clock; `ahead` skips days that nobody needs to live through, beat by beat."""
+
+    ahead: timedelta = timedelta()
+
     def now(self) -> Any:
-        return NOW + timedelta(seconds=trio.current_time())
+        return NOW + self.ahead + timedelta(seconds=trio.current_time())
 
 
 class RoomyPool(FakePool):
