@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from control.store import Store
+from control.store import Store, migrations
 from tests.postgresql_server import NoPostgresql, PostgresqlServer, is_required
+from tests.sqlite_template import from_template
 
 SLOW = ("walks", "processes", "faults", "package")
 """Folders whose tests start daemons: few tests a file, and minutes of waiting."""
@@ -60,6 +61,13 @@ def store_url(request, tmp_path):
     url = server.database()
     yield url
     server.give_back(url)
+
+
+@pytest.fixture(autouse=True)
+def schema_is_copied(request, monkeypatch):
+    """New SQLite stores, of tests that are not about migrations, cost 5 ms instead of 140."""
+    if request.path.name != "test_store_migrations.py":
+        monkeypatch.setattr(migrations, "upgrade", from_template(migrations.upgrade))
 
 
 @pytest.fixture(autouse=True)

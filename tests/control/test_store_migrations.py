@@ -13,6 +13,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from control.store import Store, StoreIncompatible, migrations
 from control.store.tables import metadata
+from tests.sqlite_template import from_template
 
 # Those of PostgreSQL are in tests/postgresql.
 pytestmark = pytest.mark.sqlite
@@ -101,6 +102,22 @@ def test_upgrade_that_fails_midway_leaves_nothing(
     engine.dispose()
     monkeypatch.undo()
     Store.open(url).close()
+
+
+def test_schema_that_other_tests_copy_is_what_the_migrations_make() -> None:
+    """Statement by statement, and the rows that are there from the beginning."""
+    made = []
+    for upgrade in (migrations.upgrade, from_template(migrations.upgrade)):
+        engine = create_engine("sqlite://")
+        with engine.begin() as conn:
+            upgrade(conn)
+            assert migrations.revision(conn) == migrations.newest()
+        raw = engine.raw_connection()
+        made.append(list(raw.driver_connection.iterdump()))  # type: ignore[union-attr]
+        raw.close()
+        engine.dispose()
+    assert made[0] == made[1]
+    assert len(made[0]) > 80
 
 
 def test_schema_compiles_for_postgresql() -> None:

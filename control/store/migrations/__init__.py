@@ -23,8 +23,11 @@ def upgrade(conn: Connection) -> None:
     Raises StoreIncompatible when the database is at a revision that this version does not know.
     """
     config = _config(conn)
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    unknown = set(MigrationContext.configure(conn).get_current_heads()) - known
+    scripts = ScriptDirectory.from_config(config)
+    heads = set(MigrationContext.configure(conn).get_current_heads())
+    if heads == set(scripts.get_heads()):
+        return  # the usual start: Alembic would read and run all scripts' modules once more
+    unknown = heads - {script.revision for script in scripts.walk_revisions()}
     if unknown:
         raise StoreIncompatible(
             f"the store is at revision {sorted(unknown)[0]}, which this version does not know: "
