@@ -12,8 +12,6 @@ from quart_trio import QuartTrio
 from control import one_request
 from control.one_request import serve_one
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
-
 
 class NamedStream:
     """A memory stream with the two names that a socket has."""
@@ -99,7 +97,7 @@ def post(body, path="/echo?a=%2F", *more):
 
 
 @pytest.mark.parametrize("parts", [1, 3, 40])
-async def test_request_in_any_number_of_parts_is_answered_once_and_closed(parts):
+async def test_request_in_any_number_of_parts_is_answered_once_and_closed(autojump_clock, parts):
     """The answer is whole, says that the connection closes, and has the query as it was sent."""
     status, headers, body = read(await ask(post(b"hello=world"), parts=parts))
     assert (status, body) == (200, b"hello=world")
@@ -107,21 +105,21 @@ async def test_request_in_any_number_of_parts_is_answered_once_and_closed(parts)
     assert headers[b"x-query"] == b"a=%2F"
 
 
-async def test_chunked_body_is_read():
+async def test_chunked_body_is_read(autojump_clock):
     """A proxy may not know the length beforehand."""
     data = b"POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
     data += b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
     assert read(await ask(data))[::2] == (200, b"abcde")
 
 
-async def test_peer_that_waits_for_a_word_gets_it():
+async def test_peer_that_waits_for_a_word_gets_it(autojump_clock):
     """`Expect: 100-continue`."""
     answer = await ask(post(b"hello", "/echo", "expect: 100-continue"), parts=2)
     assert answer.startswith(b"HTTP/1.1 100 ")
     assert read(answer)[::2] == (200, b"hello")
 
 
-async def test_head_and_204_have_no_body():
+async def test_head_and_204_have_no_body(autojump_clock):
     """What must not have a body has none."""
     answer = await ask(b"HEAD /page HTTP/1.1\r\nhost: x\r\n\r\n")
     status, headers, body = read(answer, "HEAD")
@@ -130,7 +128,7 @@ async def test_head_and_204_have_no_body():
     assert read(await ask(post(b"x", "/nothing")))[::2] == (204, b"")
 
 
-async def test_second_request_behind_the_first_is_not_served():
+async def test_second_request_behind_the_first_is_not_served(autojump_clock):
     """A connection is for one request."""
     answer = await ask(post(b"one") + post(b"two"))
     assert answer.count(b"HTTP/1.1") == 1
@@ -146,41 +144,41 @@ async def test_second_request_behind_the_first_is_not_served():
         (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 6000, 431),
     ],
 )
-async def test_malformed_head_is_answered(data, status):
+async def test_malformed_head_is_answered(autojump_clock, data, status):
     """With the status that h11 suggests, and the connection ends."""
     assert read(await ask(data))[::2] == (status, b"")
 
 
-async def test_body_that_is_too_long_is_refused_by_the_application():
+async def test_body_that_is_too_long_is_refused_by_the_application(autojump_clock):
     """The limit is the application's, who knows the route."""
     assert read(await ask(post(b"x" * 2000)))[0] == 413
 
 
-async def test_head_that_never_ends_is_cut():
+async def test_head_that_never_ends_is_cut(autojump_clock):
     """A deadline on the head."""
     start_s = trio.current_time()
     assert read(await ask(b"POST /echo HTTP/1.1\r\nhost:"))[0] == 408
     assert trio.current_time() - start_s <= one_request.HEAD_DEADLINE_S + one_request.LINGER_S + 0.1
 
 
-async def test_body_that_never_comes_is_cut():
+async def test_body_that_never_comes_is_cut(autojump_clock):
     """The application's deadline on the body."""
     data = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhe"
     assert read(await ask(data))[0] == 408
 
 
-async def test_peer_that_leaves_in_the_body_is_no_error():
+async def test_peer_that_leaves_in_the_body_is_no_error(autojump_clock):
     """Neither for us nor for the application."""
     data = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhe"
     await ask(data, end=True)
 
 
-async def test_peer_that_says_nothing_and_leaves_is_no_error():
+async def test_peer_that_says_nothing_and_leaves_is_no_error(autojump_clock):
     """A probe of a load balancer."""
     assert await ask(b"", end=True) == b""
 
 
-async def test_work_goes_on_when_the_peer_does_not_wait_for_the_answer():
+async def test_work_goes_on_when_the_peer_does_not_wait_for_the_answer(autojump_clock):
     """What Twilio asked for is done although it hung up."""
     app, done = application(), trio.Event()
 
@@ -194,7 +192,7 @@ async def test_work_goes_on_when_the_peer_does_not_wait_for_the_answer():
     assert done.is_set()
 
 
-async def test_peer_that_does_not_read_is_given_up():
+async def test_peer_that_does_not_read_is_given_up(autojump_clock):
     """Its answer does not hold the connection for ever."""
 
     class Stuck:
@@ -210,7 +208,7 @@ async def test_peer_that_does_not_read_is_given_up():
         await serve_one(Stuck(), application())
 
 
-async def test_error_of_the_application_comes_out():
+async def test_error_of_the_application_comes_out(autojump_clock):
     """The connection's boundary logs it."""
 
     async def broken(_scope, _receive, _send):

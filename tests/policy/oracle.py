@@ -30,6 +30,7 @@ CHANGES = {
 """Clocks go forward, and back: in America at two by the clock, in Europe at one UTC."""
 
 
+@lru_cache(maxsize=65_536)  # the same minutes are looked at for every state
 def here(at, clock):
     """Naive local time."""
     if clock.startswith("Europe"):
@@ -71,7 +72,7 @@ def of_state(state, clocks, at, *, devices):
 
 def is_closed_day(state, clocks, at):
     """Whether the state forbids the whole day, in one of the places."""
-    return any(_hours_of_state(state, here(at, clock)) == "closed" for clock in clocks)
+    return any(_hours_of_state(state, here(at, clock).date()) == "closed" for clock in clocks)
 
 
 def abroad(number, at):
@@ -90,44 +91,46 @@ def is_open(state, clocks, at, *, devices):
 
 
 def _state_permits(state, local, devices):
-    if not _within(_hours_of_state(state, local), local):
+    day = local.date()
+    if not _within(_hours_of_state(state, day), local):
         return False
-    return not devices or _within(_hours_of_device(state, local), local)
+    return not devices or _within(_hours_of_device(state, day), local)
 
 
-def _hours_of_state(state, local):
+@lru_cache(maxsize=4096)
+def _hours_of_state(state, day):
     """The text for that day; the whole day where the state says nothing."""
     hours = STATES.get(state)
     for (which, began), former in BEFORE.items():
-        if which == state and local.date().isoformat() < began:
+        if which == state and day.isoformat() < began:
             return "0-24" if former is None else former
     if hours is None:
         return "0-24"
-    if _is_holiday(CLOSED_ON_HOLIDAYS.get(state, ()), local):
+    if _is_holiday(CLOSED_ON_HOLIDAYS.get(state, ()), day):
         return "closed"
-    return _of_day(hours, local)
+    return _of_day(hours, day)
 
 
-def _hours_of_device(state, local):
+@lru_cache(maxsize=4096)
+def _hours_of_device(state, day):
     hours = DEVICES.get(state)
     if hours is None:
         return "0-24"
     if hours == "banned":
         return "closed"
     text, calendars = DEVICE_HOLIDAYS.get(state, ("", ()))
-    return text if _is_holiday(calendars, local) else _of_day(hours, local)
+    return text if _is_holiday(calendars, day) else _of_day(hours, day)
 
 
-def _is_holiday(calendars, local):
-    day = local.date().isoformat()
-    return any(day in HOLIDAYS[name].split() for name in calendars)
+def _is_holiday(calendars, day):
+    return any(day.isoformat() in HOLIDAYS[name].split() for name in calendars)
 
 
-def _of_day(hours, local):
+def _of_day(hours, day):
     parts = hours.split()
     if len(parts) == 1:
         return parts[0]
-    return parts[{5: 1, 6: 2}.get(local.weekday(), 0)]
+    return parts[{5: 1, 6: 2}.get(day.weekday(), 0)]
 
 
 @lru_cache(maxsize=64)
