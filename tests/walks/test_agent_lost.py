@@ -40,7 +40,9 @@ async def test_agent_killed_in_mid_sentence_comes_back_on_the_same_stream(tmp_pa
             assert call.heard_texts == []
             assert record["media"]["agent_redials"] >= 1
             assert record["media"]["agent_gaps_ms"][0] < 3000
-            assert at_ms["agent_lost"] < at_ms["agent_redial"] < at_ms["agent_back"]
+            told = [name for name in at_ms if name in ("agent_lost", "agent_redial", "agent_back")]
+            assert told == ["agent_lost", "agent_redial", "agent_back"]  # maybe in one millisecond
+            assert at_ms["agent_lost"] <= at_ms["agent_redial"] <= at_ms["agent_back"]
             assert record["recording"] is not None
             talks = [c for c in rig.elevenlabs.conversations.values() if c.initiation]
             context = talks[1].initiation["dynamic_variables"]["gw_resume_context"]
