@@ -1,7 +1,9 @@
-"""python -m bench.soak [--calls 200] [--seconds 1800] [--churn 0.5] [--json FILE]
+"""python -m bench.soak [--calls 200] [--seconds 1800] [--churn 0.5] [--fill 2000] [--priority 0] [--json FILE]
 
 Many calls for a long time through the daemon, with short ones coming and going beside them: memory has to stay flat,
-every descriptor has to come back, and no caller may hear a gap. Memory and descriptors of each process are read every
+every descriptor has to come back, and no caller may hear a gap. Short calls come first, as many as it takes until what
+is kept on purpose has its size: pages and statements of each connection to the store, tickets of the last ten minutes,
+deadlines that Trio drops by the thousand. What grows after them is lost memory. Memory and descriptors of each process are read every
 ten seconds. Exit code 0 when all of it holds, 1 when it does not, 3 when the generator was the bottleneck.
 """
 
@@ -188,15 +190,20 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=1800.0)
     parser.add_argument("--churn", type=float, default=0.5, help="short calls a second beside them")
+    parser.add_argument("--fill", type=int, default=2000, help="short calls before all others")
+    parser.add_argument(
+        "--priority", type=int, default=0, help="niceness of the target and the generator"
+    )
     parser.add_argument("--json", help="everything that was read goes to this file")
     options = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
-    bench = Bench({cores[0]}, set(cores[1:]) or set(cores))
+    bench = Bench({cores[0]}, set(cores[1:]) or set(cores), priority=options.priority)
     plan = StepPlan(
         calls=options.calls,
         seconds=options.seconds,
         ramp_per_s=10.0,
         churn_per_s=options.churn,
+        fill_calls=options.fill,
     )
     try:
         found = soak(plan, bench, Watcher())

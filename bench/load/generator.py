@@ -76,7 +76,7 @@ class Generator:
         self._shared: Callers | None = None
         self._origin_s = 0.0
         self._slot = 0
-        self._state = "ramp"
+        self._state = "fill" if plan.fill_calls else "ramp"
         self._short_account: Counter[str] = Counter()
         self._cpu_begin_s = 0.0
         self._window: dict[str, Any] = {}
@@ -109,8 +109,20 @@ class Generator:
         gc.disable()
         self._origin_s = now()
         self._loop.at(self._origin_s, self._tick)
-        self._loop.at(self._origin_s, self._dial_next, self._origin_s)
+        begin = self._fill if self._plan.fill_calls else self._dial_next
+        self._loop.at(self._origin_s, begin, self._origin_s)
         self._loop.at(self._origin_s + PROGRESS_S, self._progress)
+
+    def _fill(self, due_s: float) -> None:
+        """Short calls, before the others; a wait of their length, then the ramp."""
+        if len(self._short) < self._plan.fill_calls:
+            self._dial_short()
+            due_s += 1 / self._plan.fill_per_s
+            self._loop.at(due_s, self._fill, due_s)
+        else:
+            self._state = "ramp"
+            due_s = now() + self._plan.churn_call_s
+            self._loop.at(due_s, self._dial_next, due_s)
 
     def _dial_next(self, due_s: float) -> None:
         if self._state != "ramp":
@@ -138,11 +150,14 @@ class Generator:
         """A short call beside the others; their figures are not kept, but they are counted."""
         if self._state not in ("warm-up", "window"):
             return
+        self._dial_short()
+        due_s += 1 / self._plan.churn_per_s
+        self._loop.at(due_s, self._churn, due_s)
+
+    def _dial_short(self) -> None:
         caller = self._new_caller(self._short, 1_000_000 + len(self._short))
         caller.dial()
         self._loop.at(now() + self._plan.churn_call_s, lambda _: caller.hang_up())
-        due_s += 1 / self._plan.churn_per_s
-        self._loop.at(due_s, self._churn, due_s)
 
     def _open_window(self, _: object) -> None:
         self._state = "window"

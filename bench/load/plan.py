@@ -33,6 +33,9 @@ class StepPlan:
     churn_per_s: float = 0.0
     """Beside the steady calls: short ones, set up and torn down all the time."""
     churn_call_s: float = 3.0
+    fill_calls: int = 0
+    """Short calls before the ramp: what a daemon that has been at work for an hour has in its pools and caches."""
+    fill_per_s: float = 4.0
 
     def to_json(self) -> str:
         """One line."""

@@ -100,7 +100,8 @@ def _start(
             listening["agent_url"],
             plan.certificate,
         )
-    short = int(plan.churn_per_s * (plan.churn_call_s + 30))
+    short_per_s = max(plan.churn_per_s, plan.fill_per_s if plan.fill_calls else 0.0)
+    short = int(short_per_s * (plan.churn_call_s + 30))
     return Daemon(
         folder,
         Place(bench.target_cores, bench.priority),
