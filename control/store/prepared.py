@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Dialect, Select
+from sqlalchemy import Connection, Dialect, SelectBase
 
 Convert = Callable[[Any], Any]
 
@@ -33,7 +33,7 @@ class Prepared:
 
     __slots__ = ("_outs", "_ready", "_statement")
 
-    def __init__(self, statement: Select[Any]) -> None:
+    def __init__(self, statement: SelectBase) -> None:
         self._statement = statement
         self._ready: dict[Dialect, _Ready] = {}
         self._outs: dict[Dialect, tuple[tuple[int, Convert], ...]] = {}
@@ -86,7 +86,7 @@ def _converted(row: tuple[Any, ...], outs: tuple[tuple[int, Convert], ...]) -> t
     return tuple(columns)
 
 
-def _compiled(statement: Select[Any], dialect: Dialect, values: Mapping[str, Any]) -> _Ready:
+def _compiled(statement: SelectBase, dialect: Dialect, values: Mapping[str, Any]) -> _Ready:
     compiled: Any = statement.compile(dialect=dialect)
     known = compiled.construct_params(dict(values))
     converts = dict(compiled._bind_processors)
@@ -108,7 +108,7 @@ def _compiled(statement: Select[Any], dialect: Dialect, values: Mapping[str, Any
 
 
 def _outs(
-    statement: Select[Any], dialect: Dialect, described: Any
+    statement: SelectBase, dialect: Dialect, described: Any
 ) -> tuple[tuple[int, Convert], ...]:
     found = []
     for place, column in enumerate(statement.selected_columns):
