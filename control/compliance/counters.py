@@ -18,6 +18,7 @@ from sqlalchemy import (
     select,
 )
 
+from control.store.prepared import Prepared
 from control.store.spans import seconds_between
 from control.store.tables.after_call import messages
 from control.store.tables.core import calls
@@ -58,14 +59,14 @@ NOBODY = ""
 """No call has this id."""
 _MINE = (c.tenant_id == bindparam("tenant_id"), c.direction == "outbound", c.id != _BUT)
 
-_CALLS_TO = (
+_CALLS_TO = Prepared(
     select(_rang_at.label("at"), c.from_number, c.metadata, c.answered_at, c.ended_at)
     .where(*_MINE, _RANG, c.to_number == _NUMBER, _rang_at > _SINCE)
     .order_by(_rang_at.desc())
     .limit(ROWS_MAX)
 )
 _sent_at = func.coalesce(m.sent_at, m.created_at)
-_TEXTS_TO = (
+_TEXTS_TO = Prepared(
     select(_sent_at.label("at"), m.from_number)
     .where(
         m.tenant_id == bindparam("tenant_id"),
@@ -77,36 +78,42 @@ _TEXTS_TO = (
     .limit(ROWS_MAX)
 )
 _is_due = exists().where(q.call_id == c.id, q.state != "sent", q.due_at <= _NOW)
-_IN_FLIGHT = select(func.count()).where(
-    *_MINE,
-    c.to_number == _NUMBER,
-    c.ended_at.is_(None),
-    or_(
-        c.dial_state.is_(None),
-        c.dial_state != "intent",
-        and_(_is_due, or_(_BUT == NOBODY, c.id < _BUT)),
-    ),
+_IN_FLIGHT = Prepared(
+    select(func.count()).where(
+        *_MINE,
+        c.to_number == _NUMBER,
+        c.ended_at.is_(None),
+        or_(
+            c.dial_state.is_(None),
+            c.dial_state != "intent",
+            and_(_is_due, or_(_BUT == NOBODY, c.id < _BUT)),
+        ),
+    )
 )
 _SENT = (*_MINE, _WITH_TWILIO)
-_STARTS = (
+_STARTS = Prepared(
     select(c.sent_at.label("at"), c.to_number)
     .where(*_SENT, c.sent_at > _SINCE, c.sent_at <= _NOW)
     .order_by(c.sent_at.desc())
     .limit(ROWS_MAX)
 )
-_LIVE = select(func.count()).where(*_SENT, c.ended_at.is_(None))
+_LIVE = Prepared(select(func.count()).where(*_SENT, c.ended_at.is_(None)))
 _alike = (c.to_number >= bindparam("begin")) & (c.to_number < bindparam("end"))
-_KNOWN_ALIKE = select(c.id).where(*_SENT, _alike).limit(1)
-_ALIKE = select(c.to_number).where(*_SENT, _alike).order_by(c.id.desc()).limit(REGION_ROWS_MAX)
+_KNOWN_ALIKE = Prepared(select(c.id).where(*_SENT, _alike).limit(1))
+_ALIKE = Prepared(
+    select(c.to_number).where(*_SENT, _alike).order_by(c.id.desc()).limit(REGION_ROWS_MAX)
+)
 
 
 # What was talked has been sent, at whatever time it was asked for: read from `ix_calls_talked` alone.
-_MINUTES = select(func.sum(func.ceil(seconds_between(c.answered_at, c.ended_at) / 60.0))).where(
-    *_MINE,
-    c.answered_at.is_not(None),
-    c.ended_at.is_not(None),
-    c.sent_at >= _SINCE,
-    c.sent_at < bindparam("until", type_=c.sent_at.type),
+_MINUTES = Prepared(
+    select(func.sum(func.ceil(seconds_between(c.answered_at, c.ended_at) / 60.0))).where(
+        *_MINE,
+        c.answered_at.is_not(None),
+        c.ended_at.is_not(None),
+        c.sent_at >= _SINCE,
+        c.sent_at < bindparam("until", type_=c.sent_at.type),
+    )
 )
 _DAY = bindparam("day", type_=c.sent_at.type)
 # All that are open, and only then those of the time: else SQLite reads everything of the month to find them.
@@ -114,7 +121,7 @@ _of_day, _of_month = (
     func.sum(case((or_(c.created_at >= since, c.sent_at >= since), 1), else_=0))
     for since in (_DAY, _SINCE)
 )
-_OPEN = select(_of_day, _of_month).where(*_MINE, c.ended_at.is_(None))
+_OPEN = Prepared(select(_of_day, _of_month).where(*_MINE, c.ended_at.is_(None)))
 _EVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
@@ -133,10 +140,10 @@ def attempts(
     At the time at which they rang, however long before they were asked for.
     """
     asked = _whose(tenant_id, but) | {"number": number, "since": now - HISTORY}
-    found = [_attempt(row) for row in conn.execute(_CALLS_TO, asked)]
+    found = [_attempt(*row) for row in _CALLS_TO.all(conn, asked)]
     found += [
-        Attempt(row.at, "sms", from_number=row.from_number)
-        for row in conn.execute(_TEXTS_TO, asked)
+        Attempt(at, "sms", from_number=from_number)
+        for at, from_number in _TEXTS_TO.all(conn, asked)
     ]
     return tuple(sorted(found, key=lambda one: one.at))
 
@@ -152,20 +159,26 @@ def are_still(conn: Connection, facts: Facts, but: str) -> bool:
     return len(found) == len(facts.attempts)
 
 
-def _attempt(row: Any) -> Attempt:
-    said: dict[str, Any] = row.metadata or {}
+def _attempt(
+    at: datetime,
+    from_number: str,
+    metadata: dict[str, Any] | None,
+    answered_at: datetime | None,
+    ended_at: datetime | None,
+) -> Attempt:
+    said = metadata or {}
     talked = (
-        row.answered_at is not None
-        and row.ended_at is not None
-        and (row.ended_at - row.answered_at).total_seconds() > CONVERSATION_S
+        answered_at is not None
+        and ended_at is not None
+        and (ended_at - answered_at).total_seconds() > CONVERSATION_S
     )
     return Attempt(
-        at=row.at,
+        at=at,
         channel="voice",
         subject=_text(said.get("subject")),
         purpose=_text(said.get("purpose")),
         debt_id=_text(said.get("debt_id")),
-        from_number=row.from_number,
+        from_number=from_number,
         had_conversation=talked,
     )
 
@@ -180,7 +193,7 @@ def in_flight(conn: Connection, tenant_id: str, number: str, now: datetime, but:
     One that is to be dialled another day is not, and of two that wait only the later one has to.
     """
     asked = _whose(tenant_id, but) | {"number": number, "now": now}
-    return int(conn.execute(_IN_FLIGHT, asked).scalar_one())
+    return int(_IN_FLIGHT.scalar(conn, asked))
 
 
 def usage(
@@ -193,19 +206,19 @@ def usage(
 ) -> Usage:
     """Velocity of the last hour, concurrency, and whether the destination is a new kind of place."""
     whose = _whose(tenant_id, but)
-    rows = conn.execute(_STARTS, whose | {"since": now - HOUR, "now": now}).all()
+    rows = _STARTS.all(conn, whose | {"since": now - HOUR, "now": now})
     latest: dict[str, datetime] = {}
     for at, to_number in rows:
         latest.setdefault(to_number, at)
     region, prefix = region_of(number), prefix_of(number)
     to_region = tuple(at for at, to_number in rows if region_of(to_number) == region)
-    known_prefix = conn.execute(_KNOWN_ALIKE, whose | _beginning(prefix)).first()
+    known_prefix = _KNOWN_ALIKE.first(conn, whose | _beginning(prefix))
     return Usage(
         starts=tuple(row[0] for row in rows),
         destinations=tuple(latest.values()),
         to_prefix=tuple(at for at, to_number in rows if to_number.startswith(prefix)),
         to_region=to_region,
-        concurrent=int(conn.execute(_LIVE, whose).scalar_one()),
+        concurrent=int(_LIVE.scalar(conn, whose)),
         region_is_new=known_prefix is None
         and not to_region
         and not _knows_region(conn, whose, region, region_of, number),
@@ -226,8 +239,8 @@ def _knows_region(
     number: str,
 ) -> bool:
     """Whether a destination of this region was called before, among those that begin alike."""
-    found = conn.execute(_ALIKE, whose | _beginning(number[:2])).scalars()
-    return any(region_of(known) == region for known in found)
+    found = _ALIKE.all(conn, whose | _beginning(number[:2]))
+    return any(region_of(known) == region for (known,) in found)
 
 
 def prefix_of(number: str) -> str:
@@ -246,7 +259,7 @@ def spend(
     whose = _whose(tenant_id, but)
     of_day = _minutes(conn, whose, day, _EVER)
     of_month = _minutes(conn, whose, month, day) + of_day
-    open_of_day, open_of_month = conn.execute(_OPEN, whose | {"day": day, "since": month}).one()
+    ((open_of_day, open_of_month),) = _OPEN.all(conn, whose | {"day": day, "since": month})
     estimate = ESTIMATED_MINUTES * MINUTE_MICRO_USD
     return Spend(
         call_estimate_micro_usd=estimate,
@@ -259,4 +272,4 @@ def spend(
 def _minutes(conn: Connection, whose: dict[str, Any], since: datetime, until: datetime) -> int:
     if since == until:
         return 0  # the first of the month
-    return int(conn.execute(_MINUTES, whose | {"since": since, "until": until}).scalar_one() or 0)
+    return int(_MINUTES.scalar(conn, whose | {"since": since, "until": until}) or 0)

@@ -33,6 +33,7 @@ from control.store import (
     stats,
     tenants,
 )
+from control.store.prepared import Prepared
 from control.store.records import AgentRecord, OptOutRecord
 from control.store.tables.core import agents as agents_table
 from control.store.tables.provisioning import agent_numbers
@@ -363,14 +364,18 @@ def _is_ours(conn: Connection, number: str) -> bool:
     if numbers.active(conn, number) is not None:
         return True
     asked = {"number": number}
-    return any(conn.execute(one, asked).first() is not None for one in _USED_BY_AGENTS)
+    return any(one.first(conn, asked) is not None for one in _USED_BY_AGENTS)
 
 
 _USED_BY_AGENTS = (
-    select(agents_table.c.id)
-    .where(agents_table.c.number_e164 == bindparam("number"), agents_table.c.status != "closed")
-    .limit(1),
-    select(agent_numbers.c.id).where(agent_numbers.c.e164 == bindparam("number")).limit(1),
+    Prepared(
+        select(agents_table.c.id)
+        .where(agents_table.c.number_e164 == bindparam("number"), agents_table.c.status != "closed")
+        .limit(1)
+    ),
+    Prepared(
+        select(agent_numbers.c.id).where(agent_numbers.c.e164 == bindparam("number")).limit(1)
+    ),
 )
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import update as sql_update
 
 from control.store import rows
 from control.store.errors import NumberTaken, RecordNotFound
+from control.store.prepared import Prepared
 from control.store.records import AgentNumberRecord, AgentRecord
 from control.store.tables import agents
 from control.store.tables.provisioning import agent_numbers
@@ -45,9 +46,9 @@ def get(conn: Connection, agent_id: str, *, to_change: bool = False) -> AgentRec
 
 def by_number(conn: Connection, e164: str) -> AgentRecord | None:
     """The agent, not closed, whose number this is; with this number's place, when the number has one."""
-    row = conn.execute(_BY_NUMBER, {"e164": e164}).one_or_none()
+    row = _BY_NUMBER.first(conn, {"e164": e164})
     if row is not None:
-        return rows.build(AgentRecord, row)
+        return AgentRecord(*row)
     number = rows.find(conn, agent_numbers, AgentNumberRecord, e164=e164)
     if number is None:
         return None
@@ -55,8 +56,10 @@ def by_number(conn: Connection, e164: str) -> AgentRecord | None:
     return None if agent is None or agent.status == CLOSED else at_number(agent, number)
 
 
-_BY_NUMBER = rows.query(agents, AgentRecord).where(
-    agents.c.number_e164 == bindparam("e164"), agents.c.status != CLOSED
+_BY_NUMBER = Prepared(
+    rows.query(agents, AgentRecord).where(
+        agents.c.number_e164 == bindparam("e164"), agents.c.status != CLOSED
+    )
 )
 
 

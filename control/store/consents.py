@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Select, Table, bindparam, case, insert, updat
 
 from control.ids import DEFAULT_TENANT_ID
 from control.store import rows
+from control.store.prepared import Prepared
 from control.store.tables.compliance import consents, reassigned_answers, revocations
 
 ACTIVE_ONLY = "active"
@@ -133,7 +134,7 @@ def get(conn: Connection, consent_id: str) -> ConsentRecord | None:
 def of_number(conn: Connection, tenant_id: str, e164: str) -> list[ConsentRecord]:
     """Every grant of this number to this tenant, withdrawn ones included, the oldest first."""
     whose = {"tenant_id": tenant_id, "e164": e164}
-    return [rows.build(ConsentRecord, row) for row in conn.execute(_GRANTS, whose)]
+    return [ConsentRecord(*row) for row in _GRANTS.all(conn, whose)]
 
 
 def list_consents(
@@ -176,7 +177,7 @@ def add_revocation(conn: Connection, record: RevocationRecord) -> None:
 def revocations_of(conn: Connection, tenant_id: str, e164: str) -> list[RevocationRecord]:
     """Every request to stop of this number to this tenant, the oldest first."""
     whose = {"tenant_id": tenant_id, "e164": e164}
-    return [rows.build(RevocationRecord, row) for row in conn.execute(_REVOCATIONS, whose)]
+    return [RevocationRecord(*row) for row in _REVOCATIONS.all(conn, whose)]
 
 
 def add_answer(conn: Connection, record: ReassignedRecord) -> None:
@@ -196,8 +197,8 @@ def add_answer(conn: Connection, record: ReassignedRecord) -> None:
 
 def newest_answer(conn: Connection, tenant_id: str, e164: str) -> ReassignedRecord | None:
     """The newest answer about a number. An error is none, as long as there is any other."""
-    row = conn.execute(_NEWEST_ANSWER, {"tenant_id": tenant_id, "e164": e164}).one_or_none()
-    return None if row is None else rows.build(ReassignedRecord, row)
+    row = _NEWEST_ANSWER.first(conn, {"tenant_id": tenant_id, "e164": e164})
+    return None if row is None else ReassignedRecord(*row)
 
 
 def _of_number(table: Table, record: type[Any]) -> Select[Any]:
@@ -206,11 +207,13 @@ def _of_number(table: Table, record: type[Any]) -> Select[Any]:
 
 
 # Every call asks these.
-_GRANTS = _of_number(consents, ConsentRecord).order_by(consents.c.occurred_at, consents.c.id)
-_REVOCATIONS = _of_number(revocations, RevocationRecord).order_by(
-    revocations.c.occurred_at, revocations.c.id
+_GRANTS = Prepared(
+    _of_number(consents, ConsentRecord).order_by(consents.c.occurred_at, consents.c.id)
 )
-_NEWEST_ANSWER = (
+_REVOCATIONS = Prepared(
+    _of_number(revocations, RevocationRecord).order_by(revocations.c.occurred_at, revocations.c.id)
+)
+_NEWEST_ANSWER = Prepared(
     _of_number(reassigned_answers, ReassignedRecord)
     .order_by(
         case((reassigned_answers.c.answer == "error", 1), else_=0),

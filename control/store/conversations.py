@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
 
 from control.ids import DEFAULT_TENANT_ID
 from control.store import calls as call_table
 from control.store import rows
+from control.store.prepared import Prepared
 from control.store.records import CallRecord
 from control.store.tables import agents, calls
 from control.store.tables.after_call import conversations as table
@@ -96,14 +97,16 @@ def of_call(conn: Connection, record: CallRecord) -> dict[str, ConversationRecor
     """
     agent = record.legs.get("agent") or {}
     ids = [*(agent.get(EARLIER) or ()), record.conversation_id]
-    statement = (
-        rows.query(table, ConversationRecord)
-        .where(table.c.call_id == record.id)
-        .order_by(table.c.received_at)
-    )
-    told = [rows.build(ConversationRecord, row) for row in conn.execute(statement)]
+    told = [ConversationRecord(*row) for row in _OF_CALL.all(conn, {"call_id": record.id})]
     found = {one.conversation_id: one for one in told if one.conversation_id not in ids}
     return found | {name: get(conn, name) for name in ids if name is not None}
+
+
+_OF_CALL = Prepared(
+    rows.query(table, ConversationRecord)
+    .where(table.c.call_id == bindparam("call_id"))
+    .order_by(table.c.received_at)
+)
 
 
 def may_miss_one(record: CallRecord) -> bool:

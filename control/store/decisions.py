@@ -21,6 +21,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from control.store import rows
+from control.store.prepared import Prepared
 from control.store.tables.compliance import decision_heads
 from control.store.tables.core import decisions
 
@@ -114,7 +115,7 @@ _MOVE_HEAD = (
     .where(decision_heads.c.tenant_id == bindparam("whose"))
     .values(seq=bindparam("seq"), hash=bindparam("hash"))
 )
-_HEAD = (
+_HEAD = Prepared(
     select(decision_heads.c.seq, decision_heads.c.hash)
     .where(decision_heads.c.tenant_id == bindparam("whose"))
     .with_for_update()
@@ -123,7 +124,7 @@ _HEAD = (
 
 def _lock_head(conn: Connection, tenant_id: str) -> tuple[int, str]:
     """The newest link. Its row is held until the end of the transaction, so links are added one by one."""
-    row = conn.execute(_HEAD, {"whose": tenant_id}).one_or_none()
+    row = _HEAD.first(conn, {"whose": tenant_id})
     if row is None:
         try:
             with conn.begin_nested():
@@ -131,8 +132,9 @@ def _lock_head(conn: Connection, tenant_id: str) -> tuple[int, str]:
                 conn.execute(insert(decision_heads).values(first))
         except IntegrityError:
             pass  # another machine was first
-        row = conn.execute(_HEAD, {"whose": tenant_id}).one()
-    return row.seq, row.hash
+        row = _HEAD.all(conn, {"whose": tenant_id})[0]
+    seq, link = row
+    return seq, link
 
 
 def link_hash(
@@ -232,11 +234,11 @@ def of_call(conn: Connection, call_id: str) -> list[DecisionRecord]:
 
 def newest(conn: Connection, tenant_id: str) -> DecisionRecord | None:
     """The last link of a chain."""
-    row = conn.execute(_NEWEST, {"whose": tenant_id}).first()
-    return None if row is None else rows.build(DecisionRecord, row)
+    row = _NEWEST.first(conn, {"whose": tenant_id})
+    return None if row is None else DecisionRecord(*row)
 
 
-_NEWEST = (
+_NEWEST = Prepared(
     rows.query(decisions, DecisionRecord)
     .where(decisions.c.tenant_id == bindparam("whose"))
     .order_by(decisions.c.seq.desc())

@@ -23,6 +23,7 @@ from sqlalchemy import update as sql_update
 from control.store import admission, rows
 from control.store.admission import TAKEN, Limit
 from control.store.errors import StoreError
+from control.store.prepared import Prepared
 from control.store.tables import tenants
 from control.store.tables.dialing import dial_pace as pace
 from control.store.tables.dialing import dial_queue as queue
@@ -74,7 +75,7 @@ LimitOf = Callable[[Any], Limit]
 def add(conn: Connection, record: QueueRecord) -> None:
     """Queue a call."""
     rows.insert(conn, queue, record)
-    if conn.execute(_PACE, {"tenant_id": record.tenant_id}).first() is None:
+    if _PACE.first(conn, {"tenant_id": record.tenant_id}) is None:
         long_ago = record.created_at - timedelta(days=1)
         conn.execute(
             sql_insert(pace).values(
@@ -173,16 +174,16 @@ def _open_lanes(conn: Connection, now: datetime) -> Sequence[Any]:
 
 
 def _first(conn: Connection, tenant_id: str, now: datetime) -> QueueRecord | None:
-    row = conn.execute(_FIRST, {"tenant_id": tenant_id, "now": now}).one_or_none()
-    return None if row is None else rows.build(QueueRecord, row)
+    row = _FIRST.first(conn, {"tenant_id": tenant_id, "now": now})
+    return None if row is None else QueueRecord(*row)
 
 
 def next_due(conn: Connection, now: datetime) -> datetime | None:
     """When somebody's turn comes next, as far as pace and times decide; None when nobody waits."""
     turns = [
-        max(row.due_at, row.next_at if row.next_at <= now + NEXT_AT_MAX else now)
-        for row in conn.execute(_NEXT)
-        if row.due_at is not None
+        max(due_at, next_at if next_at <= now + NEXT_AT_MAX else now)
+        for next_at, due_at in _NEXT.all(conn, {})
+        if due_at is not None
     ]
     return min(turns, default=None)
 
@@ -190,7 +191,7 @@ def next_due(conn: Connection, now: datetime) -> datetime | None:
 def position(conn: Connection, record: QueueRecord) -> int:
     """How many of the tenant's calls are dialled before this one, as things stand."""
     asked = {"tenant_id": record.tenant_id, "call_id": record.call_id, "due_at": record.due_at}
-    return int(conn.execute(_POSITION, asked).scalar_one())
+    return int(_POSITION.scalar(conn, asked))
 
 
 def expected_wait_s(
@@ -202,7 +203,7 @@ def expected_wait_s(
     """
     factor, held_until = pace_of(conn, tenant_id)
     asked = {"tenant_id": tenant_id, "due_at": due_at, "since": due_at - timedelta(seconds=1)}
-    earlier, together = conn.execute(_AHEAD, asked).one()
+    ((earlier, together),) = _AHEAD.all(conn, asked)
     starts_at = max(now, held_until or now)
     until_all_are_out = int(earlier) / (cps * factor)
     through_at = starts_at + timedelta(seconds=until_all_are_out)
@@ -212,7 +213,7 @@ def expected_wait_s(
 
 def length(conn: Connection, tenant_id: str) -> int:
     """How many calls of the tenant wait."""
-    return int(conn.execute(_LENGTH, {"tenant_id": tenant_id}).scalar_one())
+    return int(_LENGTH.scalar(conn, {"tenant_id": tenant_id}))
 
 
 # ---- the pace ------------------------------------------------------------------------------------
@@ -227,8 +228,8 @@ class Pace(NamedTuple):
 
 def pace_of(conn: Connection, tenant_id: str) -> Pace:
     """The pace of a tenant."""
-    row = conn.execute(_PACE, {"tenant_id": tenant_id}).one_or_none()
-    return Pace(1.0, None) if row is None else Pace(row.factor, row.held_until)
+    row = _PACE.first(conn, {"tenant_id": tenant_id})
+    return Pace(1.0, None) if row is None else Pace(*row)
 
 
 def set_pace(conn: Connection, tenant_id: str, changed: Pace) -> None:
@@ -301,7 +302,7 @@ def claim(conn: Connection, seat: Seat, call_ids: Iterable[str]) -> None:
 
 def is_anything_run_out(conn: Connection, now: datetime) -> bool:
     """Whether `take_over` would find something."""
-    return conn.execute(_RUN_OUT, {"now": now}).scalar() is not None
+    return _RUN_OUT.first(conn, {"now": now}) is not None
 
 
 # ---- statements, built once (see `control.store.rows`) ---------------------------------------------
@@ -310,7 +311,7 @@ _TENANT: BindParameter[str] = bindparam("tenant_id")
 _NOW = bindparam("now", type_=queue.c.due_at.type)
 _DUE_AT = bindparam("due_at", type_=queue.c.due_at.type)
 _WAITS = (queue.c.tenant_id == _TENANT, queue.c.state == WAITING)
-_PACE = select(pace.c.factor, pace.c.held_until).where(pace.c.tenant_id == _TENANT)
+_PACE = Prepared(select(pace.c.factor, pace.c.held_until).where(pace.c.tenant_id == _TENANT))
 _REMOVE = sql_delete(queue).where(queue.c.call_id == bindparam("call_id"))
 _SEND = (
     sql_update(queue)
@@ -345,31 +346,35 @@ _LANES = (
     .order_by(pace.c.served_at, pace.c.tenant_id)
     .with_for_update(of=pace, skip_locked=True)
 )
-_FIRST = (
+_FIRST = Prepared(
     rows.query(queue, QueueRecord)
     .where(*_WAITS, queue.c.due_at <= _NOW)
     .order_by(queue.c.due_at, queue.c.call_id)
     .limit(1)
     .with_for_update(skip_locked=True)
 )
-_NEXT = select(
-    pace.c.next_at,
-    select(func.min(queue.c.due_at))
-    .where(queue.c.tenant_id == pace.c.tenant_id, queue.c.state == WAITING)
-    .scalar_subquery()
-    .label("due_at"),
+_NEXT = Prepared(
+    select(
+        pace.c.next_at,
+        select(func.min(queue.c.due_at))
+        .where(queue.c.tenant_id == pace.c.tenant_id, queue.c.state == WAITING)
+        .scalar_subquery()
+        .label("due_at"),
+    )
 )
-_POSITION = select(func.count()).where(
-    *_WAITS,
-    or_(
-        queue.c.due_at < _DUE_AT,
-        and_(queue.c.due_at == _DUE_AT, queue.c.call_id < bindparam("call_id")),
-    ),
+_POSITION = Prepared(
+    select(func.count()).where(
+        *_WAITS,
+        or_(
+            queue.c.due_at < _DUE_AT,
+            and_(queue.c.due_at == _DUE_AT, queue.c.call_id < bindparam("call_id")),
+        ),
+    )
 )
-_AHEAD = select(
-    func.count(), func.sum(case((queue.c.due_at > bindparam("since"), 1), else_=0))
-).where(
-    queue.c.tenant_id == _TENANT, queue.c.state.in_((WAITING, TAKEN)), queue.c.due_at <= _DUE_AT
+_AHEAD = Prepared(
+    select(func.count(), func.sum(case((queue.c.due_at > bindparam("since"), 1), else_=0))).where(
+        queue.c.tenant_id == _TENANT, queue.c.state.in_((WAITING, TAKEN)), queue.c.due_at <= _DUE_AT
+    )
 )
-_LENGTH = select(func.count()).where(*_WAITS)
-_RUN_OUT = select(queue.c.call_id).where(queue.c.lease_until <= _NOW).limit(1)
+_LENGTH = Prepared(select(func.count()).where(*_WAITS))
+_RUN_OUT = Prepared(select(queue.c.call_id).where(queue.c.lease_until <= _NOW).limit(1))

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from control.store import rows
+from control.store.prepared import Prepared
 from control.store.tables.compliance import dnc_lists, platform_blocks, tenant_policies
 
 EVERYBODY = ""
@@ -94,20 +95,22 @@ def binding(lists: list[DncListRecord], tenant_id: str) -> list[DncListRecord]:
 
 def all_lists(conn: Connection) -> list[DncListRecord]:
     """Every file in force."""
-    return [rows.build(DncListRecord, row) for row in conn.execute(_LISTS)]
+    return [DncListRecord(*row) for row in _LISTS.all(conn, {})]
 
 
-_LISTS = rows.query(dnc_lists, DncListRecord).order_by(dnc_lists.c.tenant_id, dnc_lists.c.list_id)
+_LISTS = Prepared(
+    rows.query(dnc_lists, DncListRecord).order_by(dnc_lists.c.tenant_id, dnc_lists.c.list_id)
+)
 
 
 def get_profile(conn: Connection, tenant_id: str) -> dict[str, Any] | None:
     """What the tenant was granted and what it narrowed; None when nobody said."""
-    profile: dict[str, Any] | None = conn.execute(_PROFILE, {"tenant_id": tenant_id}).scalar()
+    profile: dict[str, Any] | None = _PROFILE.scalar(conn, {"tenant_id": tenant_id})
     return profile
 
 
-_PROFILE = select(tenant_policies.c.profile).where(
-    tenant_policies.c.tenant_id == bindparam("tenant_id")
+_PROFILE = Prepared(
+    select(tenant_policies.c.profile).where(tenant_policies.c.tenant_id == bindparam("tenant_id"))
 )
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import update as sql_update
 from control.ids import DEFAULT_TENANT_ID
 from control.store import rows
 from control.store.errors import NumberTaken, RecordNotFound
+from control.store.prepared import Prepared
 from control.store.tables.core import agents
 from control.store.tables.numbers import numbers
 from control.store.tables.provisioning import agent_numbers
@@ -110,12 +111,14 @@ def get(conn: Connection, key: str, *, tenant_id: str | None = None) -> NumberRe
 
 def active(conn: Connection, e164: str) -> NumberRecord | None:
     """The record, of whichever tenant, by which this number is ours."""
-    row = conn.execute(_ACTIVE, {"e164": e164}).one_or_none()
-    return None if row is None else rows.build(NumberRecord, row)
+    row = _ACTIVE.first(conn, {"e164": e164})
+    return None if row is None else NumberRecord(*row)
 
 
-_ACTIVE = rows.query(numbers, NumberRecord).where(
-    numbers.c.e164 == bindparam("e164"), numbers.c.status == ACTIVE
+_ACTIVE = Prepared(
+    rows.query(numbers, NumberRecord).where(
+        numbers.c.e164 == bindparam("e164"), numbers.c.status == ACTIVE
+    )
 )
 
 

@@ -16,8 +16,10 @@ from typing import Any, TypeVar
 from sqlalchemy import Column, Connection, Insert, Row, Select, Table, bindparam, select
 from sqlalchemy import insert as sql_insert
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import MultipleResultsFound
 
 from control.store import cursor as cursors
+from control.store.prepared import Prepared
 
 R = TypeVar("R")
 
@@ -44,9 +46,10 @@ def query(table: Table, record: type[Any]) -> Select[Any]:
 
 def find(conn: Connection, table: Table, record: type[R], **equal: Any) -> R | None:
     """The one record whose columns are equal to these values (none of them None)."""
-    statement = _by(table, record, *equal)  # type: ignore[arg-type]  # a class can be hashed
-    row = conn.execute(statement, equal).one_or_none()
-    return None if row is None else build(record, row)
+    found = _by(table, record, *equal).all(conn, equal)  # type: ignore[arg-type]  # a class can be hashed
+    if len(found) > 1:
+        raise MultipleResultsFound(f"{len(found)} rows of {table.name} where there is one at most")
+    return record(*found[0]) if found else None
 
 
 def insert(conn: Connection, table: Table, record: Any) -> None:
@@ -60,8 +63,9 @@ def dialect_insert(dialect: str, table: Table) -> Any:
 
 
 @cache  # as many as there are questions in this program
-def _by(table: Table, record: type[Any], *names: str) -> Select[Any]:
-    return query(table, record).where(*(table.c[name] == bindparam(name) for name in names))
+def _by(table: Table, record: type[Any], *names: str) -> Prepared:
+    equal = (table.c[name] == bindparam(name) for name in names)
+    return Prepared(query(table, record).where(*equal))
 
 
 @cache

@@ -12,7 +12,6 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Connection,
-    Select,
     and_,
     bindparam,
     case,
@@ -20,6 +19,7 @@ from sqlalchemy import (
     select,
 )
 
+from control.store.prepared import Prepared
 from control.store.spans import seconds_between, utc_day
 from control.store.tables import calls, opt_outs
 
@@ -179,14 +179,14 @@ def recent(
     if from_number is not None:
         asked["from_number"] = from_number
     figures, opted = _recent(from_number is not None)
-    row = conn.execute(figures, asked).one()
-    opt_outs_seen = conn.execute(opted, asked).scalar_one() if row.answered else 0
+    ((attempts, answered, talk_s, short),) = figures.all(conn, asked)
+    opt_outs_seen = opted.scalar(conn, asked) if answered else 0
     return Recent(
-        attempts=row.attempts or 0,
-        answered=int(row.answered or 0),
-        finished=int(row.answered or 0),
-        talk_s=float(row.talk_s or 0.0),
-        short=int(row.short or 0),
+        attempts=attempts or 0,
+        answered=int(answered or 0),
+        finished=int(answered or 0),
+        talk_s=float(talk_s or 0.0),
+        short=int(short or 0),
         opt_outs=int(opt_outs_seen or 0),
         since=since,
     )
@@ -198,7 +198,7 @@ _NOW = bindparam("now", type_=calls.c.sent_at.type)
 
 
 @cache  # built once, see `control.store.rows`
-def _recent(of_one_number: bool) -> tuple[Select[Any], Select[Any]]:
+def _recent(of_one_number: bool) -> tuple[Prepared, Prepared]:
     """The figures; and how many of those who picked up have opted out."""
     c = calls.c
     mine = [
@@ -233,7 +233,7 @@ def _recent(of_one_number: bool) -> tuple[Select[Any], Select[Any]]:
         .select_from(newest.join(opt_outs, opt_outs.c.e164 == n.to_number))
         .where(opt_outs.c.tenant_id == _TENANT, opt_outs.c.created_at >= _SINCE, answered)
     )
-    return figures, opted
+    return Prepared(figures), Prepared(opted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,12 +252,12 @@ def abandoned(
     asked = {"tenant_id": tenant_id, "since": now - ABANDONED_WINDOW, "now": now}
     if campaign is not None:
         asked["campaign"] = campaign
-    found = conn.execute(_abandoned(campaign is not None), asked)
-    return [Abandoned(row.campaign, row.answered, int(row.abandoned or 0)) for row in found]
+    found = _abandoned(campaign is not None).all(conn, asked)
+    return [Abandoned(name, answered, int(left or 0)) for name, answered, left in found]
 
 
 @cache
-def _abandoned(of_one_campaign: bool) -> Select[Any]:
+def _abandoned(of_one_campaign: bool) -> Prepared:
     c = calls.c
     newest = (
         select(c.campaign, c.abandoned)
@@ -275,28 +275,30 @@ def _abandoned(of_one_campaign: bool) -> Select[Any]:
     n = newest.c
     figures = [func.count().label("answered"), _count(n.abandoned, "abandoned")]
     if of_one_campaign:
-        return select(func.min(n.campaign).label("campaign"), *figures).select_from(newest)
-    return select(n.campaign, *figures).group_by(n.campaign).order_by(n.campaign)
+        return Prepared(
+            select(func.min(n.campaign).label("campaign"), *figures).select_from(newest)
+        )
+    return Prepared(select(n.campaign, *figures).group_by(n.campaign).order_by(n.campaign))
 
 
 def calls_of_hour(conn: Connection, tenant_id: str, now: datetime, from_number: str) -> int:
     """Outbound calls with this caller id in the last hour, counted as far as HOUR_CALLS_MAX."""
     asked = {"tenant_id": tenant_id, "from_number": from_number, "now": now}
-    return int(
-        conn.execute(_CALLS_OF_HOUR, asked | {"since": now - timedelta(hours=1)}).scalar_one()
-    )
+    return int(_CALLS_OF_HOUR.scalar(conn, asked | {"since": now - timedelta(hours=1)}))
 
 
-_CALLS_OF_HOUR = select(func.count()).select_from(
-    select(calls.c.id)
-    .where(
-        calls.c.tenant_id == _TENANT,
-        calls.c.from_number == bindparam("from_number"),
-        calls.c.direction == "outbound",
-        calls.c.status != "blocked",
-        calls.c.sent_at > _SINCE,
-        calls.c.sent_at <= _NOW,
+_CALLS_OF_HOUR = Prepared(
+    select(func.count()).select_from(
+        select(calls.c.id)
+        .where(
+            calls.c.tenant_id == _TENANT,
+            calls.c.from_number == bindparam("from_number"),
+            calls.c.direction == "outbound",
+            calls.c.status != "blocked",
+            calls.c.sent_at > _SINCE,
+            calls.c.sent_at <= _NOW,
+        )
+        .limit(HOUR_CALLS_MAX)
+        .subquery()
     )
-    .limit(HOUR_CALLS_MAX)
-    .subquery()
 )

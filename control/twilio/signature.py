@@ -45,12 +45,22 @@ def sign(url: str, form: Form | None, token: str) -> str:
 
     Names in code point order, each followed by each of its distinct values, without separators.
     """
-    text = url
-    for name in sorted(form or ()):
-        for value in sorted(set((form or {})[name])):
-            text += name + value
-    digest = hmac.digest(token.encode(), text.encode("utf-8", "surrogatepass"), "sha1")
-    return base64.b64encode(digest).decode()
+    return _signed(url, _joined(form or {}), token).decode()
+
+
+def _joined(form: Form) -> str:
+    """What of the form is signed, behind the URL: the same under every spelling of that."""
+    parts: list[str] = []
+    for name in sorted(form):
+        values = form[name]
+        for value in values if len(values) == 1 else sorted(set(values)):
+            parts += (name, value)
+    return "".join(parts)
+
+
+def _signed(url: str, joined: str, token: str) -> bytes:
+    text = (url + joined).encode("utf-8", "surrogatepass")
+    return base64.b64encode(hmac.digest(token.encode(), text, "sha1"))
 
 
 def valid(
@@ -77,9 +87,10 @@ def valid(
     else:
         form = body
     given = signature.encode("utf-8", "surrogatepass")
+    joined = _joined(form or {})
     # No early exit: the time taken shall not tell which candidate came close.
     found = [
-        hmac.compare_digest(sign(candidate, form, token).encode(), given)
+        hmac.compare_digest(_signed(candidate, joined, token), given)
         for candidate in candidates
         for token in tokens
     ]
