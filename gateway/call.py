@@ -46,6 +46,7 @@ from gateway.link import (
     Up,
 )
 from gateway.mediaplane import MediaPlane
+from gateway.planecall import Nobody
 from gateway.recorder import CallTap, Recorder
 from gateway.redial import Redialer
 from gateway.settings import MediaSettings
@@ -276,6 +277,14 @@ class Call:
                 self._tap.finish(
                     self._ended_s or trio.current_time()
                 )  # does nothing the second time
+
+    def let_go(self) -> None:
+        """After `run`, when nothing more is asked of this call: it takes itself out of the rings that it is in.
+
+        What goes round in a ring is left to the garbage collector, and that stops all other calls while it looks.
+        """
+        self._plane_call.observer = Nobody()
+        del self._redialer
 
     async def _dial_agent(self) -> None:
         self._note("agent_dialing", trio.current_time(), {})

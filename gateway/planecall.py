@@ -25,6 +25,19 @@ class CallObserver(Protocol):
         """Driving the bridge raised: the call is over, its sockets are closed."""
 
 
+class Nobody:
+    """Observes a call whose task has ended."""
+
+    def on_events(self) -> None:
+        """They have no reader."""
+
+    def on_leg_gone(self) -> None:
+        """Nobody waits for it."""
+
+    def on_crash(self, error: Exception) -> None:
+        """The call is over."""
+
+
 TLS_RECORD_BYTES = 16 * 1024
 """OpenSSL gives out one record at a time: room for more would only be made and given back."""
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import base64
 import dataclasses
-import gc
 import os
 import signal
 import socket
@@ -28,6 +27,7 @@ import trio
 
 from gateway import failpoints, link, scheduling
 from gateway.call import Call, CallSurroundings
+from gateway.collector import Collector
 from gateway.errors import LinkError
 from gateway.events import Termination
 from gateway.grid import WINDOW_BEATS
@@ -79,6 +79,7 @@ class Worker:
         self._calls: dict[str, Call] = {}
         self._plane = MediaPlane(leg_write_max_bytes=configure.settings.leg_write_max_bytes)
         self._recorder = Recorder()
+        self._collector = Collector()
         self._clock = WallClock()
         self._drain: Drain | None = None
         self._drain_asked = trio.Event()
@@ -110,9 +111,7 @@ class Worker:
             plane_nursery.start_soon(self._plane.run)
             plane_nursery.start_soon(self._writer.run)
             plane_nursery.start_soon(self._beat)
-            # What lives until now lives on: the collector need not look at it again.
-            gc.collect()
-            gc.freeze()
+            self._collector.start()
             self._writer.tell(Ready(self._id, os.getpid()))
             async with trio.open_nursery() as calls:
                 calls.start_soon(self._read_link, calls, around)
@@ -289,6 +288,8 @@ class Worker:
             raise
         finally:
             self._calls.pop(call_id, None)
+            call.let_go()
+            self._collector.ended()
             self._call_gone.set()
 
     def _last_word(self, call: Call, reason: str) -> CallReport:
@@ -322,6 +323,7 @@ class Worker:
             timings = self._plane.timings()
             self._writer.tell(Heartbeat(self._id, len(self._calls), counters, timings))
             due_s += HEARTBEAT_S
+            self._collector.beat(len(self._calls))
             await trio.sleep_until(due_s)
 
     def _ask_drain(self, drain: Drain) -> None:

@@ -26,6 +26,30 @@ assert os.sched_getscheduler(0) == os.SCHED_BATCH
 scheduling.prefer_audio()
 assert os.sched_getscheduler(0) == os.SCHED_OTHER
 """
+WEIGHT = """
+import os
+from gateway import scheduling
+before = os.getpriority(os.PRIO_PROCESS, 0)
+try:
+    os.setpriority(os.PRIO_PROCESS, 0, scheduling.AUDIO_NICENESS)
+    expected = scheduling.AUDIO_NICENESS
+    os.setpriority(os.PRIO_PROCESS, 0, before)
+except PermissionError:
+    expected = before
+scheduling.prefer_audio()
+assert os.getpriority(os.PRIO_PROCESS, 0) == expected
+"""
+NO_WEIGHT = """
+import os
+from gateway import scheduling
+def only_more(which, who, niceness):
+    if niceness < 0: raise PermissionError(1, "not here")
+    taken.append(niceness)
+taken = []
+os.setpriority = only_more
+scheduling.prefer_audio()
+assert taken == [0], taken
+"""
 REFUSED = """
 import os
 from gateway import scheduling
@@ -44,6 +68,8 @@ scheduling._set_slice(scheduling.AUDIO_SLICE_NS)
     "program",
     [
         pytest.param([GIVE_WAY, PREFER_AUDIO], id="control-gives-way-and-a-worker-does-not"),
+        pytest.param([WEIGHT], id="a-worker-takes-the-weight-it-may-have"),
+        pytest.param([NO_WEIGHT], id="a-worker-without-the-right-takes-none"),
         pytest.param([REFUSED], id="refused"),
         pytest.param([SLICE], id="slice-is-understood"),
     ],

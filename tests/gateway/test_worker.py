@@ -5,6 +5,7 @@ import dataclasses
 import gc
 import socket
 import threading
+import weakref
 
 import pytest
 import trio
@@ -210,6 +211,7 @@ async def rig(nursery):
     worker_end.setblocking(False)
     settings = MediaSettings(agent_handshake_timeout_s=60.0, close_timeout_s=0.1)
     stage = Rig(control_end)
+    thresholds = gc.get_threshold()
     with worker_end, control_end, stage.agent:
         async with trio.open_nursery() as own:
             own.start_soon(Worker(worker_end, Configure("w1", settings)).run)
@@ -217,6 +219,7 @@ async def rig(nursery):
             yield stage
             own.cancel_scope.cancel()
     gc.unfreeze()  # the worker freezes what it finds, and that was the test's
+    gc.set_threshold(*thresholds)
 
 
 @pytest.mark.parametrize(
@@ -273,6 +276,27 @@ async def test_call_that_does_not_end_in_time_is_reported_before_drained(rig, mo
     assert report.call_id == "call_1"
     assert "stopped" in report.reason
     await until(rig.link, Drained)
+
+
+async def test_call_that_has_ended_leaves_nothing_to_the_collector(rig, monkeypatch):
+    """A full collection stops all calls: it must not have to be made because of those that come and go."""
+    calls = []
+    real_run = Call.run
+
+    async def run(call: Call) -> None:
+        calls.append(weakref.ref(call))
+        await real_run(call)
+
+    monkeypatch.setattr(Call, "run", run)
+    gc.disable()
+    try:
+        await rig.prepare("call_1")
+        rig.send(HangUp("call_1", "asked to"))
+        await until(rig.link, CallReport)
+        await trio.testing.wait_all_tasks_blocked()
+        assert [call() for call in calls] == [None]
+    finally:
+        gc.enable()
 
 
 async def test_drain_ends_calls_in_order(rig):
