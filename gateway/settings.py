@@ -16,6 +16,8 @@ class MediaSettings:
     """Worker processes; 0 = one per core less one, at least one."""
     pin_workers: bool = False
     """Each worker on a core of its own, as far as there are as many as workers."""
+    realtime: bool = False
+    """Workers under SCHED_RR (`gateway.realtime`)."""
     max_calls_per_worker: int = 1000
     admit_lateness_ms: float = 20.0
     """New calls are not placed on a worker of which one tick in twenty comes later; 0: that is not looked at. After

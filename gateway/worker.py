@@ -54,6 +54,7 @@ from gateway.link import (
 )
 from gateway.link_writer import LinkWriter
 from gateway.mediaplane import MediaPlane
+from gateway.realtime import Realtime
 from gateway.recorder import Recorder
 from gateway.voice import CLOCK_RESYNC_S, Voice, WallClock
 
@@ -80,6 +81,7 @@ class Worker:
         self._plane = MediaPlane(leg_write_max_bytes=configure.settings.leg_write_max_bytes)
         self._recorder = Recorder()
         self._collector = Collector()
+        self._realtime = Realtime(_complain)
         self._clock = WallClock()
         self._drain: Drain | None = None
         self._drain_asked = trio.Event()
@@ -112,6 +114,8 @@ class Worker:
             plane_nursery.start_soon(self._writer.run)
             plane_nursery.start_soon(self._beat)
             self._collector.start()
+            if self._settings.realtime:
+                self._realtime.take()
             self._writer.tell(Ready(self._id, os.getpid()))
             async with trio.open_nursery() as calls:
                 calls.start_soon(self._read_link, calls, around)
@@ -324,6 +328,7 @@ class Worker:
             self._writer.tell(Heartbeat(self._id, len(self._calls), counters, timings))
             due_s += HEARTBEAT_S
             self._collector.beat(len(self._calls))
+            self._realtime.beat(now_s)
             await trio.sleep_until(due_s)
 
     def _ask_drain(self, drain: Drain) -> None:

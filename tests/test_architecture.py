@@ -118,6 +118,7 @@ SHELLS = frozenset(
         "failpoints",
         "link_writer",
         "scheduling",
+        "realtime",
         "worker",
     )
 )
