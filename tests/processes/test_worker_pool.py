@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import wave
 
 import pytest
@@ -351,6 +352,22 @@ async def test_heartbeat_tells_what_headroom_and_metrics_ask_for():
         page = Metrics().render([stats]).decode()
         for name in ("tick_lateness", "uplink_latency", "clear_latency"):
             assert f'tandem_media_{name}_seconds_bucket{{le="+Inf",worker="w1"}}' in page
+
+
+async def test_worker_runs_under_the_realtime_policy_where_that_is_asked_for_and_allowed():
+    """Asked of the kernel; elsewhere it works as any other does."""
+    program = "import os; os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))"
+    probe = await trio.run_process(
+        [sys.executable, "-c", program], check=False, capture_stderr=True
+    )
+    for wanted in (True, False):
+        async with open_rig(dataclasses.replace(SETTINGS, realtime=wanted)) as rig:
+            ready = await rig.until(Ready)
+            policy = os.sched_getscheduler(ready.pid) & ~os.SCHED_RESET_ON_FORK
+            is_taken = wanted and probe.returncode == 0
+            assert policy == (os.SCHED_RR if is_taken else os.SCHED_OTHER)
+            rig.pool.prepare(rig.plan("call_1"))
+            await rig.until(CallEvent, "call_1", "agent_first_audio")
 
 
 async def test_attach_of_an_unknown_call_closes_the_socket():
