@@ -177,7 +177,11 @@ def _drive(
     at_start = procfs.usage(everyone)
     generator.tell(target.door)
     window: dict[str, Any] = {}
-    lister = Lister(target) if bench.lists_calls and isinstance(target, Daemon) else None
+    lister = (
+        Lister(target, bench.generator_cores)
+        if bench.lists_calls and isinstance(target, Daemon)
+        else None
+    )
     listed: dict[str, Any] = {}
     while True:
         event = generator.next(STALL_S)
