@@ -35,7 +35,7 @@ class StepPlan:
     churn_call_s: float = 3.0
     fill_calls: int = 0
     """Short calls before the ramp: what a daemon that has been at work for an hour has in its pools and caches."""
-    fill_per_s: float = 4.0
+    fill_per_s: float = 8.0
 
     def to_json(self) -> str:
         """One line."""

@@ -26,6 +26,16 @@ class Second:
     underrun_ms: float = 0.0
 
 
+def by_second(at_s: Any, values: Any) -> dict[int, Any]:
+    """The values of each second that has any. Sorted once: half an hour of 200 calls has 18 million frames."""
+    if not values.size:
+        return {}
+    second = at_s.astype(np.int64)
+    order = np.argsort(second, kind="stable")
+    names, begins = np.unique(second[order], return_index=True)
+    return dict(zip(names.tolist(), np.split(values[order], begins[1:]), strict=True))
+
+
 class Tally:
     """Filled by callers and agents. Uplink frames count when they were *sent* inside the window."""
 
@@ -77,10 +87,9 @@ class Tally:
         inside = (at_s >= self.begin_s) & (at_s < self.end_s)
         lead_ms, at_s = lead_ms[inside], at_s[inside] - self.begin_s
         seconds = {}
-        for second in np.unique(at_s.astype(int)):
-            found = lead_ms[at_s.astype(int) == second]
+        for second, found in by_second(at_s, lead_ms).items():
             held = np.maximum(found, 0.0)
-            seconds[int(second)] = Second(
+            seconds[second] = Second(
                 leads=len(found),
                 lead_sum_ms=float(held.sum()),
                 lead_min_ms=float(held.min()),
@@ -94,6 +103,7 @@ class Tally:
         uplink = np.concatenate(self._uplink_ms)
         at_s = np.concatenate(self._uplink_at_s)
         lead_ms, seconds = self._leads()
+        uplink_of = by_second(at_s, uplink)
         underruns = sum(second.underruns for second in seconds.values())
         return {
             "uplink_ms": spread(uplink),
@@ -113,7 +123,7 @@ class Tally:
                     "lead_min_ms": round(min(found.lead_min_ms, 1e6), 1),
                     "underruns": found.underruns,
                     "underrun_ms": round(found.underrun_ms, 1),
-                    "uplink_p99_ms": _p99(uplink[(at_s >= second) & (at_s < second + 1)]),
+                    "uplink_p99_ms": _p99(uplink_of.get(second, np.zeros(0))),
                 }
                 for second, found in sorted(seconds.items())
             ],
