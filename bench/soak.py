@@ -106,12 +106,23 @@ class Watcher:
                 found[pid] = dict(Counter(self.final[pid]) - Counter(self.idle[pid]))
         return found
 
+    def plain(self) -> dict[int, list[dict[str, Any]]]:
+        """All samples, by process, for JSON."""
+        return {pid: [asdict(one) for one in all_] for pid, all_ in self.samples.items()}
+
     def window(self, pid: int) -> list[Sample]:
         """The samples that are judged."""
         length_s = self.end_s - (self.begin_s or 0.0)
         return [
             s for s in self.samples.get(pid, []) if SETTLE_SHARE * length_s <= s.at_s <= length_s
         ]
+
+
+def _keep(path: str | None, found: Mapping[str, Any]) -> None:
+    """Also what was read before a soak broke off: it took an hour."""
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(json.dumps(found, indent=1) + "\n")
 
 
 def slope_kib_per_min(samples: Sequence[Sample]) -> float:
@@ -168,7 +179,7 @@ def account(watcher: Watcher, result: Mapping[str, Any], *, is_judged: bool) -> 
         "slope_judged": is_judged,
         "missed": missed,
         "refused": result["verdict"]["refused"],
-        "samples": {pid: [asdict(one) for one in all_] for pid, all_ in watcher.samples.items()},
+        "samples": watcher.plain(),
     }
 
 
@@ -205,15 +216,14 @@ def main() -> int:
         churn_per_s=options.churn,
         fill_calls=options.fill,
     )
+    watcher = Watcher()
     try:
-        found = soak(plan, bench, Watcher())
+        found = soak(plan, bench, watcher)
     except StepFailed as error:
         print(f"soak: {error}", file=sys.stderr)
+        _keep(options.json, {"failed": str(error), "samples": watcher.plain()})
         return EXIT_MISSED
-    if options.json:
-        path = Path(options.json)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found, indent=1) + "\n")
+    _keep(options.json, found)
     shown = {name: value for name, value in found.items() if name != "samples"}
     print(json.dumps(shown, indent=1))
     if found["missed"]:

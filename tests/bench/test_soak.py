@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from bench import soak
 from bench.load import procfs
 from bench.load.plan import StepPlan
-from bench.load.steps import Bench
+from bench.load.steps import Bench, StepFailed
 from bench.soak import SLOPE_MAX_KIB_PER_MIN, Sample, Watcher, account, slope_kib_per_min
 
 GOOD: dict[str, Any] = {
@@ -115,3 +116,22 @@ def test_soak_of_five_calls_gives_every_descriptor_back() -> None:
     worker = next(one for one in found["processes"] if one["role"] == "worker")
     assert worker["descriptors"]["peak"] >= worker["descriptors"]["idle"] + 2 * 5
     assert all(len(samples) >= 5 for samples in found["samples"].values())
+
+
+def test_soak_that_breaks_off_keeps_what_was_read(tmp_path, monkeypatch, capsys) -> None:
+    """It may have been on for an hour."""
+
+    def breaks_off(plan: StepPlan, bench: Bench, watcher: Watcher) -> dict[str, Any]:
+        assert (plan.calls, plan.fill_calls, bench.priority) == (7, 11, 3)
+        watcher.samples[4] = [Sample(1.0, 5, 6, 7)]
+        raise StepFailed("the generator has stalled")
+
+    monkeypatch.setattr(soak, "soak", breaks_off)
+    path = tmp_path / "out" / "soak.json"
+    options = ["--calls", "7", "--fill", "11", "--priority", "3", "--json", str(path)]
+    monkeypatch.setattr("sys.argv", ["soak", *options])
+    assert soak.main() == soak.EXIT_MISSED
+    assert "stalled" in capsys.readouterr().err
+    kept = json.loads(path.read_text())
+    sample = {"at_s": 1.0, "rss_kib": 5, "pss_kib": 6, "descriptors": 7}
+    assert kept == {"failed": "the generator has stalled", "samples": {"4": [sample]}}
