@@ -304,12 +304,11 @@ async def open_rig(
             for each in (rig, *rig.peers):
                 await _wait_ready(each.daemon, each.api)
             yield rig
-        except Exception as error:
-            for each in (rig, *rig.peers):
-                if (code := each.daemon.process.poll()) is not None:
-                    error.add_note(f"the daemon of {each.folder.name} has ended, exit code {code}")
-            raise
         finally:
+            if (error := sys.exception()) is not None:
+                for each in (rig, *rig.peers):
+                    if (code := each.daemon.process.poll()) is not None:
+                        error.add_note(f"the daemon of {each.folder.name} has ended: {code}")
             with trio.CancelScope(shield=True):
                 async with trio.open_nursery() as stopping:
                     for each in (rig, *rig.peers):
