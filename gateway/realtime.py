@@ -48,6 +48,7 @@ class Realtime:
             return
         if self._given_up_s is None:
             self._given_up_s = now_s
+            self._complain("realtime_given_up", again_after_s=AGAIN_AFTER_S)
         elif now_s - self._given_up_s >= AGAIN_AFTER_S:
             self._has_given_up, self._given_up_s = False, None
             self._is_wanted = self._take()
@@ -66,6 +67,6 @@ class Realtime:
         return True
 
     def _give_up(self, _signal: int, _frame: Any) -> None:
+        """It may interrupt a line that is being written: what there is to say, `beat` says."""
         scheduling.prefer_audio()
         self._has_given_up = True
-        self._complain("realtime_given_up", again_after_s=AGAIN_AFTER_S)
