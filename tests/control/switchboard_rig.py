@@ -448,3 +448,8 @@ async def talking(rig, sid=SID):
 async def awaited(awaitable):
     """For `Rig.until`: a coroutine from within a lambda."""
     return await awaitable
+
+
+def answered(sid=SID):
+    """An outbound call's first question: the callee has picked up."""
+    return {"CallSid": sid, "From": OURS, "To": THEIRS, "CallStatus": "in-progress"}
