@@ -11,6 +11,9 @@ from gateway.settings import MediaSettings
 from tests.gateway.mediaplane_rig import BOUND, Stage
 from tests.peers import Table
 
+# Their asserts say what they compared, as those in the tests do.
+pytest.register_assert_rewrite("tests.gateway.websocket_rig", "tests.gateway.legs_rig")
+
 
 @pytest.fixture
 def talk():
