@@ -30,6 +30,8 @@ PLAN = CallPlan(
     dynamic_variables={"gw_call_id": "call_test"},
 )
 FRAME = bytes((7 * n) % 256 for n in range(160))
+SPEECH = bytes((n * 31 + n // 160) % 256 for n in range(8_000))
+"""A second of the agent's: no two frames alike."""
 
 
 def b64(data: bytes) -> str:

@@ -21,7 +21,7 @@ from control.metrics import Metrics
 from control.store import agents, calls
 from policy import Facts, evaluate, load_rules
 from tests.control.api_rig import NOW, agent, call, open_rig
-from tests.test_architecture import keys_of
+from tests.sources import keys_of
 
 ROOT = Path(__file__).resolve().parents[1]
 

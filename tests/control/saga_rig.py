@@ -24,7 +24,7 @@ from control.config import (
 from control.elevenlabs.rest import ElevenLabsRest
 from control.elevenlabs.workspace import Workspace
 from control.numbers.values import Checked, NumberProblem
-from control.provisioning import STEPS, Provisioning
+from control.provisioning import STEPS, Provisioning, saga
 from control.provisioning.values import Services
 from control.store import Store, agents
 from control.store.numbers import NumberRecord
@@ -33,6 +33,7 @@ from control.store.records import AgentRecord
 AT = datetime(2027, 1, 13, 18, 0, tzinfo=UTC)
 NUMBER = "+14155550100"
 TOOL = {"type": "client", "name": "opt_out", "description": "The caller wants no more calls."}
+UPDATE = {"name": "elevenlabs_update", "status": "pending", "ms": 0, "asked_at": "1"}
 
 
 class FakeClock:
@@ -230,6 +231,15 @@ async def open_saga(tmp_path) -> AsyncIterator[SagaRig]:
                 await trio.sleep(0.001)
     finally:
         store.close()
+
+
+@asynccontextmanager
+async def open_impatient(tmp_path, monkeypatch) -> AsyncIterator[SagaRig]:
+    """No waiting between attempts: threads of the store do not see a mock clock."""
+    monkeypatch.setattr(saga, "RETRY_FIRST_S", 0.001)
+    monkeypatch.setattr(saga, "RETRY_MAX_S", 0.001)
+    async with open_saga(tmp_path) as opened:
+        yield opened
 
 
 def steps(record):

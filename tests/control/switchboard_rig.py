@@ -435,3 +435,21 @@ def name_of(document: str) -> str:
 
 
 UNCERTAIN = TwilioUncertain("connection lost")
+
+
+async def talking(rig, sid=SID):
+    """An inbound call whose stream has started; returns its id."""
+    call_id = name_of(await rig.switchboard.answer(rig.form(sid)))
+    rig.pool.event(call_id, "stream_started")
+    await rig.until(lambda: rig.switchboard._office.book.get(call_id).attached)
+    return call_id
+
+
+async def awaited(awaitable):
+    """For `Rig.until`: a coroutine from within a lambda."""
+    return await awaitable
+
+
+def answered(sid=SID):
+    """An outbound call's first question: the callee has picked up."""
+    return {"CallSid": sid, "From": OURS, "To": THEIRS, "CallStatus": "in-progress"}

@@ -32,13 +32,6 @@ def call(number: int, **fields) -> CallRecord:
     return CallRecord(id=f"call_{number:04d}", **given_fields)
 
 
-@pytest.fixture
-def store(store_url):
-    opened = Store.open(store_url)
-    yield opened
-    opened.close()
-
-
 CALLS = st.lists(
     st.builds(
         dict,

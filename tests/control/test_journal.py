@@ -8,19 +8,12 @@ import pytest
 
 from control import journal as module
 from control.journal import NAME, Journal
-from control.store import Store, StoreUnavailable, calls, outbox
+from control.store import StoreUnavailable, calls, outbox
 from control.store.records import CallRecord
 from gateway.link import TranscriptTurn
 from tests.control.test_durability import NOW, live
 
 ENDED = NOW + timedelta(seconds=9)
-
-
-@pytest.fixture
-def store(store_url):
-    opened = Store.open(store_url)
-    yield opened
-    opened.close()
 
 
 def ended(number=1):

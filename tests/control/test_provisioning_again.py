@@ -11,7 +11,7 @@ from control.numbers.values import NumberProblem
 from control.provisioning import again, elevenlabs_steps, saga, values
 from control.provisioning.values import StepFailed
 from control.store import agents
-from tests.control.saga_rig import open_saga, statuses, steps
+from tests.control.saga_rig import open_impatient, statuses, steps
 
 AWAY = NumberProblem("unreachable", "no connection to Twilio", transient=True)
 URL = "https://coastal.example.com"
@@ -20,10 +20,8 @@ URL = "https://coastal.example.com"
 @pytest.fixture
 async def rig(tmp_path, monkeypatch):
     """No waiting between attempts and sweeps: threads of the store do not see a mock clock."""
-    monkeypatch.setattr(saga, "RETRY_FIRST_S", 0.001)
-    monkeypatch.setattr(saga, "RETRY_MAX_S", 0.001)
     monkeypatch.setattr(saga, "SWEEP_INTERVAL_S", 0.01)
-    async with open_saga(tmp_path) as opened:
+    async with open_impatient(tmp_path, monkeypatch) as opened:
         yield opened
 
 

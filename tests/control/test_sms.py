@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -170,13 +169,6 @@ def test_keywords_in_any_case_and_with_marks() -> None:
 
 
 # ---- sending -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def store(store_url: str) -> Iterator[Store]:
-    opened = Store.open(store_url)
-    yield opened
-    opened.close()
 
 
 class Account:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -12,27 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, event, exc, text
 
-from control.store import BadCursor, RecordNotFound, Store, agents, calls, decisions
+from control.store import BadCursor, RecordNotFound, calls, decisions
 from control.store import cursor as cursors
-from control.store.records import AgentRecord, CallRecord, EventRecord, TurnRecord
+from control.store.records import CallRecord, EventRecord, TurnRecord
 
 NOW = datetime(2026, 11, 21, 9, 0, 0, 123456, tzinfo=UTC)
-
-
-@pytest.fixture
-def store(store_url: str) -> Iterator[Store]:
-    opened = Store.open(store_url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def conn(store: Store) -> Iterator[Connection]:
-    with store._engine.connect() as opened, opened.begin():
-        agents.insert(
-            opened, AgentRecord(id="agt_1", name="Front desk", created_at=NOW, updated_at=NOW)
-        )
-        yield opened
 
 
 def call(number: int, **columns: Any) -> CallRecord:

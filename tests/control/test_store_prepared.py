@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -14,28 +14,13 @@ from sqlalchemy import Connection, bindparam, event, exc, func, literal_column, 
 from control.compliance import facts
 from control.compliance.facts import Asked
 from control.compliance.number_file import Shelf
-from control.store import Store, StoreUnavailable, agents, calls
+from control.store import Store, StoreUnavailable, calls
 from control.store.prepared import Prepared
-from control.store.records import AgentRecord, CallRecord
+from control.store.records import CallRecord
 from control.store.tables import calls as table
 
 NOW = datetime(2026, 11, 21, 9, 0, 0, 123456, tzinfo=UTC)
 NUMBERS = ("+14155550100", "+14155550101", "+12125550100", "+442071838750", "+4930123456")
-
-
-@pytest.fixture
-def store(store_url: str) -> Iterator[Store]:
-    opened = Store.open(store_url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def conn(store: Store) -> Iterator[Connection]:
-    with store._engine.connect() as opened, opened.begin():
-        made = AgentRecord(id="agt_1", name="Desk", created_at=NOW, updated_at=NOW)
-        agents.insert(opened, made)
-        yield opened
 
 
 def some_call(random: Random, number: int) -> CallRecord:

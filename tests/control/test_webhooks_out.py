@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -78,13 +78,6 @@ async def serving(*servers: Target, tls: ssl.SSLContext | None = None) -> AsyncI
                 nursery.start_soon(trio.serve_listeners, target.serve, listeners)
             yield
             nursery.cancel_scope.cancel()
-
-
-@pytest.fixture
-def store(store_url: str) -> Iterator[Store]:
-    opened = Store.open(store_url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 """The media plane with real sockets and a stand-in for the bridge."""
 
-import contextlib
 import math
 import os
 import select
 import socket
-import ssl
 import struct
 from pathlib import Path
 
@@ -13,166 +11,9 @@ import pytest
 import trio
 import trio.testing
 
-from bench.sim_elevenlabs.tls import throwaway_tls
-from gateway import mediaplane, planecall
 from gateway.events import Note
-from gateway.intake import new_intake, plain_intake
 from gateway.mediaplane import MediaPlane
-from gateway.outlet import Outlet
-from gateway.planecall import Leg
-from gateway.playout import Playout
-from gateway.settings import MediaSettings
-
-BOUND = 100_000
-
-
-class FakeBridge:
-    """Notes what it is told, says what it is given, raises where it is asked to."""
-
-    def __init__(self, *, raises: str = "") -> None:
-        self.raises = raises
-        self.told: list[tuple] = []
-        self.caller_out = b""
-        self.agent_out = b""
-        self.events: list = []
-        self.outlet = Outlet(Playout(MediaSettings()), [], 0)
-        self.ticks: list[float] = []
-        self.barge_ins = 0
-        self.caller_is_done = False
-        self.express_sid = None
-        self.said = trio.Event()
-
-    @property
-    def to_caller(self) -> bytes:
-        return self.caller_out
-
-    @property
-    def to_agent(self) -> bytes:
-        return self.agent_out
-
-    @property
-    def ended(self) -> object | None:
-        return self.caller_is_done or None
-
-    def _note(self, name: str, *details: object) -> None:
-        self.told.append((name, *details))
-        self.said.set()
-        if name == self.raises:
-            raise RuntimeError(f"bug in {name}")
-
-    def caller_opened(self, now_s):
-        self._note("caller_opened")
-
-    def caller_bytes(self, data, now_s):
-        self._note("caller_bytes", data)
-
-    def caller_closed(self, now_s, reason):
-        self._note("caller_closed", reason)
-
-    def caller_failed(self, reason, now_s):
-        self._note("caller_failed", reason)
-
-    def agent_opened(self, now_s):
-        self._note("agent_opened")
-
-    def agent_bytes(self, data, now_s):
-        self._note("agent_bytes", data)
-
-    def agent_closed(self, now_s, reason):
-        self._note("agent_closed", reason)
-
-    def agent_failed(self, reason, now_s):
-        self._note("agent_failed", reason)
-
-    def tick(self, now_s):
-        self.ticks.append(now_s)
-        self._note("tick")
-
-    def take_caller(self):
-        data, self.caller_out = self.caller_out, b""
-        return data
-
-    def take_agent(self):
-        data, self.agent_out = self.agent_out, b""
-        return data
-
-    def names(self) -> list[str]:
-        return [name for name, *_ in self.told]
-
-    def heard(self, leg: str) -> bytes:
-        return b"".join(told[1] for told in self.told if told[0] == f"{leg}_bytes")
-
-    async def until(self, condition) -> None:
-        while not condition():
-            self.said = trio.Event()
-            await self.said.wait()
-
-
-class Observer:
-    def __init__(self, bridge: FakeBridge) -> None:
-        self.bridge = bridge
-        self.events: list = []
-        self.gone = 0
-        self.crashes: list[Exception] = []
-
-    def on_events(self):
-        self.events += self.bridge.events
-        self.bridge.events = []
-
-    def on_leg_gone(self):
-        self.gone += 1
-
-    def on_crash(self, error):
-        self.crashes.append(error)
-
-
-class Stage:
-    """A running plane, and calls with their peers."""
-
-    def __init__(self, plane: MediaPlane, stack: contextlib.ExitStack) -> None:
-        self.plane = plane
-        self._stack = stack
-
-    def call(self, **options):
-        bridge = FakeBridge(**options)
-        observer = Observer(bridge)
-        return bridge, observer, self.plane.add(bridge, observer)
-
-    def pair(self, buffer_bytes: int = 0) -> tuple[socket.socket, socket.socket]:
-        """Ours (goes to the plane) and theirs."""
-        ours, theirs = socket.socketpair()
-        for sock in (ours, theirs):
-            self._stack.callback(sock.close)
-            if buffer_bytes:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
-        theirs.setblocking(False)
-        return ours, theirs
-
-    def tcp_pair(self) -> tuple[socket.socket, socket.socket]:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            ours = socket.create_connection(listener.getsockname())
-            theirs, _ = listener.accept()
-        for sock in (ours, theirs):
-            self._stack.callback(sock.close)
-        theirs.setblocking(False)
-        return ours, theirs
-
-
-@pytest.fixture(params=[plain_intake, new_intake], ids=["plain", "built"])
-async def stage(request):
-    """Both ways of reading sockets; without a compiler they are the same one."""
-    with contextlib.ExitStack() as stack, trio.fail_after(60):
-        plane = MediaPlane(leg_write_max_bytes=BOUND, intake=request.param)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(plane.run)
-            yield Stage(plane, stack)
-            nursery.cancel_scope.cancel()
-
-
-async def settle() -> None:
-    """Let the plane do all that it can do at once. (Its grid never lets all tasks block for long.)"""
-    for _ in range(50):
-        await trio.lowlevel.checkpoint()
+from tests.gateway.mediaplane_rig import BOUND, FakeBridge, Observer, pattern, settle
 
 
 async def read(sock: socket.socket, size: int) -> bytes:
@@ -195,11 +36,7 @@ def waits_to_write(plane: MediaPlane, sock: socket.socket) -> bool:
     raise AssertionError("the plane does not watch this socket")
 
 
-def pattern(size: int) -> bytes:
-    return (b"0123456789abcdef" * (size // 16 + 1))[:size]
-
-
-# ---- sockets -----------------------------------------------------------------------------------
+# ---- sockets -------------------------------------------------------------------------------------
 
 
 async def test_bytes_go_both_ways_with_what_came_before_them(stage):
@@ -393,146 +230,6 @@ async def test_observer_that_raises_ends_its_own_call_only(stage):
     bridge.events = [Note("x", 0.0)]
     stage.plane.flush(call)
     assert [type(error) for error in observer.crashes] == [ValueError]
-
-
-# ---- TLS -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def contexts(tmp_path_factory):
-    server, certificate = throwaway_tls(tmp_path_factory.mktemp("tls"))
-    return server, ssl.create_default_context(cafile=os.fspath(certificate))
-
-
-async def tls_pair(stage, contexts) -> tuple[ssl.SSLSocket, ssl.SSLSocket]:
-    """Ours (the client, not blocking) and theirs (blocking, for use in threads)."""
-    ours, theirs = stage.tcp_pair()
-    theirs.setblocking(True)
-    server, client = contexts
-    ends: list = [None, None]
-
-    def accept() -> None:
-        ends[1] = server.wrap_socket(theirs, server_side=True)
-
-    def connect() -> None:
-        ends[0] = client.wrap_socket(ours, server_hostname="localhost")
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.to_thread.run_sync, accept)
-        nursery.start_soon(trio.to_thread.run_sync, connect)
-    for end in ends:
-        stage._stack.callback(end.close)
-    ends[0].setblocking(False)
-    return ends[0], ends[1]
-
-
-async def first_bytes(sock: ssl.SSLSocket, size: int) -> bytes:
-    """The session tickets of TLS 1.3 come first and are no data."""
-    while True:
-        await trio.lowlevel.wait_readable(sock)
-        with contextlib.suppress(ssl.SSLWantReadError):
-            return sock.recv(size)
-
-
-async def test_tls_bytes_that_epoll_does_not_announce_are_read(stage, contexts, monkeypatch):
-    """Many records come in one segment; all of them reach the bridge although the socket is silent then."""
-    monkeypatch.setattr(mediaplane, "_READS_PER_WAKE", 2)
-    bridge, _, call = stage.call()
-    ours, theirs = await tls_pair(stage, contexts)
-    stage.plane.adopt_agent(call, ours, b"")
-    records = [b"%04d" % n * 10 for n in range(300)]
-
-    def send_all() -> None:
-        for record in records:
-            theirs.sendall(record)
-
-    await trio.to_thread.run_sync(send_all)
-    await bridge.until(lambda: bridge.heard("agent") == b"".join(records))
-
-
-async def test_tls_bytes_decrypted_before_the_plane_had_the_socket_are_read(stage, contexts):
-    """What came with the answer to the upgrade is held by the TLS object, and epoll will never say so."""
-    bridge, _, call = stage.call()
-    ours, theirs = await tls_pair(stage, contexts)
-    await trio.to_thread.run_sync(theirs.sendall, b"answer and more")
-    assert await first_bytes(ours, 6) == b"answer"
-    assert ours.pending() == 9
-    stage.plane.adopt_agent(call, ours, b"rest,")
-    assert bridge.heard("agent") == b"rest, and more"
-
-
-async def test_tls_write_that_has_to_wait_is_finished_later(stage, contexts):
-    """The same bytes again, in order, when the socket takes them."""
-    bridge, _, call = stage.call()
-    ours, theirs = await tls_pair(stage, contexts)
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    stage.plane.adopt_agent(call, ours, b"")
-    sent = b""
-    while not call.agent.pending:
-        bridge.agent_out = pattern(30_000)
-        sent += bridge.agent_out
-        stage.plane.flush(call)
-    for _ in range(3):
-        bridge.agent_out = b"behind it"
-        sent += b"behind it"
-        stage.plane.flush(call)
-
-    def receive() -> bytes:
-        data = b""
-        while len(data) < len(sent):
-            data += theirs.recv(65536)
-        return data
-
-    assert await trio.to_thread.run_sync(receive) == sent
-
-
-async def test_lane_writes_to_tls_as_send_does(stage, contexts):
-    """The same bytes, the same count, the same answer to a full socket. A plain socket is the lane's own."""
-    _bridge, _, call = stage.call()
-    ours, theirs = await tls_pair(stage, contexts)
-    leg = Leg(call, ours, is_agent=True)
-    write = leg.lane_write
-    assert write is not None
-    assert write != ours.send
-    assert write(b"by the lane, ") == 13
-    assert ours.send(b"by hand") == 7
-    received = b""
-    while len(received) < 20:
-        received += await trio.to_thread.run_sync(theirs.recv, 100)
-    assert received == b"by the lane, by hand"
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    with pytest.raises(ssl.SSLWantWriteError):
-        while True:
-            write(bytes(30_000))
-    assert Leg(call, stage.pair()[0], is_agent=True).lane_write is None
-
-
-async def test_leg_that_waits_to_be_read_again_is_not_confused_with_a_later_one(
-    stage, contexts, monkeypatch
-):
-    """Its descriptor number may belong to another call's socket by the time it is its turn."""
-    monkeypatch.setattr(mediaplane, "_READS_PER_WAKE", 1)
-    monkeypatch.setattr(planecall, "TLS_RECORD_BYTES", 1)
-    _bridge, _, call = stage.call()
-    ours, theirs = await tls_pair(stage, contexts)
-    await trio.to_thread.run_sync(theirs.sendall, b"x" * 5)
-    await first_bytes(ours, 1)
-    stage.plane.adopt_agent(call, ours, b"")  # one read is done, another is asked for
-    number = ours.fileno()
-    assert stage.plane._again
-    stage.plane.remove(call)
-    other, _, other_call = stage.call()
-    other_ours, other_theirs = stage.pair()
-    if other_theirs.fileno() == number:
-        other_ours, other_theirs = other_theirs, other_ours
-    assert other_ours.fileno() == number
-    stage.plane.adopt_agent(other_call, other_ours, b"")
-    await settle()
-    other_theirs.send(b"hello")
-    await other.until(lambda: other.heard("agent") == b"hello")
-    assert "agent_closed" not in other.names()
-    stage.plane.remove(other_call)
 
 
 # ---- the grid ------------------------------------------------------------------------------------

@@ -1,8 +1,7 @@
-"""The framing by itself: every rule, every way of cutting the stream, both roles."""
+"""The framing by itself: every rule for what is received, every way of cutting the stream, both roles."""
 
 from __future__ import annotations
 
-import itertools
 import struct
 import tracemalloc
 
@@ -10,56 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.frames import encode_header, is_close_code
 from gateway.websocket import BINARY, CLOSE, PING, PONG, TEXT, WebSocket, WebSocketError
+from tests.gateway.websocket_rig import BOTH_ROLES, LIMIT, cut, outcome, whole_and_cut, wire
 
-LIMIT = 64 * 1024
-BOTH_ROLES = pytest.mark.parametrize("client", [False, True], ids=["server", "client"])
-
-
-def wire(opcode, payload=b"", *, to_client, fin=True, reserved=0, masked=None, form=None):
-    """A frame as the peer would send it, or as it must not; written without the code under test."""
-    masked = not to_client if masked is None else masked
-    bit = 0x80 if masked else 0
-    size = len(payload)
-    form = form or (7 if size < 126 else 16 if size < 65536 else 64)
-    head = bytes([(0x80 if fin else 0) | reserved << 4 | opcode])
-    if form == 7:
-        head += bytes([bit | size])
-    elif form == 16:
-        head += bytes([bit | 126]) + struct.pack("!H", size)
-    else:
-        head += bytes([bit | 127]) + struct.pack("!Q", size)
-    if not masked:
-        return head + payload
-    key = b"\x11\x92\x33\xe4"
-    return head + key + bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
-
-
-def outcome(client, pieces, limit=LIMIT):
-    """Everything observable after the pieces: frames, failure, close."""
-    socket = WebSocket(client=client, max_message_bytes=limit)
-    frames = [frame for piece in pieces for frame in socket.receive(piece)]
-    failure = socket.failure and (socket.failure.close_code, socket.failure.reason)
-    return frames, failure, socket.close_received
-
-
-def cut(data, places):
-    """The pieces of `data` between the places, some of them empty."""
-    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[a:b] for a, b in itertools.pairwise(edges)]
-
-
-def whole_and_cut(client, data, places=(), limit=LIMIT):
-    """The outcome, after a check that it does not depend on the cuts."""
-    whole = outcome(client, [data], limit)
-    single = [data[i : i + 1] for i in range(len(data))]
-    assert outcome(client, single, limit) == whole
-    assert outcome(client, cut(data, places), limit) == whole
-    return whole
-
-
-# ---- cuts -------------------------------------------------------------------------------------
+# ---- cuts ----------------------------------------------------------------------------------------
 
 texts = st.text(max_size=300) | st.integers(100, 140).map(lambda n: "a" * n)
 messages = st.tuples(st.just(TEXT), texts.map(str.encode)) | st.tuples(
@@ -156,7 +109,7 @@ def test_receive_payload_is_bytes_however_it_came(client):
         assert all(type(payload) is bytes for _, payload in outcome(client, pieces)[0])
 
 
-# ---- rules ------------------------------------------------------------------------------------
+# ---- rules ---------------------------------------------------------------------------------------
 
 BAD_FRAMES = {
     "reserved bit 1": (1002, [{"opcode": TEXT, "payload": b"x", "reserved": 4}]),
@@ -324,224 +277,3 @@ def test_failure_does_not_hold_the_payload(client):
     assert socket.failure.__context__ is None
     assert socket.failure.__traceback__ is None
     assert "secret" not in str(socket.failure)
-
-
-# ---- close ------------------------------------------------------------------------------------
-
-
-@BOTH_ROLES
-@pytest.mark.parametrize(
-    ("payload", "expected"),
-    [
-        (b"", (1005, "")),
-        (b"\x03\xe8", (1000, "")),
-        (b"\x03\xf3\xc3\xbcber", (1011, "über")),
-        (b"\x0f\xa0" + b"r" * 123, (4000, "r" * 123)),
-    ],
-    ids=["no code", "no reason", "reason", "longest reason"],
-)
-def test_receive_close_ends_the_stream(client, payload, expected):
-    """A close frame is delivered with its raw payload; nothing that follows it is."""
-    after = wire(PING, to_client=client) + wire(TEXT, b"x" * 200, to_client=client)
-    data = wire(CLOSE, payload, to_client=client) + after
-    assert whole_and_cut(client, data) == ([(CLOSE, payload)], None, expected)
-    assert outcome(client, [data, after, b"\xff\xff"]) == ([(CLOSE, payload)], None, expected)
-
-
-@BOTH_ROLES
-def test_receive_close_within_a_message_drops_the_message(client):
-    """The start of a message that the peer gave up is not delivered."""
-    data = wire(TEXT, b"never", fin=False, to_client=client) + wire(CLOSE, to_client=client)
-    data += wire(0, b"finished", to_client=client)
-    assert whole_and_cut(client, data) == ([(CLOSE, b"")], None, (1005, ""))
-
-
-@BOTH_ROLES
-def test_receive_after_failure_ignores_everything(client):
-    """The first failure stays; later bytes, even good ones, give nothing."""
-    socket = WebSocket(client=client, max_message_bytes=LIMIT)
-    socket.receive(wire(3, to_client=client))
-    failure = socket.failure
-    assert failure is not None
-    assert socket.receive(wire(TEXT, b"x" * 200, to_client=client)) == []
-    assert socket.receive(wire(CLOSE, to_client=client)) == []
-    assert socket.failure is failure
-    assert socket.close_received is None
-
-
-@BOTH_ROLES
-def test_receive_after_our_close_still_delivers_until_the_peers_close(client):
-    """What the peer sent before it saw our close is not lost (RFC 6455 section 5.5.1)."""
-    socket = WebSocket(client=client, max_message_bytes=LIMIT)
-    socket.encode_close(1001)
-    data = wire(TEXT, b"late", to_client=client) + wire(CLOSE, b"\x03\xe9", to_client=client)
-    assert socket.receive(data) == [(TEXT, b"late"), (CLOSE, b"\x03\xe9")]
-    assert (socket.close_sent, socket.close_received) == (True, (1001, ""))
-
-
-@BOTH_ROLES
-def test_encode_after_close_gives_nothing(client):
-    """One close frame, and nothing behind it."""
-    socket = WebSocket(client=client, max_message_bytes=LIMIT)
-    assert not socket.close_sent
-    assert socket.encode_close(1000, "done") != b""
-    assert socket.close_sent
-    rest = [socket.encode_close(), socket.encode_ping(), socket.encode_pong(b"x")]
-    assert [*rest, socket.encode_text(b"x"), socket.encode_text(b"x" * 300)] == [b""] * 5
-
-
-@BOTH_ROLES
-def test_encode_close_answers_what_was_received(client):
-    """Any code that `close_received` may hold can be handed back, 1005 included."""
-    for payload in (b"", b"\x03\xe8", b"\x0b\xb8why"):
-        socket = WebSocket(client=client, max_message_bytes=LIMIT)
-        socket.receive(wire(CLOSE, payload, to_client=client))
-        assert socket.close_received is not None
-        peer = WebSocket(client=not client, max_message_bytes=LIMIT)
-        assert peer.receive(socket.encode_close(*socket.close_received)) == [(CLOSE, payload)]
-
-
-@pytest.mark.parametrize("code", [0, 999, 1004, 1006, 1015, 1100, 2999, 5000, 65536])
-def test_encode_close_code_nobody_may_send_is_refused(code):
-    """A wrong code is a mistake of ours: ValueError, and the connection is not marked as closed."""
-    socket = WebSocket(client=True, max_message_bytes=LIMIT)
-    with pytest.raises(ValueError, match=str(code)):
-        socket.encode_close(code)
-    assert not socket.close_sent
-
-
-@given(reason=st.text(st.characters(exclude_categories=()), max_size=140))
-@settings(deadline=None)
-def test_encode_close_any_reason_is_cut_to_fit(reason):
-    """Closing never fails over the text: too long is cut at a character, lone surrogates replaced."""
-    client = WebSocket(client=True, max_message_bytes=LIMIT)
-    server = WebSocket(client=False, max_message_bytes=LIMIT)
-    server.receive(client.encode_close(4000, reason))
-    assert server.close_received is not None
-    code, text = server.close_received
-    clean = reason.encode("utf-8", "replace").decode()
-    assert code == 4000
-    assert clean.startswith(text)
-    assert text == clean or len(text.encode()) > 119
-
-
-def test_is_close_code_knows_the_registry():
-    """Of all numbers these and no others may be sent."""
-    allowed = {1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)}
-    assert {code for code in range(65536) if is_close_code(code)} == allowed
-
-
-# ---- encoding ---------------------------------------------------------------------------------
-
-
-@BOTH_ROLES
-@settings(deadline=None, max_examples=100)
-@given(payload=st.binary(max_size=400) | st.integers(65530, 65540).map(lambda n: b"n" * n))
-def test_encode_text_is_read_back_by_the_plain_rules(client, payload):
-    """The frame is exactly the one that RFC 6455 section 5.2 prescribes for that key."""
-    frame = WebSocket(
-        client=client, max_message_bytes=0, random_bytes=lambda n: b"\x11\x92\x33\xe4" * (n // 4)
-    ).encode_text(payload)
-    assert frame == wire(TEXT, payload, to_client=not client)
-
-
-@BOTH_ROLES
-def test_encode_ping_and_pong_are_single_control_frames(client):
-    """Control frames up to 125 bytes, masked by a client."""
-    socket = WebSocket(
-        client=client, max_message_bytes=0, random_bytes=lambda n: b"\x11\x92\x33\xe4" * (n // 4)
-    )
-    for payload in (b"", b"x", b"y" * 125):
-        assert socket.encode_ping(payload) == wire(PING, payload, to_client=not client)
-        assert socket.encode_pong(payload) == wire(PONG, payload, to_client=not client)
-    with pytest.raises(ValueError, match="126"):
-        socket.encode_ping(b"x" * 126)
-    with pytest.raises(ValueError, match="126"):
-        socket.encode_pong(b"x" * 126)
-
-
-def test_encode_header_lengths_at_the_edges_take_the_shortest_form():
-    """The shortest form of a length is the only valid one."""
-    sizes = {125: 2, 126: 4, 65535: 4, 65536: 10}
-    assert {size: len(encode_header(0x81, size, 0)) for size in sizes} == sizes
-
-
-def test_encode_masks_each_frame_with_a_fresh_key():
-    """Keys come from the random source in bulk, and none is used twice."""
-    calls = []
-
-    def counted(size):
-        calls.append(size)
-        base = len(calls) << 16
-        return b"".join(struct.pack("!I", base + i) for i in range(size // 4))
-
-    socket = WebSocket(client=True, max_message_bytes=0, random_bytes=counted)
-    keys = [socket.encode_text(b"t" * 290)[4:8] for _ in range(300)]
-    keys += [socket.encode_text(b"")[2:6] for _ in range(150)]
-    keys += [socket.encode_ping()[2:6] for _ in range(150)]
-    assert len(set(keys)) == 600
-    assert len(calls) == 3
-
-
-def test_encode_server_never_draws_keys():
-    """A server does not mask, and needs no randomness."""
-
-    def forbidden(size):
-        raise AssertionError(size)
-
-    socket = WebSocket(client=False, max_message_bytes=0, random_bytes=forbidden)
-    assert socket.encode_text(b"x") + socket.encode_ping() + socket.encode_close()
-
-
-# ---- the short cut -------------------------------------------------------------------------------
-
-
-@settings(deadline=None)
-@given(
-    client=st.booleans(),
-    opcode=st.sampled_from([TEXT, TEXT, TEXT, BINARY, PING]),
-    payload=st.one_of(st.binary(min_size=100, max_size=400), st.text(min_size=120).map(str.encode)),
-    tail=st.sampled_from([b"", b"", b"\x81", b"\x00"]),
-    cut_off=st.sampled_from([0, 0, 0, 1]),
-    fin=st.sampled_from([True, True, False]),
-)
-def test_sole_text_says_what_receive_says_or_nothing(client, opcode, payload, tail, cut_off, fin):
-    """Its answers are `receive`'s, but for the UTF-8 check, and it leaves no trace."""
-    data = wire(opcode, payload, to_client=client, fin=fin)
-    data = data[: len(data) - cut_off] + tail
-    socket = WebSocket(client=client, max_message_bytes=LIMIT)
-    sole = socket.sole_text(data)
-    frames = socket.receive(data)
-    code = socket.failure.close_code if socket.failure else None
-    untouched = outcome(client, [data])
-    assert (frames, code) == (untouched[0], untouched[1][0] if untouched[1] else None)
-    if sole is not None:
-        assert opcode == TEXT
-        assert (fin, len(tail)) == (True, cut_off)
-        assert frames == [(TEXT, sole)] or socket.failure.close_code == 1007
-    elif opcode == TEXT and fin and len(tail) == cut_off:
-        assert len(payload) < 126
-
-
-@BOTH_ROLES
-def test_sole_text_with_something_pending_is_left_to_receive(client):
-    """Behind half a frame, inside a fragmented message, after a close: never the short cut."""
-    message = wire(TEXT, b"x" * 200, to_client=client)
-    for before in (
-        message[:50],
-        wire(TEXT, b"begin", to_client=client, fin=False),
-        wire(CLOSE, b"", to_client=client),
-        wire(0, b"stray", to_client=client),
-    ):
-        socket = WebSocket(client=client, max_message_bytes=LIMIT)
-        assert socket.sole_text(message) == b"x" * 200
-        socket.receive(before)
-        assert socket.sole_text(message) is None
-
-
-@BOTH_ROLES
-def test_sole_text_over_the_limit_is_left_to_receive(client):
-    """The bound holds on the short cut, too."""
-    socket = WebSocket(client=client, max_message_bytes=150)
-    assert socket.sole_text(wire(TEXT, b"x" * 151, to_client=client)) is None
-    assert socket.sole_text(wire(TEXT, b"x" * 150, to_client=client)) is not None
