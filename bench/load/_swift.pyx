@@ -20,10 +20,32 @@ cdef extern from "<sys/epoll.h>" nogil:
     int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout)
 
 cdef extern from "<sys/socket.h>" nogil:
-    ssize_t recv(int fd, void *buf, size_t size, int flags)
     ssize_t send(int fd, const void *buf, size_t size, int flags)
+    int setsockopt(int fd, int level, int name, const void *value, unsigned int size)
     enum: MSG_DONTWAIT
     enum: MSG_NOSIGNAL
+    enum: SOL_SOCKET
+    enum: SO_TIMESTAMPNS
+    enum: SCM_TIMESTAMPNS
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+    struct msghdr:
+        void *msg_name
+        unsigned int msg_namelen
+        iovec *msg_iov
+        size_t msg_iovlen
+        void *msg_control
+        size_t msg_controllen
+        int msg_flags
+    struct cmsghdr:
+        size_t cmsg_len
+        int cmsg_level
+        int cmsg_type
+    ssize_t recvmsg(int fd, msghdr *message, int flags)
+    cmsghdr *CMSG_FIRSTHDR(msghdr *message)
+    cmsghdr *CMSG_NXTHDR(msghdr *message, cmsghdr *now)
+    unsigned char *CMSG_DATA(cmsghdr *now)
 
 cdef extern from "<time.h>" nogil:
     struct timespec:
@@ -31,6 +53,7 @@ cdef extern from "<time.h>" nogil:
         long tv_nsec
     int clock_gettime(int clock, timespec *now)
     enum: CLOCK_MONOTONIC
+    enum: CLOCK_REALTIME
 
 cdef extern from *:
     """
@@ -47,16 +70,57 @@ cdef enum:
     FRAME_MAX = 4096
     READ = 1
     EVENTS_MAX = 1024
+    WORDS_MAX = 256         # of the kernel, beside what was received
     RELAYED_MIN = 200       # as in bench.load.agents
 
 cdef uint8_t received[IN_MAX]
 cdef uint8_t frame[FRAME_MAX]
+cdef double behind_s = 0.0
+"""From the clock of the kernel's stamps to ours."""
 
 
 cdef inline double now() noexcept nogil:
     cdef timespec at
     clock_gettime(CLOCK_MONOTONIC, &at)
     return at.tv_sec + at.tv_nsec * 1e-9
+
+
+cdef void compare_clocks() noexcept nogil:
+    global behind_s
+    cdef timespec at
+    clock_gettime(CLOCK_REALTIME, &at)
+    behind_s = now() - (at.tv_sec + at.tv_nsec * 1e-9)
+
+
+cdef void ask_for_stamps(int fd) noexcept nogil:
+    """See socket(7) and timestamping.txt of the kernel's documentation. Refused, our own clock has to do."""
+    cdef int yes = 1
+    setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &yes, sizeof(yes))
+
+
+cdef ssize_t receive(int fd, double *at_s) noexcept nogil:
+    """Into `received`; when the kernel got the last of it: how late we look shall not count as the target's lateness."""
+    cdef iovec place
+    cdef msghdr message
+    cdef cmsghdr *word
+    cdef timespec stamp
+    cdef uint8_t words[WORDS_MAX]
+    cdef ssize_t size
+    place.iov_base, place.iov_len = received, IN_MAX
+    message.msg_name, message.msg_namelen = NULL, 0
+    message.msg_iov, message.msg_iovlen = &place, 1
+    message.msg_control, message.msg_controllen = words, WORDS_MAX
+    message.msg_flags = 0
+    size = recvmsg(fd, &message, MSG_DONTWAIT)
+    at_s[0] = now()
+    if size > 0:
+        word = CMSG_FIRSTHDR(&message)
+        while word != NULL:
+            if word.cmsg_level == SOL_SOCKET and word.cmsg_type == SCM_TIMESTAMPNS:
+                memcpy(&stamp, CMSG_DATA(word), sizeof(stamp))
+                at_s[0] = min(at_s[0], stamp.tv_sec + stamp.tv_nsec * 1e-9 + behind_s)
+            word = CMSG_NXTHDR(&message, word)
+    return size
 
 
 cdef class Times:
@@ -136,6 +200,7 @@ cdef class StreamHot:
         self.tail_0, self.tail_1, self.tail_2, self.tail_3 = tails
         self.lead_s, self.lead_at_s = lead_s, lead_at_s
         self.prefix = b""
+        ask_for_stamps(fd)
 
     cpdef frame(self, list heads):
         """Send the next 20 ms."""
@@ -172,7 +237,7 @@ cdef class StreamHot:
         if mask != READ or self.is_split or not self.prefix:
             self.stream._ready(mask)
             return
-        size = recv(self.fd, received, IN_MAX, MSG_DONTWAIT)
+        size = receive(self.fd, &at_s)
         if size < 0:
             if errno != EAGAIN:
                 self.stream.lose(f"errno {errno}")
@@ -180,7 +245,6 @@ cdef class StreamHot:
         if size == 0:
             self.stream.lose("closed by the peer")
             return
-        at_s = now()
         prefix = PyBytes_AS_STRING(self.prefix)
         prefix_bytes = PyBytes_GET_SIZE(self.prefix)
         while size - used >= 4:
@@ -230,6 +294,7 @@ cdef class AgentHot:
         self.is_relayed = is_relayed
         self.check_every = check_every
         self.next_middle = frame_bytes / 2
+        ask_for_stamps(fd)
 
     cpdef ready(self, int mask):
         """One receive; whole frames of the usual size are counted here."""
@@ -240,7 +305,7 @@ cdef class AgentHot:
         if mask != READ or self.is_split or not (self.usual or self.is_relayed):
             self.agent._ready(mask)
             return
-        size = recv(self.fd, received, IN_MAX, MSG_DONTWAIT)
+        size = receive(self.fd, &at_s)
         if size < 0:
             if errno != EAGAIN:
                 self.agent.lose(f"errno {errno}")
@@ -248,7 +313,6 @@ cdef class AgentHot:
         if size == 0:
             self.agent.lose("closed by the peer")
             return
-        at_s = now()
         while self.is_relayed and size - used > 8:
             # `{"event":"media"` of some length, told by two of its characters, as `Agent` tells it.
             at = received + used
@@ -346,6 +410,7 @@ cdef class Look:
         with nogil:
             count = epoll_wait(self.epoll_fd, events, min(events_max, EVENTS_MAX), timeout_ms)
         woken_s = now()
+        compare_clocks()
         if count < 0 and errno != EINTR:
             raise OSError(errno, "epoll_wait")
         for i in range(count):
