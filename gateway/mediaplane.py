@@ -21,9 +21,11 @@ from typing import Any
 
 import trio
 
+from gateway import lane
 from gateway.bridge import Bridge
 from gateway.grid import PHASES, Grid, Load
 from gateway.intake import NewIntake, Ready, new_intake
+from gateway.looks import Looks
 from gateway.outlet import PlainOutlet
 from gateway.planecall import CallObserver, Leg, PlaneCall
 from gateway.planetimes import PlaneTimes
@@ -38,6 +40,8 @@ SLICE_S = 0.002
 """How long the plane works before the rest of the process (the link, legs being opened) has its turn."""
 BATCH_EVENTS = 32
 PAUSE_S = 0.001
+LOOK_AFTER_S = 0.0002
+"""Between the steps of other tasks the plane looks at its sockets when it has not for so long: see `looks.py`."""
 PAUSE_CALLS = 8
 """While fewer than BATCH_EVENTS sockets are ready at once the plane sleeps up to PAUSE_S before it looks again,
 so that a wake has more to do. With a handful of calls it never sleeps, at the top neither."""
@@ -64,6 +68,8 @@ class MediaPlane:
         self.calls = 0
         self.wakes = 0
         self._times = PlaneTimes(self.grid)
+        self._turned_s = 0.0
+        self._rest = trio.CancelScope()
 
     # ---- calls and their sockets ---------------------------------------------------------------
 
@@ -161,9 +167,12 @@ class MediaPlane:
 
     async def run(self) -> None:
         """Until cancelled; closes every socket at the end."""
+        looks = Looks(self._look)
+        trio.lowlevel.add_instrument(looks)
         try:
             await self._run()
         finally:
+            trio.lowlevel.remove_instrument(looks)
             for leg in list(self._legs.values()):
                 self._close(leg)
             self._epoll.close()
@@ -177,37 +186,50 @@ class MediaPlane:
         """
         inner_fd = self._epoll.fileno()
         while True:
-            with trio.CancelScope(deadline=self.grid.due_s):
+            with trio.CancelScope(deadline=self.grid.due_s) as self._rest:
                 await trio.lowlevel.wait_readable(inner_fd)
             self._slice(trio.current_time())
 
     def _slice(self, now_s: float) -> None:
         """One turn of the plane. Without calls it is over at once."""
         self.wakes += 1
-        grid, poll = self.grid, self._intake.poll
+        grid = self.grid
         end_s = now_s + SLICE_S if self.calls else now_s
         wait_s = 0.0
         while True:
             pause_s = PAUSE_S if self.calls >= PAUSE_CALLS else 0.0
-            lane_s = self._intake.busy_s
-            ready = poll(wait_s, pause_s, BATCH_EVENTS)
-            lane_s = self._intake.busy_s - lane_s
-            now_s = began_s = trio.current_time()
-            if now_s >= grid.due_s:
-                for phase in grid.take(now_s):
-                    self._tick(phase, now_s)
-            if ready:
-                self._wake(ready, now_s)
-            now_s = trio.current_time()
-            self.load.add(lane_s + now_s - began_s, now_s)
+            ready = self._turn(wait_s, pause_s)
+            now_s = self._turned_s
             if now_s >= end_s:
                 break
             wait_s = max(min(end_s, grid.due_s) - now_s, 0.0)
-            if ready and pause_s and len(ready) < BATCH_EVENTS:
-                time.sleep(min(pause_s * (1.0 - len(ready) / BATCH_EVENTS), wait_s))
+            if ready and pause_s and ready < BATCH_EVENTS:
+                time.sleep(min(pause_s * (1.0 - ready / BATCH_EVENTS), wait_s))
                 wait_s = max(min(end_s, grid.due_s) - trio.current_time(), 0.0)
         self._take_samples()
         self.pace.frames = self.load.frames_per_message
+
+    def _turn(self, wait_s: float, pause_s: float) -> int:
+        """Wait for sockets, handle those that are ready and the tick that is due. Returns how many were ready."""
+        grid, intake = self.grid, self._intake
+        lane_s = intake.busy_s
+        ready = intake.poll(wait_s, pause_s, BATCH_EVENTS)
+        lane_s = intake.busy_s - lane_s
+        now_s = began_s = trio.current_time()
+        if now_s >= grid.due_s:
+            for phase in grid.take(now_s):
+                self._tick(phase, now_s)
+        if ready:
+            self._wake(ready, now_s)
+        now_s = self._turned_s = trio.current_time()
+        self.load.add(lane_s + now_s - began_s, now_s)
+        return len(ready)
+
+    def _look(self) -> None:
+        """Between the steps of other tasks."""
+        if self.calls and trio.current_time() - self._turned_s >= LOOK_AFTER_S:
+            self._turn(0.0, 0.0)
+            self._rest.deadline = self.grid.due_s  # it may have been the one that starts the grid
 
     def _take_samples(self) -> None:
         samples = self._intake.samples
@@ -232,9 +254,9 @@ class MediaPlane:
                 continue
             try:
                 if not mask and type(data) is bytes:  # from the lane, which could not send it
-                    self._leave_lane(leg.call)  # as it has already done itself
+                    lane.leave(self._intake, leg.call)  # as it has already done itself
                     self._write(leg, data, now_s)
-                    self._choose_way(leg.call)
+                    lane.choose(self._intake, leg.call)
                     touched.append(leg.call)
                     continue
                 touched.append(leg.call)
@@ -243,7 +265,7 @@ class MediaPlane:
                 if type(data) is bytes and data:
                     leg.feed(data, now_s)
                     if not leg.is_agent:
-                        self._choose_way(leg.call)  # it may have brought half a message
+                        lane.choose(self._intake, leg.call)  # it may have brought half a message
                 elif data is not None:
                     self._lost(leg, now_s, _why_lost(data))
                 elif leg.is_tls and mask & ~select.EPOLLOUT:
@@ -331,7 +353,7 @@ class MediaPlane:
         if self._legs.get(leg.fd) is not leg:
             return
         del self._legs[leg.fd]
-        self._leave_lane(leg.call)
+        lane.leave(self._intake, leg.call)
         self._intake.forget(leg.fd)
         self._epoll.unregister(leg.fd)
         leg.sock.close()
@@ -364,36 +386,8 @@ class MediaPlane:
             if caller is not None and not caller.pending:
                 self._lost(caller, now_s, "closing handshake complete")
         if bridge.events:
-            self._choose_way(call)
+            lane.choose(self._intake, call)
             call.observer.on_events()
-
-    def _choose_way(self, call: PlaneCall) -> None:
-        """The usual audio goes past the bridge, both ways, while nothing speaks against it."""
-        agent, caller = call.agent, call.caller
-        stream_sid = call.bridge.express_sid
-        if stream_sid is None or agent is None or caller is None or agent.pending or caller.pending:
-            self._leave_lane(call)
-        elif not call.is_express:
-            call.is_express = True
-            bridge = call.bridge
-            self._intake.join(
-                caller.fd,
-                agent.fd,
-                agent.lane_write,
-                bridge.flow,
-                stream_sid,
-                bridge.uplink.fir,
-                bridge.agent_hears_pcm,
-                call,
-            )
-            bridge.outlet.open(caller.fd, stream_sid)
-
-    def _leave_lane(self, call: PlaneCall) -> None:
-        if call.is_express:
-            call.is_express = False
-            call.bridge.outlet.close()
-            if call.caller is not None:
-                self._intake.part(call.caller.fd)
 
     def _write(self, leg: Leg, data: bytes, now_s: float) -> None:
         if leg.pending:
@@ -414,7 +408,7 @@ class MediaPlane:
     def _keep(self, leg: Leg, data: bytes, now_s: float) -> None:
         """The socket takes nothing at the moment: bounded, and over the bound the leg has failed."""
         call = leg.call
-        self._leave_lane(call)
+        lane.leave(self._intake, call)
         leg.pending += data
         size = len(leg.pending)
         if leg.is_agent:
@@ -443,7 +437,7 @@ class MediaPlane:
             self._broken(leg, now_s, error)
             return
         self._epoll.modify(leg.fd, _READ)
-        self._choose_way(leg.call)
+        lane.choose(self._intake, leg.call)
 
     def _broken(self, leg: Leg, now_s: float, error: OSError) -> None:
         """A write failed. What the peer said before it went (`stop`, a close and its reason) still counts."""

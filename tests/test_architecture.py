@@ -88,6 +88,8 @@ SHELLS = frozenset(
         "mediaplane",
         "planecall",
         "intake",
+        "lane",
+        "looks",
         "legs",
         "call",
         "redial",

@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from gateway import mediaplane
 from gateway.events import Note
 from gateway.mediaplane import MediaPlane
 from tests.gateway.mediaplane_rig import BOUND, FakeBridge, Observer, pattern, settle
@@ -281,3 +282,48 @@ async def test_rest_of_the_process_has_its_turn_while_the_plane_is_busy(stage):
             await trio.lowlevel.checkpoint()
             turns += 1
     assert turns > 10
+
+
+async def test_frame_does_not_wait_for_all_tasks_that_are_ready(stage, monkeypatch):
+    """Calls that are set up beside those that talk: Trio runs all their steps before it asks the kernel again."""
+    monkeypatch.setattr(mediaplane, "LOOK_AFTER_S", 0.0)
+    bridge, _, call = stage.call()
+    ours, theirs = stage.pair()
+    stage.plane.adopt_caller(call, ours, b"")
+    await settle()
+    heard = []
+
+    async def step() -> None:
+        if not heard:
+            theirs.send(b"a frame")
+        heard.append(bridge.heard("caller"))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(step)
+    assert heard == [b""] + [b"a frame"] * 9
+
+
+async def test_look_that_takes_the_wake_of_the_first_call_leaves_the_plane_on_its_grid(
+    stage, monkeypatch
+):
+    """Asleep without a deadline while nobody talks; the event that ends this is read by whoever comes first."""
+    monkeypatch.setattr(mediaplane, "LOOK_AFTER_S", 0.0)
+    await settle()
+    (bridge,) = add(stage.plane, 1)
+    await trio.lowlevel.checkpoint()  # behind this step the plane looks
+    await bridge.until(
+        lambda: len(bridge.ticks) >= 3
+    )  # its task sleeps meanwhile: no step of others helps
+
+
+async def test_plane_that_has_ended_looks_no_more():
+    """Its instrument goes with it."""
+    plane = MediaPlane(leg_write_max_bytes=BOUND)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(plane.run)
+        await settle()
+        nursery.cancel_scope.cancel()
+    plane.calls = 1  # would look now, into an epoll set that is closed
+    await settle()
+    await trio.lowlevel.checkpoint()
