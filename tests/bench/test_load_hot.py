@@ -10,8 +10,8 @@ import pytest
 from bench.load import agents, callers, wire
 from bench.load.agents import Agent, AgentManners
 from bench.load.callers import Caller, Callers, Door, Stream
-from bench.load.hot import Times, swift
-from bench.load.loop import READ
+from bench.load.hot import Times, seconds_of, swift
+from bench.load.loop import READ, Loop, now
 from bench.load.tally import Tally
 
 FRAMES = 120
@@ -155,3 +155,31 @@ def test_agent_audio_that_a_caller_hears_is_all_counted(is_compiled, pair, seed)
     assert len(stream.clock.marks) == FRAMES // 10
     assert len(shared.tally.lead_s) <= FRAMES
     assert isinstance(shared.tally.lead_s, Times)
+
+
+def test_frame_has_arrived_when_the_kernel_had_it(is_compiled):
+    """However late the generator looks: its own lateness is not the target's."""
+    if not is_compiled:
+        pytest.skip("only the compiled path reads the kernel's stamps")
+    loop = Loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    with ours, theirs:
+        ours.setblocking(False)
+        loop.add(ours, lambda mask: None)
+        agent, _ = agent_on(loop, ours, is_relay=True)
+        frame = twilio_frames()[: len(twilio_frames()) // FRAMES]
+        # The kernel begins to stamp a moment after it was asked to.
+        assert any(_arrives_in_time(loop, agent, theirs, frame) for _ in range(200))
+
+
+def _arrives_in_time(loop, agent, theirs, frame: bytes) -> bool:
+    begin_s = now()
+    theirs.send(frame)
+    end_s = now()
+    while now() < end_s + 0.002:
+        pass
+    loop._look.turn(0.0, 8)
+    arrived_s = float(seconds_of(agent.arrived_at)[-1])
+    return begin_s - 0.0005 <= arrived_s <= end_s + 0.0005
