@@ -169,7 +169,10 @@ def test_frame_has_arrived_when_the_kernel_had_it(is_compiled):
         ours.setblocking(False)
         loop.add(ours, lambda mask: None)
         agent, _ = agent_on(loop, ours, is_relay=True)
-        frame = twilio_frames()[: len(twilio_frames()) // FRAMES]
+        heads = wire.Heads()
+        heads.grow(1)
+        head, phase = heads.made[0]
+        frame = head + wire.tails(RELAYED_SID)[phase]
         # The kernel begins to stamp a moment after it was asked to.
         assert any(_arrives_in_time(loop, agent, theirs, frame) for _ in range(200))
 
@@ -180,6 +183,8 @@ def _arrives_in_time(loop, agent, theirs, frame: bytes) -> bool:
     end_s = now()
     while now() < end_s + 0.002:
         pass
+    count = len(agent.arrived_at)
     loop._look.turn(0.0, 8)
+    assert len(agent.arrived_at) == count + 1
     arrived_s = float(seconds_of(agent.arrived_at)[-1])
     return begin_s - 0.0005 <= arrived_s <= end_s + 0.0005
