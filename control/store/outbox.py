@@ -7,17 +7,15 @@ transaction adds nothing.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
     Connection,
-    Executable,
     Integer,
     Select,
-    Update,
     and_,
     bindparam,
     case,
@@ -30,6 +28,7 @@ from sqlalchemy import update as sql_update
 
 from control.ids import new_id
 from control.store import rows
+from control.store.prepared import PreparedWrite, named
 from control.store.tables.after_call import outbox as table
 
 PENDING = "pending"
@@ -83,17 +82,14 @@ def add(
         lane=lane,
         payload=payload or {},
     )
-    return conn.execute(_add(conn.dialect.name), rows.values(item)).rowcount > 0
+    return _add(conn.dialect.name).run(conn, rows.values(item)) > 0
 
 
 @lru_cache(maxsize=2)
-def _add(dialect: str) -> Executable:
-    add: Executable = (
-        rows.dialect_insert(dialect, table)
-        .on_conflict_do_nothing(index_elements=["kind", "key"])
-        .execution_options(preserve_rowcount=True)
-    )
-    return add
+def _add(dialect: str) -> PreparedWrite:
+    whole = named(item.name for item in fields(OutboxItem))
+    statement = rows.dialect_insert(dialect, table).values(whole).inline()
+    return PreparedWrite(statement.on_conflict_do_nothing(index_elements=["kind", "key"]))
 
 
 def claim(
@@ -208,7 +204,7 @@ def purge(conn: Connection, before: datetime) -> int:
 def _settle(conn: Connection, item: OutboxItem, now: datetime, **columns: Any) -> bool:
     settled = {"lease_owner": None, "lease_until": None, "updated_at": now} | columns
     which = {"item": item.id, "whose": item.lease_owner, "attempt": item.attempts}
-    return conn.execute(_settled(*settled), which | settled).rowcount > 0
+    return _settled(*settled).run(conn, which | settled) > 0
 
 
 # ---- statements, built once (see `control.store.rows`) ---------------------------------------------
@@ -269,8 +265,8 @@ _LEASED = (
 
 
 @lru_cache(maxsize=8)
-def _settled(*names: str) -> Update:
-    return (
+def _settled(*names: str) -> PreparedWrite:
+    return PreparedWrite(
         sql_update(table)
         .where(
             table.c.id == bindparam("item"),
@@ -279,7 +275,7 @@ def _settled(*names: str) -> Update:
             table.c.attempts == bindparam("attempt"),
             table.c.status == PENDING,
         )
-        .values({name: bindparam(name) for name in names})
+        .values(named(names))
     )
 
 
