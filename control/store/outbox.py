@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Connection,
@@ -28,7 +28,7 @@ from sqlalchemy import update as sql_update
 
 from control.ids import new_id
 from control.store import rows
-from control.store.prepared import PreparedWrite, named
+from control.store.prepared import Prepared, PreparedWrite, named
 from control.store.tables.after_call import outbox as table
 
 PENDING = "pending"
@@ -176,14 +176,15 @@ def due_kinds(
     conn: Connection, kinds: Collection[str], now: datetime, busy_lanes: Collection[str] = ()
 ) -> list[str]:
     """The kinds of which something can be begun now."""
+    if not busy_lanes:
+        return [kind for (kind,) in _questions(tuple(kinds)).due_kinds.all(conn, {"now": now})]
     asked = {"kinds": list(kinds), "now": now, "busy_lanes": list(busy_lanes)}
     return list(conn.execute(_DUE_KINDS, asked).scalars())
 
 
 def next_due(conn: Connection, kinds: Collection[str], now: datetime) -> datetime | None:
     """When the next item may be begun, later than `now`; None when nothing waits."""
-    asked = {"kinds": list(kinds), "now": now}
-    moments = (conn.execute(statement, asked).scalar() for statement in _NEXT)
+    moments = (one.scalar(conn, {"now": now}) for one in _questions(tuple(kinds)).next_due)
     return min((at for at in moments if at is not None), default=None)
 
 
@@ -212,18 +213,28 @@ def _settle(conn: Connection, item: OutboxItem, now: datetime, **columns: Any) -
 _NOW = bindparam("now", type_=table.c.due_at.type)
 _OF_KINDS = table.c.kind.in_(bindparam("kinds", expanding=True))
 _IS_FREE = or_(table.c.lease_until.is_(None), table.c.lease_until <= _NOW)
-_IS_READY = and_(
-    table.c.status == PENDING,
-    table.c.due_at <= _NOW,
-    _OF_KINDS,
-    table.c.lane.not_in(bindparam("busy_lanes", expanding=True)),
-    _IS_FREE,
-)
+_IS_DUE = and_(table.c.status == PENDING, table.c.due_at <= _NOW, _IS_FREE)
+_IS_READY = and_(_IS_DUE, _OF_KINDS, table.c.lane.not_in(bindparam("busy_lanes", expanding=True)))
 _DUE_KINDS = select(table.c.kind).where(_IS_READY).distinct()
-_NEXT = tuple(
-    select(func.min(at)).where(table.c.status == PENDING, _OF_KINDS, at > _NOW)
-    for at in (table.c.due_at, table.c.lease_until)
-)
+
+
+class _Questions(NamedTuple):
+    due_kinds: Prepared
+    """When no lane is busy."""
+    next_due: tuple[Prepared, ...]
+
+
+@lru_cache(maxsize=64)  # all kinds, and those sets of them of which something can be begun
+def _questions(kinds: tuple[str, ...]) -> _Questions:
+    """What is asked several times a second about these kinds."""
+    of_kinds = table.c.kind.in_(kinds)
+    return _Questions(
+        Prepared(select(table.c.kind).where(_IS_DUE, of_kinds).distinct()),
+        tuple(
+            Prepared(select(func.min(at)).where(table.c.status == PENDING, of_kinds, at > _NOW))
+            for at in (table.c.due_at, table.c.lease_until)
+        ),
+    )
 
 
 def _due() -> Select[Any]:
