@@ -35,6 +35,12 @@ def get(conn: Connection, call_id: str) -> CallRecord | None:
     return rows.find(conn, calls, CallRecord, id=call_id)
 
 
+def metadata_of(conn: Connection, call_id: str) -> dict[str, Any] | None:
+    """What whoever asked for the call said of it; None when there is no such call."""
+    row = _METADATA.first(conn, {"call_id": call_id})
+    return None if row is None else row[0] or {}
+
+
 def by_sid(conn: Connection, sid: str) -> CallRecord | None:
     """The call that Twilio knows by this call SID."""
     return rows.find(conn, calls, CallRecord, twilio_call_sid=sid)
@@ -286,6 +292,7 @@ def _query() -> Select[Any]:
     return rows.query(calls, CallRecord)
 
 
+_METADATA = Prepared(select(calls.c.metadata).where(calls.c.id == bindparam("call_id")))
 _TENANT = Prepared(select(calls.c.tenant_id).where(calls.c.id == bindparam("call_id")))
 
 
