@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import trio
 from sqlalchemy import Connection
@@ -36,13 +36,21 @@ KEEP_DONE = timedelta(days=2)
 PURGE_EVERY_S = 3600.0
 JITTER = 0.1
 
-Handler: TypeAlias = Callable[[OutboxItem], Awaitable["datetime | None"]]
+Handler: TypeAlias = Callable[[OutboxItem], Awaitable["datetime | Settled | None"]]
+"""None: the item is done; a time: it is to be done again then; `Settled`: the handler has written down what it did
+and that it is done (`control.store.outbox.done`) in one transaction."""
 Schedule: TypeAlias = Callable[[int], "float | None"]
 """Seconds to wait after this many attempts; None: no more."""
 
 
 class Clock(Protocol):
     def now(self) -> datetime: ...
+
+
+class Settled(NamedTuple):
+    """`is_held`: whether the lease was still ours, as `control.store.outbox.done` said."""
+
+    is_held: bool
 
 
 class TryAgain(Exception):
@@ -205,7 +213,9 @@ class Outbox:
             log.event("outbox_item_failed", level="error", kind=item.kind, error=error)
             problem = f"{type(error).__name__}: {error}"
         else:
-            if again_at is None:
+            if isinstance(again_at, Settled):
+                self._count(item.kind, "done" if again_at.is_held else "lost")
+            elif again_at is None:
                 await self._settle(item, "done", table.done)
             else:
                 await self._settle(item, "again", table.retry, again_at, None)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from control import extractions, failpoints, log
 from control.elevenlabs.rest import ElevenLabsError, ElevenLabsRefused
 from control.extractions import Extraction, ExtractionProblem
-from control.outbox import GiveUp, Outbox, OutboxItem, TryAgain, steps
+from control.outbox import GiveUp, Outbox, OutboxItem, Settled, TryAgain, steps
 from control.results import bill, fields
 from control.results.conversation import DONE, FINAL, Findings, findings, kept
 from control.results.merging import in_order, merged
@@ -113,13 +113,19 @@ class Results:
 
     # ---- the end -------------------------------------------------------------------------------
 
-    async def begin(self, item: OutboxItem) -> None:
-        """The call has ended: say so, and find out what it was about."""
-        is_over = await self._store.write(self._begin, item.key, self._clock.now())
+    async def begin(self, item: OutboxItem) -> Settled:
+        """The call has ended: say so, and find out what it was about. One transaction, as every call needs it."""
+        now = self._clock.now()
+
+        def begin(conn: Connection) -> tuple[bool, Settled]:
+            return self._begin(conn, item.key, now), Settled(outbox.done(conn, item, now))
+
+        is_over, settled = await self._store.write(begin)
         failpoints.reach("after_call.begun")
         self._wake()
         if is_over:
             self._on_over(item.key)
+        return settled
 
     def _begin(self, conn: Connection, call_id: str, now: datetime) -> bool:
         """Whether nothing more will be found out."""

@@ -168,7 +168,9 @@ async def test_call_ordered_at_one_node_and_refused_at_its_turn_by_the_other_is_
     async with open_rig(tmp_path) as first:
         first.pool.is_down = True  # it has no room, so the other one takes the turn
         async with open_rig(tmp_path, agent=None, node=OTHER) as other:
-            other.pool.is_down = True  # until the number has opted out: the turn must not be earlier
+            other.pool.is_down = (
+                True  # until the number has opted out: the turn must not be earlier
+            )
             record = await first.dial(not_before=NOW + timedelta(seconds=0.1))
             await opt_out(first)
             other.pool.is_down = False
