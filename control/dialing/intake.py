@@ -69,7 +69,7 @@ class Intake:
         now = office.clock.now()
         due_at = max(order.not_before or now, now)
         # What our own queue will add to the wait: the hours have to be open for so long, too.
-        agent, wait_s = await office.store.read(
+        agent, wait_s, cps = await office.store.read(
             _agent_and_wait_s, order.agent_id, due_at, now, self._limit_of
         )
         agent = _visible(agent, order.agent_id, order.tenant_id)
@@ -89,7 +89,7 @@ class Intake:
         planned = plan(order, decided.decision, now)
         if planned is None:
             await self._block(call, record, decided)
-        return await self._queued(call, record, decided, planned)
+        return await self._queued(call, record, decided, planned, cps)
 
     def _new_call(self, agent: AgentRecord, number: str, order: Order) -> LiveCall:
         now = self._office.clock.now()
@@ -122,7 +122,7 @@ class Intake:
         raise PolicyRefused(decided.decision, call.id)
 
     async def _queued(
-        self, call: LiveCall, record: CallRecord, decided: Verdict, planned: Plan
+        self, call: LiveCall, record: CallRecord, decided: Verdict, planned: Plan, cps: float
     ) -> CallRecord:
         office, desk = self._office, self._desk
         entry = queue.QueueRecord(
@@ -134,7 +134,7 @@ class Intake:
             waiting_for=planned.waiting_for,
             is_patient=planned.is_patient,
         )
-        enqueue = _Enqueue(entry, office.now_ms(), self._limit_of)
+        enqueue = _Enqueue(entry, office.now_ms(), cps)
         dial = desk.dials[call.id] = Dial()
         try:
             try:
@@ -187,23 +187,24 @@ class Intake:
 
 def _agent_and_wait_s(
     conn: Connection, agent_id: str, due_at: datetime, now: datetime, limit_of: LimitOf
-) -> tuple[AgentRecord | None, float]:
-    """The agent, and how long after `due_at` a call of its tenant will be dialled that is queued now."""
+) -> tuple[AgentRecord | None, float, float]:
+    """The agent, how long after `due_at` a call of its tenant will be dialled that is queued now, and the tenant's
+    calls per second."""
     agent = agents.get(conn, agent_id)
     if agent is None:
-        return None, 0.0
+        return None, 0.0, 1.0
     tenant = tenants.get(conn, agent.tenant_id)
     cps = limit_of(tenant.limits if tenant else None).cps
-    return agent, queue.expected_wait_s(conn, agent.tenant_id, due_at, now, cps)
+    return agent, queue.expected_wait_s(conn, agent.tenant_id, due_at, now, cps), cps
 
 
 class _Enqueue:
     """Puts the call into the queue, in the transaction that writes its record. `wait_s` is estimated."""
 
-    def __init__(self, entry: queue.QueueRecord, at_ms: int, limit_of: LimitOf) -> None:
+    def __init__(self, entry: queue.QueueRecord, at_ms: int, cps: float) -> None:
         self._entry = entry
         self._at_ms = at_ms
-        self._limit_of = limit_of
+        self._cps = cps
         self.wait_s = 0.0
 
     def __call__(self, conn: Connection) -> None:
@@ -214,10 +215,9 @@ class _Enqueue:
         until = entry.due_at.isoformat() if entry.due_at > entry.created_at else None
         data = {"waiting_for": entry.waiting_for} | ({"until": until} if until else {})
         lines = [("accepted", self._at_ms, {}), ("queued", self._at_ms, data)]
-        table.append_events(conn, entry.call_id, lines if until else lines[:1])
-        tenant = tenants.get(conn, entry.tenant_id)
-        cps = self._limit_of(tenant.limits if tenant else None).cps
-        self.wait_s = queue.position(conn, entry) / cps
+        lines = lines if until else lines[:1]
+        table.apply(conn, [table.Changes(entry.call_id, entry.tenant_id, lines=lines)])
+        self.wait_s = queue.position(conn, entry) / self._cps
 
 
 def _record(call: LiveCall, order: Order, decided: Verdict) -> CallRecord:
