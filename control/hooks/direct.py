@@ -38,7 +38,7 @@ def take_directly(
         async def __call__(self, receive: Any, send: Any) -> None:
             headers = dict(reversed(list(self.scope["headers"])))  # the first of a name counts
             length = headers.get(b"content-length", b"")
-            is_plain = length.isdigit() and int(length) <= body_max_bytes
+            is_plain = length.isdigit() and len(length) < 10 and int(length) <= body_max_bytes
             note = notes.get(self.scope["path"]) if self.scope["method"] == "POST" else None
             if note is None or not is_plain:
                 await super().__call__(receive, send)
