@@ -118,9 +118,9 @@ class Front(HttpServer):
             return
         if patience.cancelled_caught or not start:
             return
-        if start == MEDIA_START:
+        if start.startswith(MEDIA_START):
             await self._serve_media(stream)
-        elif not await self._is_passed_on(stream):
+        elif not await self._is_passed_on(stream, start):
             await serve_one(stream, self.app_on(stream))
 
     def adopt(self, sock: socket.socket, head: bytes) -> None:
@@ -136,9 +136,12 @@ class Front(HttpServer):
 
         self.take(stream, handle)
 
-    async def _is_passed_on(self, stream: trio.SocketStream) -> bool:
-        """Whether this is about a call of another instance, and that instance has taken the connection, unread."""
-        if self._others is None or not self._others.doors():
+    async def _is_passed_on(self, stream: trio.SocketStream, start: bytes) -> bool:
+        """Whether this is about a call of another instance, and that instance has taken the connection, unread.
+
+        `start`: what was seen of it.
+        """
+        if self._others is None or self._is_ours(start) or not self._others.doors():
             return False
         try:
             with trio.fail_after(HEAD_DEADLINE_S):
@@ -148,6 +151,12 @@ class Front(HttpServer):
         if not call_id or self._door.is_about_ours(call_id=call_id, path=path):
             return False
         return await self._others.offer(stream.socket, call_id=call_id, path=path)
+
+    def _is_ours(self, start: bytes) -> bool:
+        """Whether nobody else has to be looked for, as far as the bytes show that were seen: so it is, nearly always."""
+        line, end, _ = start.partition(b"\n")
+        path, call_id = _asked(line)
+        return bool(end) and self._door.is_about_ours(call_id=call_id, path=path)
 
     # ---- media ---------------------------------------------------------------------------------
 
@@ -250,15 +259,18 @@ async def _linger(stream: trio.SocketStream) -> None:
 
 
 async def _peek(sock: trio.socket.SocketType) -> bytes:
-    """The first bytes of the connection, left in the socket: at most len(MEDIA_START).
+    """The first bytes of the connection, left in the socket: at most LINE_MAX_BYTES.
 
-    Fewer only when the peer has sent its last. Raises OSError.
+    Fewer than len(MEDIA_START) only when the peer has sent its last. Raises OSError.
     """
     wanted = len(MEDIA_START)
+    start = await sock.recv(LINE_MAX_BYTES, socket.MSG_PEEK)
+    if not start or len(start) >= wanted:
+        return start
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)
     # Not `recv` alone: it would return what is there at once, a single byte perhaps.
     await trio.lowlevel.wait_readable(sock)
-    start = await sock.recv(wanted, socket.MSG_PEEK)
+    start = await sock.recv(LINE_MAX_BYTES, socket.MSG_PEEK)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
     return start
 

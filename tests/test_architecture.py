@@ -288,6 +288,7 @@ BROAD = {
     "policy/engine.py:_ask": "a rule that raises denies; none of its exceptions becomes a call",
     "control/daemon.py:run": "the daemon's top: one line in the log, then the exit code",
     "control/http.py:HttpServer._serve_one": "one connection ends, the port goes on",
+    "control/hooks/direct.py:_status_of": "one callback's mistake is its 500, as for any other webhook",
     "control/log.py:LineHandler.emit": "no line of the log may stop what it speaks of",
     "control/redaction.py:_text_of": "no object's own text may stop a line of the log",
     "control/office.py:_guarded": "work of one call that nobody waits for",

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import lru_cache
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import BindParameter, Connection, bindparam, or_, select
 
 from control import log
 from control.compliance import counters, platform_stop, profile
@@ -36,6 +36,7 @@ from control.store import (
 from control.store.prepared import Prepared
 from control.store.records import AgentRecord, OptOutRecord
 from control.store.tables.core import agents as agents_table
+from control.store.tables.numbers import numbers as numbers_table
 from control.store.tables.provisioning import agent_numbers
 from policy import Facts, OptOut
 from policy.facts import (
@@ -137,28 +138,30 @@ def assemble(
 ) -> Facts:
     """Everything, at the instant `at` (another than now in a check). Counters are as of `read_at`."""
     asked = _completed(conn, asked)
-    facts = _people(conn, asked, bare(asked, at))
+    known = {"store_readable": True, "read_at": read_at, **_people(conn, asked)}
     agent = agents.get(conn, asked.agent_id) if asked.agent_id else None
     granted = _tenant(conn, asked.tenant_id)
     if granted is None:
-        return replace(facts, store_readable=True, read_at=read_at)
+        return replace(bare(asked, at), **known)
     own, tenant = granted
     if platform_stop.read(conn).is_stopped:
         tenant = replace(tenant, is_stopped=True)
     purpose = asked.purpose or (_setting(agent, "purpose") if agent else None)
-    facts = replace(
-        facts,
-        store_readable=True,
-        read_at=read_at,
-        tenant=tenant,
-        agent=_agent(agent, own),
-        purpose=cast("Purpose", purpose) if purpose in PURPOSES else None,
-        subject=asked.subject or (_setting(agent, "subject") if agent else None),
-        debt_id=asked.debt_id,
-    )
+    subject = asked.subject or (_setting(agent, "subject") if agent else None)
+    known |= {
+        "tenant": tenant,
+        "agent": _agent(agent, own),
+        "purpose": purpose if purpose in PURPOSES else None,
+        "subject": subject,
+        "debt_id": asked.debt_id,
+    }
     if asked.direction == "inbound":
-        return replace(facts, inbound=_inbound(conn, asked.to_number, facts.platform_block))
-    return _traffic(conn, asked, _lists(conn, asked, facts, shelf), own, read_at)
+        known["inbound"] = _inbound(conn, asked.to_number, known["platform_block"])
+    else:
+        known |= _lists(conn, asked, shelf)
+        known |= _traffic(conn, asked, subject, own, read_at)
+    # At once: of forty fields a copy for each part of them costs more than many a question.
+    return replace(bare(asked, at), **known)
 
 
 def _inbound(conn: Connection, to_number: str, blocked: ListEntry | None) -> Inbound:
@@ -189,31 +192,28 @@ def _opening_hours(
 
 def _completed(conn: Connection, asked: Asked) -> Asked:
     """What the call is about is kept with its record."""
-    record = calls.get(conn, asked.call_id) if asked.call_id else None
-    if record is None:
-        return asked
-    return with_meaning(asked, record.metadata)
+    metadata = calls.metadata_of(conn, asked.call_id) if asked.call_id else None
+    return asked if metadata is None else with_meaning(asked, metadata)
 
 
-def _people(conn: Connection, asked: Asked, facts: Facts) -> Facts:
-    """What the person said: consents, requests to stop, where they are."""
+def _people(conn: Connection, asked: Asked) -> dict[str, Any]:
+    """What the person said: consents, requests to stop, where they are. Fields of `Facts`, as of the next two."""
     number, tenant_id = asked.customer_number, asked.tenant_id
     opt_out = opt_outs.get(conn, tenant_id, number)
     grants = consents.of_number(conn, tenant_id, number)
     block = dnc.get_block(conn, number)
     answer = consents.newest_answer(conn, tenant_id, number)
-    return replace(
-        facts,
-        opt_out=None if opt_out is None else _opt_out(opt_out),
-        consents=tuple(_consent(one) for one in grants),
-        revocations=tuple(
+    return {
+        "opt_out": None if opt_out is None else _opt_out(opt_out),
+        "consents": tuple(_consent(one) for one in grants),
+        "revocations": tuple(
             Revocation(one.occurred_at, one.source)
             for one in consents.revocations_of(conn, tenant_id, number)
         ),
-        platform_block=ListEntry("platform", block is not None),
-        reassigned=None if answer is None else _answer(answer),
-        location=_merged(asked.location, _location(grants)),
-    )
+        "platform_block": ListEntry("platform", block is not None),
+        "reassigned": None if answer is None else _answer(answer),
+        "location": _merged(asked.location, _location(grants)),
+    }
 
 
 def _opt_out(record: OptOutRecord) -> OptOut:
@@ -305,7 +305,7 @@ def _setting(agent: AgentRecord, name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _lists(conn: Connection, asked: Asked, facts: Facts, shelf: Shelf) -> Facts:
+def _lists(conn: Connection, asked: Asked, shelf: Shelf) -> dict[str, Any]:
     lists = dnc.all_lists(conn)
     records = dnc.binding(lists, asked.tenant_id)
     shelf.keep_only(record.file_name for record in lists)
@@ -320,12 +320,12 @@ def _lists(conn: Connection, asked: Asked, facts: Facts, shelf: Shelf) -> Facts:
         entries.append(ListEntry(record.list_id, is_listed, record.as_of, record.sha256[:16]))
     national = next((one for one in entries if one.list_id == dnc.NATIONAL), None)
     states = tuple(one for one in entries if one.list_id != dnc.NATIONAL)
-    return replace(facts, dnc_national=national, dnc_states=states)
+    return {"dnc_national": national, "dnc_states": states}
 
 
 def _traffic(
-    conn: Connection, asked: Asked, facts: Facts, own: profile.Profile, now: datetime
-) -> Facts:
+    conn: Connection, asked: Asked, subject: str | None, own: profile.Profile, now: datetime
+) -> dict[str, Any]:
     tenant_id, number, but = asked.tenant_id, asked.to_number, asked.call_id
     limits = {
         "call_limit_micro_usd": own.call_limit_micro_usd,
@@ -334,21 +334,20 @@ def _traffic(
     }
     kept = permissions.get(conn, tenant_id)
     permission, risk = as_facts(kept, region_of(number), number)
-    campaign = health.campaign_of(facts.subject, asked.agent_id)
+    campaign = health.campaign_of(subject, asked.agent_id)
     figures = health.traffic(conn, tenant_id, now, campaign=campaign)
     of_number = stats.calls_of_hour(conn, tenant_id, now, asked.from_number)
-    return replace(
-        facts,
-        from_number_owned=_owns(conn, tenant_id, asked.from_number),
-        to_number_is_ours=_is_ours(conn, number),
-        attempts=counters.attempts(conn, tenant_id, number, now, but),
-        in_flight=counters.in_flight(conn, tenant_id, number, now, but),
-        usage=counters.usage(conn, tenant_id, number, now, but, region_of),
-        spend=counters.spend(conn, tenant_id, now, but, limits),
-        provider_permission=permission,
-        prefix_risk=risk,
-        traffic=replace(figures, caller_id_calls_hour=of_number),
-    )
+    return {
+        "from_number_owned": _owns(conn, tenant_id, asked.from_number),
+        "to_number_is_ours": _is_ours(conn, number),
+        "attempts": counters.attempts(conn, tenant_id, number, now, but),
+        "in_flight": counters.in_flight(conn, tenant_id, number, now, but),
+        "usage": counters.usage(conn, tenant_id, number, now, but, region_of),
+        "spend": counters.spend(conn, tenant_id, now, but, limits),
+        "provider_permission": permission,
+        "prefix_risk": risk,
+        "traffic": replace(figures, caller_id_calls_hour=of_number),
+    }
 
 
 def _owns(conn: Connection, tenant_id: str, number: str) -> bool:
@@ -361,21 +360,22 @@ def _owns(conn: Connection, tenant_id: str, number: str) -> bool:
 
 def _is_ours(conn: Connection, number: str) -> bool:
     """A number of anybody on this gateway: a call to it would come back to us."""
-    if numbers.active(conn, number) is not None:
-        return True
-    asked = {"number": number}
-    return any(one.first(conn, asked) is not None for one in _USED_BY_AGENTS)
+    return bool(_OURS.scalar(conn, {"number": number}))
 
 
-_USED_BY_AGENTS = (
-    Prepared(
-        select(agents_table.c.id)
-        .where(agents_table.c.number_e164 == bindparam("number"), agents_table.c.status != "closed")
-        .limit(1)
-    ),
-    Prepared(
-        select(agent_numbers.c.id).where(agent_numbers.c.e164 == bindparam("number")).limit(1)
-    ),
+_NUMBER: BindParameter[str] = bindparam("number")
+_OURS = Prepared(
+    select(
+        or_(
+            select(numbers_table.c.id)
+            .where(numbers_table.c.e164 == _NUMBER, numbers_table.c.status == numbers.ACTIVE)
+            .exists(),
+            select(agents_table.c.id)
+            .where(agents_table.c.number_e164 == _NUMBER, agents_table.c.status != "closed")
+            .exists(),
+            select(agent_numbers.c.id).where(agent_numbers.c.e164 == _NUMBER).exists(),
+        )
+    )
 )
 
 

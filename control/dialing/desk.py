@@ -39,6 +39,13 @@ class Desk:
         """Calls whose leases are kept."""
         self.wake = trio.Event()
         """Set when the queue is worth another look."""
+        self.next_look: datetime | None = None
+        """When the pump looks of its own accord; None while it does."""
+
+    def queued(self, due_at: datetime) -> None:
+        """A call waits now. The pump looks for it, unless it will before the call is due."""
+        if self.next_look is None or due_at < self.next_look:
+            self.wake.set()
 
     def seat(self, now: datetime) -> Seat:
         """This daemon, and until when what it takes is its own."""

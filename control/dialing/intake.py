@@ -66,35 +66,30 @@ class Intake:
         DialUncertain, CallOver, StoreUnavailable.
         """
         office = self._office
-        agent = await find_agent(office, order.agent_id, order.tenant_id)
+        now = office.clock.now()
+        due_at = max(order.not_before or now, now)
+        # What our own queue will add to the wait: the hours have to be open for so long, too.
+        agent, wait_s, cps = await office.store.read(
+            _agent_and_wait_s, order.agent_id, due_at, now, self._limit_of
+        )
+        agent = _visible(agent, order.agent_id, order.tenant_id)
         if agent.status not in CALLABLE:
             raise AgentNotLive(f"the agent is {agent.status}")
         if not agent.number_e164 or not agent.elevenlabs_agent_id:
             raise AgentNotLive("the agent has no telephone number or no ElevenLabs agent")
         if office.is_draining:
             raise NotAdmitted("the gateway is shutting down")
-        now = office.clock.now()
         if order.not_before is not None and order.not_before > now + AHEAD_MAX:
             raise TooFarAhead(AHEAD_MAX.days)
         call = self._new_call(agent, agent.number_e164, order)
         asked = with_meaning(question(call, "accept"), order.metadata)
-        asked = replace(asked, queue_wait_s=await self._wait_s(call, order, now))
+        asked = replace(asked, queue_wait_s=wait_s)
         decided = await verdict.ask(office, asked, order.not_before)
         record = _record(call, order, decided)
         planned = plan(order, decided.decision, now)
         if planned is None:
             await self._block(call, record, decided)
-        return await self._queued(call, record, decided, planned)
-
-    async def _wait_s(self, call: LiveCall, order: Order, now: datetime) -> float:
-        """What our own queue will add: the hours have to be open for so long, too. A store that is away says 0."""
-        due_at = max(order.not_before or now, now)
-        try:
-            return await self._office.store.read(
-                _expected_wait_s, call.tenant_id, due_at, now, self._limit_of
-            )
-        except StoreUnavailable:
-            return 0.0  # then the question that follows is answered without a store, too
+        return await self._queued(call, record, decided, planned, cps)
 
     def _new_call(self, agent: AgentRecord, number: str, order: Order) -> LiveCall:
         now = self._office.clock.now()
@@ -127,7 +122,7 @@ class Intake:
         raise PolicyRefused(decided.decision, call.id)
 
     async def _queued(
-        self, call: LiveCall, record: CallRecord, decided: Verdict, planned: Plan
+        self, call: LiveCall, record: CallRecord, decided: Verdict, planned: Plan, cps: float
     ) -> CallRecord:
         office, desk = self._office, self._desk
         entry = queue.QueueRecord(
@@ -139,7 +134,7 @@ class Intake:
             waiting_for=planned.waiting_for,
             is_patient=planned.is_patient,
         )
-        enqueue = _Enqueue(entry, office.now_ms(), self._limit_of)
+        enqueue = _Enqueue(entry, office.now_ms(), cps)
         dial = desk.dials[call.id] = Dial()
         try:
             try:
@@ -147,14 +142,15 @@ class Intake:
                 failpoints.reach("dial.queued")
             except QueueFull as full:
                 raise NotAdmitted(str(full)) from full
-            desk.wake.set()
+            desk.queued(planned.due_at)
             if planned.due_at <= call.created_at and enqueue.wait_s <= ANSWER_WITHIN_S:
                 await self._outcome(call.id, dial)
+                record = await self._read(call.id)
         finally:
             del desk.dials[call.id]
         if dial.refusal is not None:
             raise dial.refusal
-        return await self._read(call.id)
+        return record
 
     async def _outcome(self, call_id: str, dial: Dial) -> None:
         with trio.move_on_after(ANSWER_WITHIN_S):
@@ -189,21 +185,26 @@ class Intake:
         return record
 
 
-def _expected_wait_s(
-    conn: Connection, tenant_id: str, due_at: datetime, now: datetime, limit_of: LimitOf
-) -> float:
-    tenant = tenants.get(conn, tenant_id)
+def _agent_and_wait_s(
+    conn: Connection, agent_id: str, due_at: datetime, now: datetime, limit_of: LimitOf
+) -> tuple[AgentRecord | None, float, float]:
+    """The agent, how long after `due_at` a call of its tenant will be dialled that is queued now, and the tenant's
+    calls per second."""
+    agent = agents.get(conn, agent_id)
+    if agent is None:
+        return None, 0.0, 1.0
+    tenant = tenants.get(conn, agent.tenant_id)
     cps = limit_of(tenant.limits if tenant else None).cps
-    return queue.expected_wait_s(conn, tenant_id, due_at, now, cps)
+    return agent, queue.expected_wait_s(conn, agent.tenant_id, due_at, now, cps), cps
 
 
 class _Enqueue:
     """Puts the call into the queue, in the transaction that writes its record. `wait_s` is estimated."""
 
-    def __init__(self, entry: queue.QueueRecord, at_ms: int, limit_of: LimitOf) -> None:
+    def __init__(self, entry: queue.QueueRecord, at_ms: int, cps: float) -> None:
         self._entry = entry
         self._at_ms = at_ms
-        self._limit_of = limit_of
+        self._cps = cps
         self.wait_s = 0.0
 
     def __call__(self, conn: Connection) -> None:
@@ -214,10 +215,9 @@ class _Enqueue:
         until = entry.due_at.isoformat() if entry.due_at > entry.created_at else None
         data = {"waiting_for": entry.waiting_for} | ({"until": until} if until else {})
         lines = [("accepted", self._at_ms, {}), ("queued", self._at_ms, data)]
-        table.append_events(conn, entry.call_id, lines if until else lines[:1])
-        tenant = tenants.get(conn, entry.tenant_id)
-        cps = self._limit_of(tenant.limits if tenant else None).cps
-        self.wait_s = queue.position(conn, entry) / cps
+        lines = lines if until else lines[:1]
+        table.apply(conn, [table.Changes(entry.call_id, entry.tenant_id, lines=lines)])
+        self.wait_s = queue.position(conn, entry) / self._cps
 
 
 def _record(call: LiveCall, order: Order, decided: Verdict) -> CallRecord:
@@ -243,7 +243,10 @@ def _record(call: LiveCall, order: Order, decided: Verdict) -> CallRecord:
 
 async def find_agent(office: Office, agent_id: str, tenant_id: str | None) -> AgentRecord:
     """The agent, of this tenant if one is named. Raises AgentNotFound, StoreUnavailable."""
-    agent = await office.store.read(agents.get, agent_id)
+    return _visible(await office.store.read(agents.get, agent_id), agent_id, tenant_id)
+
+
+def _visible(agent: AgentRecord | None, agent_id: str, tenant_id: str | None) -> AgentRecord:
     if agent is None or agent.status == "closed" or tenant_id not in (None, agent.tenant_id):
         raise AgentNotFound(agent_id)
     return agent

@@ -7,7 +7,7 @@ thousand calls delays nobody else by more than a turn.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import trio
@@ -69,6 +69,7 @@ class Pump:
         """Until cancelled."""
         while True:
             self._desk.wake = trio.Event()  # before looking: what comes meanwhile wakes us again
+            self._desk.next_look = None
             try:
                 # A read that is left behind would keep a connection of a store that is being closed.
                 with trio.CancelScope(shield=True):
@@ -77,6 +78,7 @@ class Pump:
             except StoreUnavailable as error:
                 log.event("dial_queue_unreadable", level="warning", error=str(error))
                 pause_s = STORE_AWAY_S
+            self._desk.next_look = self._office.clock.now() + timedelta(seconds=pause_s)
             with trio.move_on_after(pause_s):
                 await self._desk.wake.wait()
             await trio.lowlevel.checkpoint()

@@ -12,6 +12,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from control import log
+from control.hooks.direct import Note, take_directly
 from control.hooks.elevenlabs import LargerRequest
 from control.hooks.probe import probe_routes
 from control.hooks.twilio import Guard, Signers, Webhooks, twilio_routes
@@ -46,6 +47,12 @@ def create_hooks(
     guard = Guard(public_url, tokens, metrics, signers)
     for routes in (probe_routes, *also):
         app.register_blueprint(routes(guard))
+    notes: dict[str, Note] = {
+        "/twilio/status": lambda form, call_id: switchboard.call_status(form, call_id),
+        "/twilio/stream": lambda form, call_id: switchboard.stream_status(form, call_id),
+        "/twilio/amd": lambda form, call_id: switchboard.machine_detected(form, call_id),
+    }
+    take_directly(app, guard, notes, body_max_bytes=BODY_MAX_BYTES, body_timeout_s=BODY_TIMEOUT_S)
 
     async def refused(error: HTTPException) -> Response:
         metrics.webhooks.labels("other", str(error.code)).inc()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol, TypeAlias, cast
+from typing import NamedTuple, Protocol, TypeAlias, cast
 
 from quart import Blueprint, Response, request
 
@@ -145,12 +145,28 @@ def _document(text: str) -> Response:
     return Response(text, 200, content_type=twiml.CONTENT_TYPE)
 
 
-async def _noted(noting: Awaitable[None]) -> Response:
+async def noted(noting: Awaitable[None]) -> int:
+    """The status that answers a callback."""
     try:
         await noting
     except StoreUnavailable:
-        return Response(b"", 503)  # the callback's URL asks Twilio to repeat it
-    return Response(b"", 204)
+        return 503  # the callback's URL asks Twilio to repeat it
+    return 204
+
+
+async def _noted(noting: Awaitable[None]) -> Response:
+    return Response(b"", await noted(noting))
+
+
+class Asked(NamedTuple):
+    """What of a request is looked at before anybody else sees it."""
+
+    target: bytes
+    """Path and query as they were sent."""
+    body: bytes
+    media_type: str
+    """Without parameters, in lower case; empty when the request names none."""
+    signature: str | None
 
 
 class Guard:
@@ -175,33 +191,40 @@ class Guard:
         without which the request says nothing."""
 
         async def view() -> Response:
-            response = await self._checked(handler, needs)
-            self._metrics.webhooks.labels(path, str(response.status_code)).inc()
+            form = await self.admitted(await _asked(), needs)
+            if isinstance(form, int):
+                response = Response(b"", form)
+            else:
+                response = await handler(form, request.args.get("call_id") or None)
+            self.count(path, response.status_code)
             return response
 
         return view
 
-    async def _checked(self, handler: Handler, needs: str) -> Response:
-        body = cast("bytes", await request.get_data(cache=False))
+    def count(self, path: str, status: int) -> None:
+        """A request was answered."""
+        self._metrics.webhooks.labels(path, str(status)).inc()
+
+    async def admitted(self, asked: Asked, needs: str = "CallSid") -> dict[str, str] | int:
+        """The form that Twilio signed, of each name the first value; or the status that refuses the request."""
+        is_form = asked.media_type in ("", "application/x-www-form-urlencoded")
         try:
-            form = signature.parse_form(body) if _is_form() else None
+            form = signature.parse_form(asked.body) if is_form else None
         except ValueError:
-            return Response(b"", 400)
-        given = request.headers.get("X-Twilio-Signature")
+            return 400
         try:
-            is_signed = await self._is_signed(_or(form, body), given)
+            is_signed = await self._is_signed(asked, asked.body if form is None else form)
         except StoreUnavailable:
-            return Response(b"", 503)
+            return 503
         if not is_signed:
             self._metrics.signature_failures.inc()
-            return Response(b"", 403)
+            return 403
         flat = {name: values[0] for name, values in (form or {}).items()}
-        if not flat.get(needs):
-            return Response(b"", 400)
-        return await handler(flat, request.args.get("call_id") or None)
+        return flat if flat.get(needs) else 400
 
-    async def _is_signed(self, body: dict[str, list[str]] | bytes, given: str | None) -> bool:
-        url = _asked_url(self._public_url)
+    async def _is_signed(self, asked: Asked, body: dict[str, list[str]] | bytes) -> bool:
+        # The public URL that was asked for; never from `Host`, which anybody may set.
+        url, given = self._public_url + asked.target.decode("latin-1"), asked.signature
         account_sid = body.get("AccountSid", [""])[0] if isinstance(body, dict) else ""
         if self._signers is None or not account_sid or not given:
             return signature.valid(url, body, given, self._tokens)
@@ -214,16 +237,12 @@ class Guard:
         return False
 
 
-def _or(form: dict[str, list[str]] | None, body: bytes) -> dict[str, list[str]] | bytes:
-    return body if form is None else form
-
-
-def _asked_url(public_url: str) -> str:
-    """The public URL that was asked for; never from `Host`, which anybody may set."""
-    path = request.scope.get("raw_path") or request.path.encode()
-    query = request.query_string
-    return public_url + (path + (b"?" + query if query else b"")).decode("latin-1")
-
-
-def _is_form() -> bool:
-    return request.mimetype in ("", "application/x-www-form-urlencoded")
+async def _asked() -> Asked:
+    """The framework's request."""
+    path, query = request.scope.get("raw_path") or request.path.encode(), request.query_string
+    return Asked(
+        path + (b"?" + query if query else b""),
+        cast("bytes", await request.get_data(cache=False)),
+        request.mimetype,
+        request.headers.get("X-Twilio-Signature"),
+    )

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import trio
 from sqlalchemy import Connection
@@ -23,6 +23,9 @@ from control.store.outbox import OutboxItem
 
 LOOK_EVERY_S = 1.0
 """How late an item may be that nobody woke us for: one that another daemon, or a handler, has put in."""
+TOGETHER_S = 0.05
+"""Whoever wakes us waits so long for others: a look costs as much as many an item. What can be begun in a second
+is bounded by that, at 160 items of a kind of which 8 run at once."""
 DEADLINE_S = 30.0
 LEASE_S = 15.0
 """Renewed while the work goes on; so long after a daemon's death another one begins with what it had."""
@@ -33,13 +36,21 @@ KEEP_DONE = timedelta(days=2)
 PURGE_EVERY_S = 3600.0
 JITTER = 0.1
 
-Handler: TypeAlias = Callable[[OutboxItem], Awaitable["datetime | None"]]
+Handler: TypeAlias = Callable[[OutboxItem], Awaitable["datetime | Settled | None"]]
+"""None: the item is done; a time: it is to be done again then; `Settled`: the handler has written down what it did
+and that it is done (`control.store.outbox.done`) in one transaction."""
 Schedule: TypeAlias = Callable[[int], "float | None"]
 """Seconds to wait after this many attempts; None: no more."""
 
 
 class Clock(Protocol):
     def now(self) -> datetime: ...
+
+
+class Settled(NamedTuple):
+    """`is_held`: whether the lease was still ours, as `control.store.outbox.done` said."""
+
+    is_held: bool
 
 
 class TryAgain(Exception):
@@ -133,6 +144,7 @@ class Outbox:
                     wait_s = await self._start_due(nursery)
                     with trio.move_on_after(wait_s):
                         await self._wake.wait()
+                        await trio.sleep(TOGETHER_S)
         finally:
             with trio.CancelScope(shield=True):
                 await self._give_back()
@@ -201,7 +213,9 @@ class Outbox:
             log.event("outbox_item_failed", level="error", kind=item.kind, error=error)
             problem = f"{type(error).__name__}: {error}"
         else:
-            if again_at is None:
+            if isinstance(again_at, Settled):
+                self._count(item.kind, "done" if again_at.is_held else "lost")
+            elif again_at is None:
                 await self._settle(item, "done", table.done)
             else:
                 await self._settle(item, "again", table.retry, again_at, None)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from control import extractions, failpoints, log
 from control.elevenlabs.rest import ElevenLabsError, ElevenLabsRefused
 from control.extractions import Extraction, ExtractionProblem
-from control.outbox import GiveUp, Outbox, OutboxItem, TryAgain, steps
+from control.outbox import GiveUp, Outbox, OutboxItem, Settled, TryAgain, steps
 from control.results import bill, fields
 from control.results.conversation import DONE, FINAL, Findings, findings, kept
 from control.results.merging import in_order, merged
@@ -113,13 +113,19 @@ class Results:
 
     # ---- the end -------------------------------------------------------------------------------
 
-    async def begin(self, item: OutboxItem) -> None:
-        """The call has ended: say so, and find out what it was about."""
-        is_over = await self._store.write(self._begin, item.key, self._clock.now())
+    async def begin(self, item: OutboxItem) -> Settled:
+        """The call has ended: say so, and find out what it was about. One transaction, as every call needs it."""
+        now = self._clock.now()
+
+        def begin(conn: Connection) -> tuple[bool, Settled]:
+            return self._begin(conn, item.key, now), Settled(outbox.done(conn, item, now))
+
+        is_over, settled = await self._store.write(begin)
         failpoints.reach("after_call.begun")
         self._wake()
         if is_over:
             self._on_over(item.key)
+        return settled
 
     def _begin(self, conn: Connection, call_id: str, now: datetime) -> bool:
         """Whether nothing more will be found out."""
@@ -131,7 +137,7 @@ class Results:
             is_known = record.conversation_id or was_talk or conversations.may_miss_one(record)
             status = "pending" if is_known else "none"
             calls.update(conn, call_id, analysis={"status": status})
-            self._emit(conn, events.CALL_ENDED, call_id, now)
+            self._emit(conn, events.CALL_ENDED, record, now)
             if status == "none":
                 self._complete(conn, call_id, now)
                 return True
@@ -320,26 +326,29 @@ class Results:
 
     def _complete(self, conn: Connection, call_id: str, now: datetime) -> None:
         """Nothing more will be found out: tell the customer, and see whether a message is to be sent."""
-        self._emit(conn, events.CALL_RESULT, call_id, now)
-        record = calls.get(conn, call_id)
-        agent = agents.get(conn, record.agent_id) if record and record.agent_id else None
-        if record is not None and agent is not None and (agent.sms or {}).get("template"):
-            self._ask(conn, SMS, record, now, 0.0)
-
-    def _emit(self, conn: Connection, event: str, call_id: str, now: datetime) -> None:
         record = calls.get(conn, call_id)
         if record is None:
             return
+        self._emit(conn, events.CALL_RESULT, record, now)
+        agent = agents.get(conn, record.agent_id) if record.agent_id else None
+        if agent is not None and (agent.sms or {}).get("template"):
+            self._ask(conn, SMS, record, now, 0.0)
+
+    def _emit(self, conn: Connection, event: str, known: CallRecord, now: datetime) -> None:
+        """`known` may be older than what this transaction has written: what is pushed is read when somebody wants it."""
+
+        def data() -> dict[str, Any]:
+            record = calls.get(conn, known.id) or known
+            return self._show(record, calls.events(conn, known.id), calls.turns(conn, known.id))
+
         events.emit(
             conn,
             event=event,
-            key=call_id,
-            tenant_id=record.tenant_id,
-            data=lambda: self._show(
-                record, calls.events(conn, call_id), calls.turns(conn, call_id)
-            ),
+            key=known.id,
+            tenant_id=known.tenant_id,
+            data=data,
             now=now,
-            call_id=call_id,
+            call_id=known.id,
         )
 
     # ---- what a webhook brings -----------------------------------------------------------------
@@ -403,7 +412,8 @@ class Results:
     def _priced(self, conn: Connection, call_id: str, price: dict[str, Any], now: datetime) -> None:
         """The result went out long ago, as a rule: what the call cost is an event of its own."""
         after_call.add_cost(conn, call_id, {"twilio": price})
-        self._emit(conn, events.CALL_COST, call_id, now)
+        if (record := calls.get(conn, call_id)) is not None:
+            self._emit(conn, events.CALL_COST, record, now)
 
     def _wake(self) -> None:
         if self._outbox is not None:

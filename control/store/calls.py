@@ -8,12 +8,12 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Executable, Select, Update, bindparam, select
-from sqlalchemy import insert as sql_insert
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, select
 from sqlalchemy import update as sql_update
 
 from control.store import after_call, rows
 from control.store.errors import RecordNotFound
+from control.store.prepared import Prepared, PreparedWrite, insert_into, named
 from control.store.records import CallLine, CallRecord, EventRecord, TurnRecord
 from control.store.tables import call_events, call_turns, calls, decisions
 from control.store.tables.dialing import dial_queue
@@ -35,6 +35,12 @@ def get(conn: Connection, call_id: str) -> CallRecord | None:
     return rows.find(conn, calls, CallRecord, id=call_id)
 
 
+def metadata_of(conn: Connection, call_id: str) -> dict[str, Any] | None:
+    """What whoever asked for the call said of it; None when there is no such call."""
+    row = _METADATA.first(conn, {"call_id": call_id})
+    return None if row is None else row[0] or {}
+
+
 def by_sid(conn: Connection, sid: str) -> CallRecord | None:
     """The call that Twilio knows by this call SID."""
     return rows.find(conn, calls, CallRecord, twilio_call_sid=sid)
@@ -44,8 +50,8 @@ def update(conn: Connection, call_id: str, **columns: Any) -> None:
     """Set the named columns. Raises RecordNotFound."""
     if not columns:
         return
-    done = conn.execute(_update(tuple(columns)), {_KEY: call_id, **columns})
-    if done.rowcount == 0:
+    done = _update(tuple(sorted(columns))).run(conn, {_KEY: call_id, **columns})
+    if done == 0:
         raise RecordNotFound(f"no call {call_id}")
     after_call.ended_by(conn, call_id, columns)
 
@@ -115,7 +121,7 @@ def append_events(
     if not batch:
         return
     tenant_id = _tenant_of(conn, call_id)
-    conn.execute(_INSERT_EVENT, [line | {"tenant_id": tenant_id} for line in batch])
+    _INSERT_EVENT.run_all(conn, [line | {"tenant_id": tenant_id} for line in batch])
 
 
 def events(conn: Connection, call_id: str) -> list[EventRecord]:
@@ -173,28 +179,25 @@ def apply(conn: Connection, changes: Sequence[Changes]) -> None:
             values = {_KEY: change.call_id, **change.columns}
             by_columns.setdefault(tuple(sorted(change.columns)), []).append(values)
     for names, updates in by_columns.items():
-        if conn.execute(_update(names), updates).rowcount < len(updates):
+        if _update(names).run_all(conn, updates) < len(updates):
             raise RecordNotFound("a call of the batch is not there")
     for change in changes:
         if (ended_at := change.columns.get("ended_at")) is not None:
             after_call.ended(conn, change.call_id, change.tenant_id, ended_at)
     if lines := [line for change in changes for line in _line_rows(change)]:
-        conn.execute(_INSERT_EVENT, lines)
+        _INSERT_EVENT.run_all(conn, lines)
     if said := [turn for change in changes for turn in _turn_rows(change)]:
         _upsert_turns(conn, said)
 
 
 _KEY = "_call_id"
-_INSERT_EVENT = sql_insert(call_events)
+_INSERT_EVENT = insert_into(call_events, ("call_id", "tenant_id", "name", "at_ms", "data"))
 
 
 @lru_cache(maxsize=256)  # sets of columns that change together: a few dozen
-def _update(names: tuple[str, ...]) -> Update:
-    return (
-        sql_update(calls)
-        .where(calls.c.id == bindparam(_KEY))
-        .values({name: bindparam(name) for name in names})
-    )
+def _update(names: tuple[str, ...]) -> PreparedWrite:
+    mine = sql_update(calls).where(calls.c.id == bindparam(_KEY))
+    return PreparedWrite(mine.values(named(names)))
 
 
 def _line_rows(change: Changes) -> Iterator[dict[str, Any]]:
@@ -223,18 +226,20 @@ def _turn_rows(change: Changes) -> Iterator[dict[str, Any]]:
 
 
 def _upsert_turns(conn: Connection, said: list[dict[str, Any]]) -> None:
-    conn.execute(_upsert(conn.dialect.name), said)
+    _upsert(conn.dialect.name).run_all(conn, said)
 
 
 @lru_cache(maxsize=2)
-def _upsert(dialect: str) -> Executable:
-    statement = rows.dialect_insert(dialect, call_turns)
+def _upsert(dialect: str) -> PreparedWrite:
     changed = ("role", "text", "at_ms", "heard", "interrupted")
-    upsert: Executable = statement.on_conflict_do_update(
-        index_elements=["call_id", "turn"],
-        set_={name: statement.excluded[name] for name in changed},
+    all_named = named(("call_id", "turn", "tenant_id", *changed))
+    statement = rows.dialect_insert(dialect, call_turns).values(all_named).inline()
+    return PreparedWrite(
+        statement.on_conflict_do_update(
+            index_elements=["call_id", "turn"],
+            set_={name: statement.excluded[name] for name in changed},
+        )
     )
-    return upsert
 
 
 def upsert_turn(
@@ -287,11 +292,12 @@ def _query() -> Select[Any]:
     return rows.query(calls, CallRecord)
 
 
-_TENANT = select(calls.c.tenant_id).where(calls.c.id == bindparam("call_id"))
+_METADATA = Prepared(select(calls.c.metadata).where(calls.c.id == bindparam("call_id")))
+_TENANT = Prepared(select(calls.c.tenant_id).where(calls.c.id == bindparam("call_id")))
 
 
 def _tenant_of(conn: Connection, call_id: str) -> str:
-    tenant_id = conn.execute(_TENANT, {"call_id": call_id}).scalar()
+    tenant_id = _TENANT.scalar(conn, {"call_id": call_id})
     if tenant_id is None:
         raise RecordNotFound(f"no call {call_id}")
     return str(tenant_id)

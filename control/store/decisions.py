@@ -21,7 +21,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from control.store import rows
-from control.store.prepared import Prepared
+from control.store.prepared import Prepared, PreparedWrite, insert_into
 from control.store.tables.compliance import decision_heads
 from control.store.tables.core import decisions
 
@@ -90,8 +90,8 @@ def append(
         decision=decision,
         facts_hash=facts_hash,
     )
-    conn.execute(
-        _INSERT,
+    _INSERT.run(
+        conn,
         {
             "call_id": call_id,
             "tenant_id": tenant_id,
@@ -105,12 +105,12 @@ def append(
             "facts_hash": facts_hash,
         },
     )
-    conn.execute(_MOVE_HEAD, {"whose": tenant_id, "seq": seq + 1, "hash": link})
+    _MOVE_HEAD.run(conn, {"whose": tenant_id, "seq": seq + 1, "hash": link})
     return seq + 1
 
 
-_INSERT = insert(decisions)
-_MOVE_HEAD = (
+_INSERT = insert_into(decisions, (column.name for column in decisions.c if column.name != "id"))
+_MOVE_HEAD = PreparedWrite(
     update(decision_heads)
     .where(decision_heads.c.tenant_id == bindparam("whose"))
     .values(seq=bindparam("seq"), hash=bindparam("hash"))

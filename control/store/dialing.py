@@ -23,7 +23,7 @@ from sqlalchemy import update as sql_update
 from control.store import admission, rows
 from control.store.admission import TAKEN, Limit
 from control.store.errors import StoreError
-from control.store.prepared import Prepared
+from control.store.prepared import Prepared, PreparedWrite
 from control.store.tables import tenants
 from control.store.tables.dialing import dial_pace as pace
 from control.store.tables.dialing import dial_queue as queue
@@ -100,7 +100,7 @@ def of_calls(conn: Connection, call_ids: Sequence[str]) -> dict[str, QueueRecord
 
 def remove(conn: Connection, call_id: str) -> None:
     """The outcome is in the record."""
-    conn.execute(_REMOVE, {"call_id": call_id})
+    _REMOVE.run(conn, {"call_id": call_id})
 
 
 def call_off(conn: Connection, call_id: str) -> bool:
@@ -132,8 +132,7 @@ def put_back(
 
 def mark_sent(conn: Connection, call_id: str, owner: str, at: datetime) -> None:
     """Twilio is asked after this is committed. Raises LeaseLost: then it must not be asked."""
-    done = conn.execute(_SEND, {"which": call_id, "whose": owner, "at": at})
-    _must_be_ours(done.rowcount, call_id)
+    _must_be_ours(_SEND.run(conn, {"which": call_id, "whose": owner, "at": at}), call_id)
 
 
 def _must_be_ours(rowcount: int, call_id: str) -> None:
@@ -158,19 +157,26 @@ def take(
             conn, lane.tenant_id, record.call_id, limit, now, is_recorded=True
         ):
             continue
-        conn.execute(_TAKE, {"which": record.call_id, "whose": seat.owner, "until": seat.until})
+        _TAKE.run(conn, {"which": record.call_id, "whose": seat.owner, "until": seat.until})
         gap = timedelta(seconds=1.0 / (limit.cps * lane.factor))
         # Turns lie on a grid: a round that comes late (a slow store) delays this one, and not all that follow. More than
         # a turn late begins a new grid, so that nothing is made up for in a rush.
         is_on_grid = lane.next_at <= now < lane.next_at + gap
         next_at = (lane.next_at if is_on_grid else now) + gap
-        conn.execute(_TURN, {"whose": lane.tenant_id, "next": next_at, "now": now})
+        _TURN.run(conn, {"whose": lane.tenant_id, "next": next_at, "now": now})
         taken.append(record)
     return taken
 
 
-def _open_lanes(conn: Connection, now: datetime) -> Sequence[Any]:
-    return conn.execute(_LANES, {"now": now, "far": now + NEXT_AT_MAX}).all()
+class _Lane(NamedTuple):
+    tenant_id: str
+    factor: float
+    next_at: datetime
+    limits: Any
+
+
+def _open_lanes(conn: Connection, now: datetime) -> list[_Lane]:
+    return [_Lane(*row) for row in _LANES.all(conn, {"now": now, "far": now + NEXT_AT_MAX})]
 
 
 def _first(conn: Connection, tenant_id: str, now: datetime) -> QueueRecord | None:
@@ -312,8 +318,8 @@ _NOW = bindparam("now", type_=queue.c.due_at.type)
 _DUE_AT = bindparam("due_at", type_=queue.c.due_at.type)
 _WAITS = (queue.c.tenant_id == _TENANT, queue.c.state == WAITING)
 _PACE = Prepared(select(pace.c.factor, pace.c.held_until).where(pace.c.tenant_id == _TENANT))
-_REMOVE = sql_delete(queue).where(queue.c.call_id == bindparam("call_id"))
-_SEND = (
+_REMOVE = PreparedWrite(sql_delete(queue).where(queue.c.call_id == bindparam("call_id")))
+_SEND = PreparedWrite(
     sql_update(queue)
     .where(
         queue.c.call_id == bindparam("which"),
@@ -323,17 +329,17 @@ _SEND = (
     )
     .values(state=SENT, sent_at=bindparam("at"))
 )
-_TAKE = (
+_TAKE = PreparedWrite(
     sql_update(queue)
     .where(queue.c.call_id == bindparam("which"))
     .values(state=TAKEN, lease_owner=bindparam("whose"), lease_until=bindparam("until"))
 )
-_TURN = (
+_TURN = PreparedWrite(
     sql_update(pace)
     .where(pace.c.tenant_id == bindparam("whose"))
     .values(next_at=bindparam("next"), served_at=bindparam("now"))
 )
-_LANES = (
+_LANES = Prepared(
     select(pace.c.tenant_id, pace.c.factor, pace.c.next_at, tenants.c.limits)
     .join(tenants, tenants.c.id == pace.c.tenant_id)
     .where(

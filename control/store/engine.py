@@ -17,6 +17,8 @@ import orjson
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
 from sqlalchemy.engine import URL, ExceptionContext, make_url
 
+from control.store.prepared import send
+
 WRITE = "tandem_write"
 """Execution option of a connection whose transaction will write."""
 IDLE_TRANSACTION_MAX_MS = 30_000
@@ -181,4 +183,4 @@ def _prepare_sqlite(engine: Engine, busy_timeout_ms: int) -> None:
     @event.listens_for(engine, "begin")
     def begin(conn: Connection) -> None:
         writes = conn.get_execution_options().get(WRITE, False)
-        conn.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        send(conn, "BEGIN IMMEDIATE" if writes else "BEGIN")

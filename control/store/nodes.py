@@ -6,13 +6,14 @@ where Twilio asks another daemon how the call goes on: then the call is that one
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, update
 
 from control.store import calls as call_table
+from control.store.prepared import Prepared, PreparedWrite
 from control.store.records import CallRecord
 from control.store.tables import calls
 from control.store.tables.nodes import node_messages, nodes
@@ -103,13 +104,13 @@ def claim(conn: Connection, record: CallRecord, node: str) -> bool:
     """The call is `node`'s now, unless it has ended or gone to another since `record` was read."""
     asked = {"call_id": record.id, "heir": node}
     if record.node is None:
-        return conn.execute(_CLAIM_NOBODYS, asked).rowcount > 0
-    return conn.execute(_CLAIM, asked | {"seen": record.node}).rowcount > 0
+        return _CLAIM_NOBODYS.run(conn, asked) > 0
+    return _CLAIM.run(conn, asked | {"seen": record.node}) > 0
 
 
 _OPEN = (calls.c.id == bindparam("call_id"), calls.c.ended_at.is_(None))
 _CLAIM, _CLAIM_NOBODYS = (
-    update(calls).where(*_OPEN, seen).values(node=bindparam("heir"))
+    PreparedWrite(update(calls).where(*_OPEN, seen).values(node=bindparam("heir")))
     for seen in (calls.c.node == bindparam("seen"), calls.c.node.is_(None))
 )
 
@@ -129,8 +130,16 @@ def is_mine(conn: Connection, call_id: str, node: str) -> bool:
 
 def of_others(conn: Connection, call_ids: Collection[str], node: str) -> set[str]:
     """Those of these calls that another daemon has claimed; nobody claims the rest before this transaction ends."""
-    statement = select(calls.c.id, calls.c.node).where(calls.c.id.in_(call_ids)).with_for_update()
-    return {row.id for row in conn.execute(statement) if row.node not in (None, node)}
+    if len(call_ids) == 1:
+        found: Sequence[Any] = _WHOSE.all(conn, {"call_id": next(iter(call_ids))})
+    else:
+        found = conn.execute(_WHOSE_ALL, {"call_ids": list(call_ids)}).all()
+    return {call_id for call_id, whose in found if whose not in (None, node)}
+
+
+_ID_AND_NODE = select(calls.c.id, calls.c.node).with_for_update()
+_WHOSE = Prepared(_ID_AND_NODE.where(calls.c.id == bindparam("call_id")))
+_WHOSE_ALL = _ID_AND_NODE.where(calls.c.id.in_(bindparam("call_ids", expanding=True)))
 
 
 def inherit(conn: Connection, node: str, now: datetime, *, own: bool) -> list[CallRecord]:
@@ -160,8 +169,12 @@ def tell(
 
 def is_anything_told(conn: Connection, node: str) -> bool:
     """Whether `listen` would find something."""
-    mine = node_messages.c.node == node
-    return conn.execute(select(node_messages.c.id).where(mine).limit(1)).scalar() is not None
+    return _TOLD.first(conn, {"node": node}) is not None
+
+
+_TOLD = Prepared(
+    select(node_messages.c.id).where(node_messages.c.node == bindparam("node")).limit(1)
+)
 
 
 def listen(conn: Connection, node: str) -> list[Message]:

@@ -7,17 +7,15 @@ transaction adds nothing.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Connection,
-    Executable,
     Integer,
     Select,
-    Update,
     and_,
     bindparam,
     case,
@@ -30,6 +28,7 @@ from sqlalchemy import update as sql_update
 
 from control.ids import new_id
 from control.store import rows
+from control.store.prepared import Prepared, PreparedWrite, named
 from control.store.tables.after_call import outbox as table
 
 PENDING = "pending"
@@ -83,17 +82,14 @@ def add(
         lane=lane,
         payload=payload or {},
     )
-    return conn.execute(_add(conn.dialect.name), rows.values(item)).rowcount > 0
+    return _add(conn.dialect.name).run(conn, rows.values(item)) > 0
 
 
 @lru_cache(maxsize=2)
-def _add(dialect: str) -> Executable:
-    add: Executable = (
-        rows.dialect_insert(dialect, table)
-        .on_conflict_do_nothing(index_elements=["kind", "key"])
-        .execution_options(preserve_rowcount=True)
-    )
-    return add
+def _add(dialect: str) -> PreparedWrite:
+    whole = named(item.name for item in fields(OutboxItem))
+    statement = rows.dialect_insert(dialect, table).values(whole).inline()
+    return PreparedWrite(statement.on_conflict_do_nothing(index_elements=["kind", "key"]))
 
 
 def claim(
@@ -180,14 +176,15 @@ def due_kinds(
     conn: Connection, kinds: Collection[str], now: datetime, busy_lanes: Collection[str] = ()
 ) -> list[str]:
     """The kinds of which something can be begun now."""
+    if not busy_lanes:
+        return [kind for (kind,) in _questions(tuple(kinds)).due_kinds.all(conn, {"now": now})]
     asked = {"kinds": list(kinds), "now": now, "busy_lanes": list(busy_lanes)}
     return list(conn.execute(_DUE_KINDS, asked).scalars())
 
 
 def next_due(conn: Connection, kinds: Collection[str], now: datetime) -> datetime | None:
     """When the next item may be begun, later than `now`; None when nothing waits."""
-    asked = {"kinds": list(kinds), "now": now}
-    moments = (conn.execute(statement, asked).scalar() for statement in _NEXT)
+    moments = (one.scalar(conn, {"now": now}) for one in _questions(tuple(kinds)).next_due)
     return min((at for at in moments if at is not None), default=None)
 
 
@@ -208,7 +205,7 @@ def purge(conn: Connection, before: datetime) -> int:
 def _settle(conn: Connection, item: OutboxItem, now: datetime, **columns: Any) -> bool:
     settled = {"lease_owner": None, "lease_until": None, "updated_at": now} | columns
     which = {"item": item.id, "whose": item.lease_owner, "attempt": item.attempts}
-    return conn.execute(_settled(*settled), which | settled).rowcount > 0
+    return _settled(*settled).run(conn, which | settled) > 0
 
 
 # ---- statements, built once (see `control.store.rows`) ---------------------------------------------
@@ -216,18 +213,28 @@ def _settle(conn: Connection, item: OutboxItem, now: datetime, **columns: Any) -
 _NOW = bindparam("now", type_=table.c.due_at.type)
 _OF_KINDS = table.c.kind.in_(bindparam("kinds", expanding=True))
 _IS_FREE = or_(table.c.lease_until.is_(None), table.c.lease_until <= _NOW)
-_IS_READY = and_(
-    table.c.status == PENDING,
-    table.c.due_at <= _NOW,
-    _OF_KINDS,
-    table.c.lane.not_in(bindparam("busy_lanes", expanding=True)),
-    _IS_FREE,
-)
+_IS_DUE = and_(table.c.status == PENDING, table.c.due_at <= _NOW, _IS_FREE)
+_IS_READY = and_(_IS_DUE, _OF_KINDS, table.c.lane.not_in(bindparam("busy_lanes", expanding=True)))
 _DUE_KINDS = select(table.c.kind).where(_IS_READY).distinct()
-_NEXT = tuple(
-    select(func.min(at)).where(table.c.status == PENDING, _OF_KINDS, at > _NOW)
-    for at in (table.c.due_at, table.c.lease_until)
-)
+
+
+class _Questions(NamedTuple):
+    due_kinds: Prepared
+    """When no lane is busy."""
+    next_due: tuple[Prepared, ...]
+
+
+@lru_cache(maxsize=64)  # all kinds, and those sets of them of which something can be begun
+def _questions(kinds: tuple[str, ...]) -> _Questions:
+    """What is asked several times a second about these kinds."""
+    of_kinds = table.c.kind.in_(kinds)
+    return _Questions(
+        Prepared(select(table.c.kind).where(_IS_DUE, of_kinds).distinct()),
+        tuple(
+            Prepared(select(func.min(at)).where(table.c.status == PENDING, of_kinds, at > _NOW))
+            for at in (table.c.due_at, table.c.lease_until)
+        ),
+    )
 
 
 def _due() -> Select[Any]:
@@ -269,8 +276,8 @@ _LEASED = (
 
 
 @lru_cache(maxsize=8)
-def _settled(*names: str) -> Update:
-    return (
+def _settled(*names: str) -> PreparedWrite:
+    return PreparedWrite(
         sql_update(table)
         .where(
             table.c.id == bindparam("item"),
@@ -279,7 +286,7 @@ def _settled(*names: str) -> Update:
             table.c.attempts == bindparam("attempt"),
             table.c.status == PENDING,
         )
-        .values({name: bindparam(name) for name in names})
+        .values(named(names))
     )
 
 

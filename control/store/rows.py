@@ -13,13 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Connection, Insert, Row, Select, Table, bindparam, select
-from sqlalchemy import insert as sql_insert
+from sqlalchemy import Column, Connection, Row, Select, Table, bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import MultipleResultsFound
 
 from control.store import cursor as cursors
-from control.store.prepared import Prepared
+from control.store.prepared import Prepared, PreparedWrite, insert_into
 
 R = TypeVar("R")
 
@@ -54,7 +53,7 @@ def find(conn: Connection, table: Table, record: type[R], **equal: Any) -> R | N
 
 def insert(conn: Connection, table: Table, record: Any) -> None:
     """Add a record as a row."""
-    conn.execute(_insert(table), values(record))
+    _insert(table, type(record)).run(conn, values(record))  # type: ignore[arg-type]  # a class can be hashed
 
 
 def dialect_insert(dialect: str, table: Table) -> Any:
@@ -69,8 +68,8 @@ def _by(table: Table, record: type[Any], *names: str) -> Prepared:
 
 
 @cache
-def _insert(table: Table) -> Insert:
-    return sql_insert(table)
+def _insert(table: Table, record: type[Any]) -> PreparedWrite:
+    return insert_into(table, (item.name for item in dataclasses.fields(record)))
 
 
 def page(

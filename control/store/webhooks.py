@@ -13,6 +13,7 @@ from sqlalchemy import update as sql_update
 
 from control.store import rows
 from control.store.errors import RecordNotFound
+from control.store.prepared import Prepared
 from control.store.tables.after_call import outbox, webhook_deliveries, webhooks
 
 PREFIX = "whk"
@@ -83,11 +84,13 @@ def count(conn: Connection, tenant_id: str) -> int:
 
 def of_tenant(conn: Connection, tenant_id: str, event: str) -> list[WebhookRecord]:
     """The tenant's targets that want this event."""
-    found = [rows.build(WebhookRecord, row) for row in conn.execute(_TARGETS, {"whose": tenant_id})]
+    found = [WebhookRecord(*row) for row in _TARGETS.all(conn, {"whose": tenant_id})]
     return [record for record in found if record.wants(event)]
 
 
-_TARGETS = rows.query(webhooks, WebhookRecord).where(webhooks.c.tenant_id == bindparam("whose"))
+_TARGETS = Prepared(
+    rows.query(webhooks, WebhookRecord).where(webhooks.c.tenant_id == bindparam("whose"))
+)
 
 
 def list_webhooks(

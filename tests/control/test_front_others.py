@@ -20,8 +20,10 @@ class FakeOthers:
 
     taken: list[Any] = field(default_factory=list)
     is_there: bool = True
+    looked: int = 0
 
     def doors(self):
+        self.looked += 1
         return ["a door"] if self.is_there else []
 
     async def offer(self, sock, *, ticket="", call_id="", path="", head=b""):
@@ -82,6 +84,17 @@ async def test_webhook_that_nobody_else_takes_is_served_here(data):
                 for piece in pieces:
                     await stream.send_all(piece)
                 assert await echoed(stream)
+
+
+async def test_webhook_of_a_call_of_ours_looks_for_nobody_else():
+    """The folder of the others is read for what may be theirs alone."""
+    others = FakeOthers()
+    async with open_front(others=others) as rig:
+        for data, looked in ((told_of("call_1"), 0), (told_of("nobodys"), 1)):
+            async with await rig.connect() as stream:
+                await stream.send_all(data)
+                assert await echoed(stream)
+            assert others.looked == looked
 
 
 async def test_request_line_without_an_end_is_served_here():

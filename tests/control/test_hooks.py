@@ -237,6 +237,80 @@ async def test_switchboard_raising_is_an_empty_500(rig):
     assert (response.status_code, await response.get_data()) == (500, b"")
 
 
+CALLBACKS = {
+    "as it comes": {},
+    "of no call": {"path": "/twilio/status"},
+    "call named twice": {"path": "/twilio/status?x=%20&call_id=call_1&call_id=call_2"},
+    "call named emptily": {"path": "/twilio/stream?call_id="},
+    "typed in capitals": {
+        "headers": {"Content-Type": "Application/X-WWW-Form-Urlencoded; charset=UTF-8"}
+    },
+    "untyped": {"headers": {"Content-Type": ""}},
+    "typed otherwise": {"headers": {"Content-Type": "text/plain"}},
+    "unsigned": {"signed": ""},
+    "signed by somebody": {"signed": "AAAA"},
+    "without a CallSid": {"form": {"From": "+1"}},
+    "values twice": {"form": {"CallSid": "CA1"}, "body": "CallSid=CA1&CallSid=CA1"},
+    "not text": {"form": {"CallSid": "CA1", "A": "\ufffd"}, "body": b"CallSid=CA1&A=%FF"},
+    "JSON": {"headers": {"Content-Type": "application/json"}, "body": b"{}"},
+    "too many fields": {"body": "&".join(f"a{n}=1" for n in range(1200))},
+    "too large": {"form": {"CallSid": "x" * BODY_MAX_BYTES}},
+    "store away": {"raises": StoreUnavailable("away")},
+    "a mistake of ours": {"raises": RuntimeError("secret")},
+    "a slash behind it": {"path": "/twilio/status/?call_id=call_1"},
+}
+
+
+@pytest.mark.parametrize("case", CALLBACKS.values(), ids=CALLBACKS)
+async def test_callback_past_the_framework_is_answered_as_by_it(case):
+    """The same status and headers, the same to the switchboard, the same counters, whichever way it goes."""
+    found = []
+    for is_direct in (True, False):
+        switchboard, metrics = FakeSwitchboard(), Metrics()
+        app = create_hooks(switchboard, public_url=URL, tokens=(TOKEN,), metrics=metrics)
+        rig = Rig(switchboard, metrics, app.test_client())
+        asked = dict(case)
+        switchboard.raises = asked.pop("raises", None)
+        path, form = asked.pop("path", "/twilio/amd?call_id=call_1"), asked.pop("form", FORM)
+        body = asked.get("body")
+        sent = urlencode(form) if body is None else body
+        if is_direct:
+            asked["headers"] = {**asked.get("headers", {}), "Content-Length": str(len(sent))}
+        response = await rig.post(path, form, **asked)
+        counted = {
+            (sample.name, *sample.labels.values(), sample.value)
+            for metric in metrics.registry.collect()
+            if metric.name in ("tandem_webhooks", "tandem_signature_failures")
+            for sample in metric.samples
+            if not sample.name.endswith("_created")
+        }
+        answer = response.status_code, await response.get_data(), dict(response.headers)
+        found.append((answer, switchboard.asked, counted))
+    assert found[0] == found[1]
+    assert found[0][0][1] == b""
+    assert found[0][2], "nothing was counted"
+
+
+async def test_callback_past_the_framework_has_nothing_of_it(rig, monkeypatch):
+    """A request with a length, as Twilio's are; a longer one, and another path, are the framework's."""
+
+    async def used(request):
+        seen.append(request.path)
+        raise LookupError
+
+    seen = []
+
+    monkeypatch.setattr(rig.client.app, "handle_request", used)
+    length = {"Content-Length": str(len(urlencode(FORM)))}
+    response = await rig.post("/twilio/status?call_id=call_1", headers=length)
+    assert response.status_code == 204
+    assert rig.switchboard.asked == [("status", FORM, "call_1")]
+    for path, headers in (("/twilio/status", {}), ("/twilio/voice", length)):
+        with pytest.raises(ExceptionGroup):
+            await rig.post(path, headers=headers)
+    assert seen == ["/twilio/status", "/twilio/voice"]
+
+
 class FakeSigners:
     """Knows one subaccount; `now` is its token at Twilio, which is learnt when it is asked for anew."""
 

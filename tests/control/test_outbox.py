@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from control.clock import Clock
-from control.outbox import GiveUp, Outbox, OutboxItem, TryAgain, steps
+from control.outbox import GiveUp, Outbox, OutboxItem, Settled, TryAgain, steps
 from control.store import Store, StoreUnavailable
 from control.store import outbox as table
 
@@ -95,6 +95,32 @@ async def test_item_is_done_with_its_payload(store: Store) -> None:
         item = await settled(store, "a")
     assert (item.status, item.attempts) == ("done", 1)
     assert [one.payload for one in seen] == [{"x": 1}]
+
+
+async def test_item_that_its_handler_settles_is_left_alone(store: Store) -> None:
+    """Done in the transaction of the work, and counted; lost when another daemon had taken the lease meanwhile."""
+    counted: list[tuple[str, str]] = []
+    tries = 0
+
+    async def handler(item: OutboxItem) -> Settled:
+        nonlocal tries
+        tries += 1
+        now = Clock().now()
+        if tries == 1:
+            await store.write(
+                table.revive, "work", item.key, now
+            )  # as whoever takes an item over does
+        return Settled(await store.write(table.done, item, now))
+
+    outbox = Outbox(store, Clock(), count=lambda *what: counted.append(what))
+    outbox.handle("work", handler, schedule=steps())
+    await put(store, "a")
+    async with running(outbox):
+        item = await settled(store, "a")
+        while len(counted) < 2:
+            await trio.sleep(0.01)
+    assert (item.status, item.attempts, tries) == ("done", 1, 2)
+    assert counted == [("work", "lost"), ("work", "done")]
 
 
 async def test_failing_item_is_tried_by_its_schedule_and_buried(store: Store) -> None:

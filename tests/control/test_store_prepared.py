@@ -9,15 +9,34 @@ from random import Random
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, bindparam, event, exc, func, literal_column, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    MetaData,
+    Table,
+    bindparam,
+    event,
+    exc,
+    func,
+    insert,
+    literal_column,
+    select,
+    text,
+    update,
+)
+from sqlalchemy import Integer as IntegerType
 
 from control.compliance import facts
 from control.compliance.facts import Asked
 from control.compliance.number_file import Shelf
-from control.store import Store, StoreUnavailable, calls
-from control.store.prepared import Prepared
+from control.ids import DEFAULT_TENANT_ID
+from control.store import Store, StoreUnavailable, calls, decisions, dialing, nodes, outbox
+from control.store.admission import Limit
+from control.store.dialing import QueueRecord, Seat
+from control.store.prepared import Prepared, PreparedWrite, insert_into
 from control.store.records import CallRecord
 from control.store.tables import calls as table
+from control.store.tables.nodes import nodes as nodes_table
 
 NOW = datetime(2026, 11, 21, 9, 0, 0, 123456, tzinfo=UTC)
 NUMBERS = ("+14155550100", "+14155550101", "+12125550100", "+442071838750", "+4930123456")
@@ -83,6 +102,151 @@ def test_facts_of_random_calls_are_those_of_ordinary_execution(
             assert read() == found
         assert found[1] is not None
         assert found[2] is None
+
+
+WRITTEN = {
+    "calls": "*",
+    "call_events": "call_id, tenant_id, name, at_ms, data",
+    "call_turns": "*",
+    "decisions": "call_id, tenant_id, phase, decision, at, seq, prev_hash, hash, facts, facts_hash",
+    "decision_heads": "*",
+    "dial_queue": "*",
+    "dial_pace": "*",
+    "outbox": "tenant_id, kind, key, due_at, status, attempts, payload, lease_owner, lease_until",
+}
+"""What of each table must be the same; the database numbers some of its rows, others have a random name."""
+
+
+def write_of_every_kind(conn: Connection, random: Random) -> list[Any]:
+    """What the prepared writes are used for; returns what they said of it."""
+    said: list[Any] = []
+    texts = ("", "plain", "umlaut \u00e4\u00f6\u00fc \U0001f4de", "quote ' \" \\ %s :x ?")
+    for number in range(12):
+        call = some_call(random, number)
+        calls.insert(conn, call)
+        columns = {
+            "legs": random.choice(({}, {"agent": {"n": [1, None, 2.5]}})),
+            "cost": random.choice(({}, {"amount": "-0.0140"})),
+            "analysis": random.choice((None, {"status": "pending"})),
+            "reason": random.choice(texts),
+            "answered_by": random.choice((None, "human")),
+            "answered_at": random.choice((None, NOW)),
+        }
+        calls.update(conn, call.id, **columns)
+        lines = [(random.choice(texts), n, {"text": random.choice(texts)}) for n in range(number)]
+        calls.append_events(conn, call.id, lines)
+        calls.upsert_turn(conn, call.id, number, "agent", random.choice(texts), 5)
+        calls.upsert_turn(conn, call.id, number, "agent", random.choice(texts), 7, "heard", True)
+        decisions.append(
+            conn,
+            call.id,
+            DEFAULT_TENANT_ID,
+            "dial",
+            {"why": random.choice(texts)},
+            NOW,
+            {"n": number},
+        )
+        due_at = NOW - timedelta(seconds=number)
+        dialing.add(conn, QueueRecord(call.id, DEFAULT_TENANT_ID, due_at, NOW, created_at=NOW))
+        said.append(nodes.claim(conn, call, random.choice(("a", "b"))))
+        for _ in range(2):
+            payload = {"text": random.choice(texts)}
+            said.append(
+                outbox.add(
+                    conn,
+                    kind="k",
+                    key=call.id,
+                    tenant_id=DEFAULT_TENANT_ID,
+                    payload=payload,
+                    due_at=due_at,
+                )
+            )
+    changes = [
+        calls.Changes(
+            f"call_{n:04}",
+            DEFAULT_TENANT_ID,
+            {"status": "completed", "ended_at": NOW},
+            [("x", n, {})],
+        )
+        for n in range(6)
+    ]
+    calls.apply(conn, changes)
+    seat = Seat("me", NOW + timedelta(minutes=1))
+    for n in range(5):
+        at = NOW + timedelta(seconds=2 * n)
+        taken = dialing.take(conn, seat, at, 3, lambda limits: Limit(cps=1.0))
+        said.append([entry.call_id for entry in taken])
+        for entry in taken[: n % 2 + 1]:
+            dialing.mark_sent(conn, entry.call_id, "me", at)
+            dialing.remove(conn, entry.call_id) if n % 2 else None
+    (item,) = outbox.claim(
+        conn, owner="me", kinds=["k"], now=NOW, lease=timedelta(seconds=9), limit=1
+    )
+    said += [outbox.retry(conn, item, NOW, NOW, "x"), outbox.done(conn, item, NOW)]
+    said.append(nodes.of_others(conn, ["call_0003"], "a"))
+    said.append(nodes.of_others(conn, ["call_0003", "call_0004", "call_0005"], "b"))
+    return said
+
+
+def run_ordinarily(self: PreparedWrite, conn: Connection, values: Mapping[str, Any]) -> int:
+    preserved = self._statement.execution_options(preserve_rowcount=True)
+    return conn.execute(preserved, dict(values)).rowcount
+
+
+def run_all_ordinarily(self: PreparedWrite, conn: Connection, sets: Any) -> int:
+    preserved = self._statement.execution_options(preserve_rowcount=True)
+    return conn.execute(preserved, [dict(one) for one in sets]).rowcount
+
+
+def test_what_is_written_is_what_ordinary_execution_writes(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last character, as the database has it, and it says the same of how many rows there were."""
+    found = []
+    for is_ordinary in (False, True):
+        with monkeypatch.context() as patched:
+            if is_ordinary:
+                patched.setattr(PreparedWrite, "run", run_ordinarily)
+                patched.setattr(PreparedWrite, "run_all", run_all_ordinarily)
+            trial = conn.begin_nested()
+            said = write_of_every_kind(conn, Random(29))
+            rows = {
+                name: sorted(map(repr, conn.execute(text(f"SELECT {columns} FROM {name}"))))
+                for name, columns in WRITTEN.items()
+            }
+            trial.rollback()
+        found.append((said, rows))
+    assert found[0] == found[1]
+    assert all(found[0][1].values()), "a table that nothing was written to compares nothing"
+
+
+def test_write_that_cannot_be_prepared_is_refused(conn: Connection) -> None:
+    """What SQLAlchemy would add while it executes a statement is not left out in silence."""
+    made = Column("made", IntegerType, default=lambda: 7)
+    other = Table("other", MetaData(), Column("id", IntegerType, primary_key=True), made)
+    for statement in (
+        insert(other).values(id=bindparam("which")),
+        update(table).values(status=bindparam("status")).returning(table.c.id),
+    ):
+        with pytest.raises(TypeError):
+            PreparedWrite(statement).run(conn, {"which": 1, "status": "x"})
+
+
+def test_write_at_odds_with_the_database_raises_what_ordinary_execution_does(
+    conn: Connection,
+) -> None:
+    """So that whoever waits for an IntegrityError, in a savepoint, meets it; and the transaction goes on."""
+    once = {"name": "n", "lease_until": NOW, "conversations": 0}
+    beats = insert_into(nodes_table, once)
+    assert beats.run(conn, once) == 1
+    with pytest.raises(exc.IntegrityError), conn.begin_nested():
+        beats.run(conn, once)
+    with pytest.raises(exc.IntegrityError), conn.begin_nested():
+        beats.run_all(conn, [once | {"name": "m"}, once])
+    assert conn.execute(select(func.count()).select_from(nodes_table)).scalar() == 1
+    for wrong in ({"name": "k"}, once | {"lease_until": NOW.replace(tzinfo=None)}):
+        with pytest.raises(exc.StatementError):
+            beats.run(conn, wrong)
 
 
 def test_listener_of_statements_sees_and_changes_what_is_sent(conn: Connection) -> None:
