@@ -330,7 +330,7 @@ def _node(
 ) -> dict[str, dict[str, Any]]:
     """The configuration of one node."""
     public = settings["public"] | {"listen": f"127.0.0.1:{port}"}
-    media = dict(settings["media"])
+    media = {"runtime_dir": str(folder / "run")} | settings["media"]
     if balancer is not None:
         public["media_url"] = f"ws://127.0.0.1:{port}"
         media["runtime_dir"] = str(folder / "run")
