@@ -84,14 +84,20 @@ def run(settings: Settings) -> int:
     heap.share_one()
     for warning in warnings(settings):
         log.event("config_warning", level="warning", about=warning)
-    try:
-        return trio.run(_serve, settings)
-    except* (StartFailed, LinkError) as group:
-        for error in _leaves(group):
-            print(f"tandem: {error}", file=sys.stderr)  # noqa: T201
-    except* Exception as group:  # noqa: BLE001  # the daemon's top: one line, then the exit code
-        for error in _leaves(group):
-            log.event("daemon_failed", level="error", error=error)
+    return trio.run(_run, settings)
+
+
+async def _run(settings: Settings) -> int:
+    """As long as signals are received here nobody ends the process before it has said why it ends."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        try:
+            return await _serve(settings, signals)
+        except* (StartFailed, LinkError) as group:
+            for error in _leaves(group):
+                print(f"tandem: {error}", file=sys.stderr)  # noqa: T201
+        except* Exception as group:  # noqa: BLE001  # the daemon's top: one line, then the exit code
+            for error in _leaves(group):
+                log.event("daemon_failed", level="error", error=error)
     return EXIT_FAILED
 
 
@@ -133,43 +139,42 @@ class _Parts:
         self.front.adopt(sock, head)
 
 
-async def _serve(settings: Settings) -> int:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        # Before anything is started: a port that is taken shall cost nothing.
-        folder = _runtime_folder(settings)
-        siblings = Siblings(Path(folder), node_name(settings)) if folder else None
-        public = await _listen_public(settings, siblings)
-        control = await _listen("control.listen", settings.control.listen)
-        async with (
-            _door(siblings, settings, public),
-            _built(settings, folder, siblings) as parts,
-            trio.open_nursery() as nursery,
-        ):
-            nursery.start_soon(_stop_at_once_on_second, signals, parts, nursery.cancel_scope)
-            await nursery.start(parts.pool.run)
-            scheduling.give_way(CONTROL_NICENESS)
-            await nursery.start(parts.switchboard.run)
-            await nursery.start(parts.tenants.run)
-            await nursery.start(parts.provisioning.run)
-            nursery.start_soon(parts.provisioning.health.run)
-            nursery.start_soon(parts.numbers.run)
-            nursery.start_soon(parts.permissions.run)
-            await nursery.start(parts.after.run)
-            async with trio.open_nursery() as ports:
-                await ports.start(parts.front.serve, public)
-                await ports.start(parts.api.serve, control)
-                nursery.start_soon(parts.notifier.run_watchdog, parts.pool.turns)
-                if siblings is not None:
-                    siblings.host = parts
-                parts.notifier.ready(f"{parts.pool.count} media workers")
-                log.event(
-                    "ready",
-                    public=_address(public),
-                    control=_address(control),
-                    workers=parts.pool.count,
-                )
-                # Both ports are served until the drain is over.
-            nursery.cancel_scope.cancel()
+async def _serve(settings: Settings, signals: AsyncIterator[int]) -> int:
+    # Before anything is started: a port that is taken shall cost nothing.
+    folder = _runtime_folder(settings)
+    siblings = Siblings(Path(folder), node_name(settings)) if folder else None
+    public = await _listen_public(settings, siblings)
+    control = await _listen("control.listen", settings.control.listen)
+    async with (
+        _door(siblings, settings, public),
+        _built(settings, folder, siblings) as parts,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(_stop_at_once_on_second, signals, parts, nursery.cancel_scope)
+        await nursery.start(parts.pool.run)
+        scheduling.give_way(CONTROL_NICENESS)
+        await nursery.start(parts.switchboard.run)
+        await nursery.start(parts.tenants.run)
+        await nursery.start(parts.provisioning.run)
+        nursery.start_soon(parts.provisioning.health.run)
+        nursery.start_soon(parts.numbers.run)
+        nursery.start_soon(parts.permissions.run)
+        await nursery.start(parts.after.run)
+        async with trio.open_nursery() as ports:
+            await ports.start(parts.front.serve, public)
+            await ports.start(parts.api.serve, control)
+            nursery.start_soon(parts.notifier.run_watchdog, parts.pool.turns)
+            if siblings is not None:
+                siblings.host = parts
+            parts.notifier.ready(f"{parts.pool.count} media workers")
+            log.event(
+                "ready",
+                public=_address(public),
+                control=_address(control),
+                workers=parts.pool.count,
+            )
+            # Both ports are served until the drain is over.
+        nursery.cancel_scope.cancel()
     log.event("stopped", forced=parts.was_forced)
     return EXIT_FAILED if parts.was_forced else 0
 

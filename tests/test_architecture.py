@@ -286,7 +286,7 @@ BROAD = {
     "gateway/mediaplane.py:MediaPlane._guarded": "the same boundary, outside of the two loops",
     "gateway/worker.py:Worker._supervise": "a mistake in one call's task costs that call only",
     "policy/engine.py:_ask": "a rule that raises denies; none of its exceptions becomes a call",
-    "control/daemon.py:run": "the daemon's top: one line in the log, then the exit code",
+    "control/daemon.py:_run": "the daemon's top: one line in the log, then the exit code",
     "control/http.py:HttpServer._serve_one": "one connection ends, the port goes on",
     "control/hooks/direct.py:_status_of": "one callback's mistake is its 500, as for any other webhook",
     "control/log.py:LineHandler.emit": "no line of the log may stop what it speaks of",
