@@ -315,8 +315,18 @@ async def open_rig(
                         for daemon in (*each.former, each.daemon):
                             stopping.start_soon(daemon.stop)
                         stopping.start_soon(each.api.aclose)
+            if error is not None:
+                _note_failures(error, [each.daemon for each in (rig, *rig.peers)])
             on_close(rig)
         nursery.cancel_scope.cancel()
+
+
+def _note_failures(error: BaseException, daemons: list[Daemon]) -> None:
+    """What they said themselves, as the last thing they did."""
+    for daemon in daemons:
+        for line in daemon.log_lines():
+            if line.get("event") == "daemon_failed":
+                error.add_note(f"{daemon.log_path.parent.name}: {line['error']}")
 
 
 def _executable(environment: Mapping[str, str]) -> list[str]:

@@ -133,7 +133,9 @@ def _without_detail(context: ExceptionContext) -> None:
 
 
 SNAPSHOT: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-_WRITE_AGAIN = frozenset({"40001", "40P01"})
+_WRITE_AGAIN = frozenset({"40001", "40P01", "23505"})
+"""Serialization failure, deadlock, unique violation: who looked for a row before adding it finds another daemon's the second
+time. What violates by itself does so again, and is told then."""
 _AWAY = frozenset({"42501"})
 
 
@@ -143,7 +145,7 @@ def reading(engine: Engine) -> dict[str, Any]:
 
 
 def is_conflict(error: BaseException) -> bool:
-    """PostgreSQL undid the transaction in favour of another one: it may simply be done again."""
+    """PostgreSQL undid the transaction, perhaps in favour of another one: it may simply be done again."""
     return _sqlstate(error) in _WRITE_AGAIN
 
 

@@ -9,7 +9,18 @@ import pytest
 import trio
 from sqlalchemy import exc, insert, select, text
 
-from control.store import Store, StoreUnavailable, calls, decisions, dialing, engine, outbox
+from control.store import (
+    Store,
+    StoreUnavailable,
+    calls,
+    decisions,
+    dialing,
+    dnc,
+    engine,
+    outbox,
+    permissions,
+    routes,
+)
 from control.store.records import CallRecord
 from control.store.tables import calls as calls_table
 from tests.postgresql_server import PostgresqlServer
@@ -132,6 +143,59 @@ async def test_two_transactions_in_each_others_way_both_come_to_pass(store, othe
     assert len(runs) == 3
     records = [await store.read(calls.get, f"call_000{number}") for number in (1, 2)]
     assert [(r.resumes, r.summary) for r in records] == [(1, "after 2"), (2, "after 1")]
+
+
+def _permissions(conn, number):
+    permissions.put(
+        conn, permissions.PermissionsRecord(OURS, {"US": [True, False, False]}, {}, NOW)
+    )
+
+
+def _profile(conn, number):
+    dnc.put_profile(conn, OURS, {"regions": ["US"]}, NOW, f"daemon {number}")
+
+
+def _block(conn, number):
+    dnc.block(conn, dnc.BlockRecord("+15550001111", f"daemon {number}", NOW))
+
+
+def _routes(conn, number):
+    routes.put(conn, routes.NumberRoutesRecord("+15550001111", NOW, NOW))
+
+
+def _order(conn, number):
+    """The first ones of a tenant: they found the account of its pace."""
+    record = calls.insert(conn, call(number)) or call(number)
+    dialing.add(conn, dialing.QueueRecord(record.id, OURS, NOW, NOW + timedelta(hours=1), NOW))
+
+
+@pytest.mark.parametrize("adding", [_permissions, _profile, _block, _routes, _order])
+async def test_two_daemons_that_add_the_same_row_at_once_both_come_to_pass(store, other, adding):
+    """Each has looked and found nothing. The second one's error once ended its daemon."""
+    added = threading.Event()
+    runs = []
+
+    def first(conn):
+        adding(conn, 1)
+        added.set()
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        assert any(
+            conn.execute(waiting).scalar() for _ in range(50_000)
+        )  # the other one, for this row
+
+    def second(conn):
+        runs.append(conn)
+        adding(conn, 2)
+
+    async def come_second():
+        await trio.to_thread.run_sync(added.wait, 10)
+        await other.write(second)
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(come_second)
+            await store.write(first)
+    assert len(runs) == 2
 
 
 async def test_error_does_not_quote_the_row(store):
