@@ -58,6 +58,8 @@ class _Exchange:
         self._start: h11.Response | None = None
         self._is_head = False
         self._is_gone = False
+        self._writing = trio.Lock()
+        """An application may answer while another task of it waits for the body."""
         self._told = False
         """Whether the application has been told that there will be no more of the body."""
 
@@ -75,7 +77,11 @@ class _Exchange:
         if self._told:
             await trio.sleep_forever()
         if self._peer.they_are_waiting_for_100_continue:
-            await self._write(h11.InformationalResponse(status_code=100, headers=[]))
+            async with self._writing:
+                if (
+                    self._peer.they_are_waiting_for_100_continue
+                ):  # still: it was not answered meanwhile
+                    await self._write(h11.InformationalResponse(status_code=100, headers=[]))
         try:
             with trio.fail_after(BODY_PAUSE_S):
                 event = await self._next()
@@ -105,7 +111,8 @@ class _Exchange:
                 if not message.get("more_body", False):
                     events.append(h11.EndOfMessage())
                 try:
-                    await self._write(*events)
+                    async with self._writing:
+                        await self._write(*events)
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     self._is_gone = True
             case _:

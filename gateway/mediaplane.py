@@ -70,6 +70,7 @@ class MediaPlane:
         self._times = PlaneTimes(self.grid)
         self._turned_s = 0.0
         self._rest = trio.CancelScope()
+        self._failed: Exception | None = None
 
     # ---- calls and their sockets ---------------------------------------------------------------
 
@@ -188,6 +189,8 @@ class MediaPlane:
         while True:
             with trio.CancelScope(deadline=self.grid.due_s) as self._rest:
                 await trio.lowlevel.wait_readable(inner_fd)
+            if self._failed is not None:
+                raise self._failed
             self._slice(trio.current_time())
 
     def _slice(self, now_s: float) -> None:
@@ -228,7 +231,11 @@ class MediaPlane:
     def _look(self) -> None:
         """Between the steps of other tasks."""
         if self.calls and trio.current_time() - self._turned_s >= LOOK_AFTER_S:
-            self._turn(0.0, 0.0)
+            try:
+                self._turn(0.0, 0.0)
+            except Exception as error:  # noqa: BLE001  Trio would log it, and let the plane go on with bytes lost
+                self._failed = error
+                self._rest.cancel()
             self._rest.deadline = self.grid.due_s  # it may have been the one that starts the grid
 
     def _take_samples(self) -> None:

@@ -284,6 +284,7 @@ BROAD = {
     "gateway/mediaplane.py:MediaPlane._tick": "one call's bridge must not stop the grid of all calls",
     "gateway/mediaplane.py:MediaPlane._ready": "one call's bridge must not stop all sockets",
     "gateway/mediaplane.py:MediaPlane._guarded": "the same boundary, outside of the two loops",
+    "gateway/mediaplane.py:MediaPlane._look": "raised by the plane's task instead, which Trio does not let go on",
     "gateway/worker.py:Worker._supervise": "a mistake in one call's task costs that call only",
     "policy/engine.py:_ask": "a rule that raises denies; none of its exceptions becomes a call",
     "control/daemon.py:_run": "the daemon's top: one line in the log, then the exit code",

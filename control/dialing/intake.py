@@ -145,7 +145,8 @@ class Intake:
             desk.queued(planned.due_at)
             if planned.due_at <= call.created_at and enqueue.wait_s <= ANSWER_WITHIN_S:
                 await self._outcome(call.id, dial)
-                record = await self._read(call.id)
+                if dial.refusal is None:
+                    record = await self._read(call.id)
         finally:
             del desk.dials[call.id]
         if dial.refusal is not None:

@@ -6,6 +6,8 @@ import pytest
 import trio
 
 from control import dialer
+from control.dialing.intake import Intake
+from control.store import StoreUnavailable
 from control.switchboard import DialUncertain
 from control.twilio.rest import CallSeen
 from tests.control.switchboard_rig import (
@@ -98,3 +100,22 @@ async def test_webhook_overtakes_the_answer_of_the_dial_request(tmp_path):
             assert verbs(document) == ["Connect", "Say", "Redirect"]
             rig.twilio.hold.set()
         assert (records[0].twilio_call_sid, records[0].status) == (SID, "in-progress")
+
+
+async def test_dial_answer_lost_is_said_although_the_store_has_gone(tmp_path, monkeypatch):
+    """Whoever asked for the call has to hear that it may ring: of a store that is away they would ask again."""
+    read = Intake._read
+
+    async def away(self, call_id):
+        dial = self._desk.dials.get(call_id)
+        if dial is None or dial.done.is_set():
+            raise StoreUnavailable("away")
+        return await read(self, call_id)
+
+    monkeypatch.setattr(Intake, "_read", away)
+    monkeypatch.setattr(dialer, "LOOK_AFTER_S", (0.01,) * 5)
+    async with open_rig(tmp_path) as rig:
+        rig.twilio.answers = [UNCERTAIN]
+        with pytest.raises(DialUncertain):
+            await rig.dial()
+        assert len(rig.twilio.created) == 1

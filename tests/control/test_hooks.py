@@ -305,10 +305,15 @@ async def test_callback_past_the_framework_has_nothing_of_it(rig, monkeypatch):
     response = await rig.post("/twilio/status?call_id=call_1", headers=length)
     assert response.status_code == 204
     assert rig.switchboard.asked == [("status", FORM, "call_1")]
-    for path, headers in (("/twilio/status", {}), ("/twilio/voice", length)):
+    chunked = {**length, "Transfer-Encoding": "chunked"}  # no size is known of it, whatever is said
+    for path, headers in (
+        ("/twilio/status", {}),
+        ("/twilio/voice", length),
+        ("/twilio/amd", chunked),
+    ):
         with pytest.raises(ExceptionGroup):
             await rig.post(path, headers=headers)
-    assert seen == ["/twilio/status", "/twilio/voice"]
+    assert seen == ["/twilio/status", "/twilio/voice", "/twilio/amd"]
 
 
 class FakeSigners:

@@ -119,6 +119,16 @@ async def test_peer_that_waits_for_a_word_gets_it(autojump_clock):
     assert read(answer)[::2] == (200, b"hello")
 
 
+async def test_peer_that_waits_for_a_word_hears_a_refusal_too(autojump_clock):
+    """Whichever of its tasks the application lets run first, the one that refuses or the one that waits for the body."""
+    words = set()
+    for _ in range(30):
+        answer = await ask(post(b"hello", "/page", "expect: 100-continue"))
+        assert read(answer)[0] == 405
+        words.add(answer.count(b"HTTP/1.1 100 "))
+    assert words == {0, 1}
+
+
 async def test_head_and_204_have_no_body(autojump_clock):
     """What must not have a body has none."""
     answer = await ask(b"HEAD /page HTTP/1.1\r\nhost: x\r\n\r\n")

@@ -13,6 +13,7 @@ import trio.testing
 
 from gateway import mediaplane
 from gateway.events import Note
+from gateway.intake import plain_intake
 from gateway.mediaplane import MediaPlane
 from tests.gateway.mediaplane_rig import BOUND, FakeBridge, Observer, pattern, settle
 
@@ -327,3 +328,24 @@ async def test_plane_that_has_ended_looks_no_more():
     plane.calls = 1  # would look now, into an epoll set that is closed
     await settle()
     await trio.lowlevel.checkpoint()
+
+
+async def test_what_a_look_raises_ends_the_plane_and_its_sockets(monkeypatch):
+    """As what a slice raises: bytes that were received and given to nobody would damage every call they belong to."""
+
+    def poll(wait_s, pause_s, batch):
+        raise MemoryError("of a look")
+
+    monkeypatch.setattr(mediaplane, "LOOK_AFTER_S", 0.0)
+    plane = MediaPlane(leg_write_max_bytes=BOUND, intake=plain_intake)
+    ours, theirs = socket.socketpair()
+    with theirs, pytest.RaisesGroup(MemoryError), trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(plane.run)
+            await settle()
+            bridge = FakeBridge()
+            plane.adopt_caller(plane.add(bridge, Observer(bridge)), ours, b"")
+            monkeypatch.setattr(plane._intake, "poll", poll)
+            monkeypatch.setattr(plane, "_slice", lambda now_s: None)
+            await trio.sleep_forever()
+    assert ours.fileno() == -1
