@@ -84,7 +84,11 @@ def run(settings: Settings) -> int:
     heap.share_one()
     for warning in warnings(settings):
         log.event("config_warning", level="warning", about=warning)
-    return trio.run(_run, settings)
+    try:
+        return trio.run(_run, settings)
+    except trio.TrioInternalError as error:  # not even the boundary in there was reached
+        log.event("daemon_failed", level="error", error=error)
+    return EXIT_FAILED
 
 
 async def _run(settings: Settings) -> int:
