@@ -48,6 +48,7 @@ from control.api.dependencies import (
 from control.api.openapi import HtmlPage, JsonDocument, operation
 from control.api.problem import Problem
 from control.api.reading import BODY_MAX_BYTES, refuse_nul
+from control.bodies import BoundedRequest
 from control.config import Settings
 from control.metrics import Metrics
 from control.numbers import Numbers
@@ -81,6 +82,7 @@ def create_api(
 ) -> QuartTrio:
     """Build the application. It starts nothing and keeps no state of its own."""
     app = QuartTrio("tandem", static_folder=None)
+    app.request_class = BoundedRequest
     app.config["MAX_CONTENT_LENGTH"] = BODY_MAX_BYTES
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     app.config["RESPONSE_TIMEOUT"] = RESPONSE_TIMEOUT_S

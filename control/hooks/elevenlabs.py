@@ -18,8 +18,8 @@ from datetime import datetime
 from typing import Any, Protocol, cast
 
 from quart import Blueprint, Response, request
-from quart_trio.wrappers import TrioRequest
 
+from control.bodies import BoundedRequest
 from control.metrics import Metrics
 from control.store import StoreUnavailable
 from control.strangers import read_json
@@ -53,7 +53,7 @@ class Initiation(Protocol):
     async def data(self, asked: Mapping[str, Any]) -> dict[str, Any] | None: ...
 
 
-class LargerRequest(TrioRequest):
+class LargerRequest(BoundedRequest):
     """Quart takes the limit of a body when it makes the request, so it has to be known by then."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

@@ -77,6 +77,17 @@ async def test_served_oversized_body_is_413() -> None:
                 assert answered.headers["content-type"] == "application/problem+json"
 
 
+async def test_served_body_without_an_end_is_413() -> None:
+    """It is not waited for, and not kept."""
+    head = f"POST /v2/opt-outs HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ntransfer-encoding: chunked\r\n\r\n"
+    with open_rig() as rig:
+        async with served(rig) as url:
+            port = int(url.rpartition(":")[2])
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                await stream.send_all(head.encode() + b"11180\r\n%b\r\n" % (b" " * 0x11180))
+                assert (await stream.receive_some(65536)).startswith(b"HTTP/1.1 413 ")
+
+
 async def test_served_client_that_hangs_up_finds_its_answer_later() -> None:
     """A dropped connection does not cost the call its answer: the repeat gets it, and dials nothing."""
     asked, go_on = trio.Event(), trio.Event()

@@ -12,7 +12,10 @@ from tests.control.front_rig import TOKEN, open_front, read_all
 CHUNK = b"%x\r\n%b\r\n" % (BODY_MAX_BYTES, b"a" * BODY_MAX_BYTES)
 
 
-@pytest.mark.parametrize("path", [b"/twilio/status", b"/twilio/stream", b"/twilio/amd"])
+PATHS = [b"/twilio/status", b"/twilio/stream", b"/twilio/amd", b"/twilio/voice"]
+
+
+@pytest.mark.parametrize("path", PATHS)
 async def test_callback_length_beside_chunks_is_not_believed(path):
     """h11 reads the chunks then, as many as come: refused as soon as they are too much, though the body has no end."""
     app = create_hooks(
